@@ -1,0 +1,28 @@
+// SHA-256 (OpenSSL's), as lower-case hex.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace plait {
+
+class Digest {
+ public:
+  Digest();
+  ~Digest();
+  Digest(Digest&&) noexcept;
+  Digest& operator=(Digest&&) noexcept;
+  void add(const void* data, std::size_t bytes);
+  void add(std::string_view text) { add(text.data(), text.size()); }
+  std::string hex();  // ends the digest; call once
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+std::string sha256(std::string_view text);
+
+}  // namespace plait

@@ -1,0 +1,38 @@
+// One HDF5 file holds a whole model: card, tensors, tokenizer (the contract is weights/README.md).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "runtime/run/model.h"
+
+namespace plait {
+
+// Reads card, tensors and tokenizer. Panel datasets that can be mapped are mapped (no copy); everything else is read.
+// Throws Error naming the file and dataset for anything damaged, foreign or unsupported.
+ModelData read_model_file(const std::string& path);
+std::shared_ptr<const Model> load(const std::string& path);
+
+// Writes tensor by tensor, so that a model larger than memory can be made: begin, add.., finish. Written beside its place
+// and renamed by finish(); a writer destroyed before finish() leaves nothing behind.
+class ModelWriter {
+ public:
+  ModelWriter(const std::string& path, const Json& card, const std::string& source);
+  ~ModelWriter();
+  ModelWriter(const ModelWriter&) = delete;
+  ModelWriter& operator=(const ModelWriter&) = delete;
+  // dataset /<node with slashes>/<name>. `tensor` is written as it is (rows or panels).
+  void add(const std::string& node, const std::string& name, const Tensor& tensor);
+  void add_tokenizer_file(const std::string& name, const std::string& bytes);
+  std::string finish();  // returns the digest
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Recomputes the digest over all tensors and compares it with the stored one; throws Error on a difference.
+void check_digest(const std::string& path);
+
+}  // namespace plait

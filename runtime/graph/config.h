@@ -58,9 +58,8 @@ class Config {
   std::vector<double> numbers_or(const std::string& key, const std::vector<double>& fallback, const std::string& help);
   std::vector<std::string> texts_or(const std::string& key, const std::vector<std::string>& fallback,
                                     const std::string& help);
-  // A nested object, or null when absent (then nothing of it is read; its options are not listed either, except that
-  // `describe` builds see every nested object as present and empty-with-defaults is not attempted).
-  // The child is owned by this Config; its unread keys are errors here too.
+  // A nested object, or null when absent (then its options are not listed). The child is owned by this Config; its
+  // unread keys are errors of finish() here.
   Config* object(const std::string& key, const std::string& help);
 
   // A sentence about this node: "node 'blocks.3.mixer' (softmax_attention): " + message.
@@ -69,7 +68,7 @@ class Config {
 
   // Throws if a key was never read. Call after the last read; a kind's reader ends with it.
   void finish() const;
-  const std::vector<Option>& options() const { return options_; }
+  std::vector<Option> options() const;  // nested ones included, with their path: "rope.theta"
 
  private:
   const Json* take(const std::string& key, const std::string& type, const std::string& fallback,

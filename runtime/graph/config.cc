@@ -13,7 +13,9 @@ Config::Config(std::string node, Json settings, Surroundings surroundings)
 
 Config::~Config() = default;
 
-void Config::refuse_text(const std::string& message) const { throw Error(cat("node '", node_, "': ", message)); }
+void Config::refuse_text(const std::string& message) const {
+  throw Error(cat("node '", node_, "': ", message));
+}
 
 const Json* Config::take(const std::string& key, const std::string& type, const std::string& fallback,
                          const std::string& help) {
@@ -69,11 +71,13 @@ double Config::number_or(const std::string& key, double fallback, const std::str
 bool Config::boolean_or(const std::string& key, bool fallback, const std::string& help) {
   const Json* value = take(key, "boolean", fallback ? "true" : "false", help);
   if (!value) return fallback;
-  if (!value->is_boolean()) refuse("setting '", prefix_, key, "' must be true or false, found ", value->dump());
+  if (!value->is_boolean())
+    refuse("setting '", prefix_, key, "' must be true or false, found ", value->dump());
   return value->get<bool>();
 }
 
-int Config::choice(const std::string& key, std::initializer_list<const char*> choices, const std::string& help) {
+int Config::choice(const std::string& key, std::initializer_list<const char*> choices,
+                   const std::string& help) {
   std::string all;
   for (const char* name : choices) all += (all.empty() ? "" : "|") + std::string(name);
   const Json* value = take(key, all, Json(*choices.begin()).dump(), help);
@@ -97,7 +101,8 @@ std::vector<double> Config::numbers_or(const std::string& key, const std::vector
                                        const std::string& help) {
   const Json* value = take(key, "list of numbers", Json(fallback).dump(), help);
   if (!value) return fallback;
-  const bool good = value->is_array() && std::all_of(value->begin(), value->end(), [](const Json& v) { return v.is_number(); });
+  const bool good = value->is_array() &&
+                    std::all_of(value->begin(), value->end(), [](const Json& v) { return v.is_number(); });
   if (!good) refuse("setting '", prefix_, key, "' must be a list of numbers, found ", value->dump());
   return value->get<std::vector<double>>();
 }
@@ -106,7 +111,8 @@ std::vector<std::string> Config::texts_or(const std::string& key, const std::vec
                                           const std::string& help) {
   const Json* value = take(key, "list of strings", Json(fallback).dump(), help);
   if (!value) return fallback;
-  const bool good = value->is_array() && std::all_of(value->begin(), value->end(), [](const Json& v) { return v.is_string(); });
+  const bool good = value->is_array() &&
+                    std::all_of(value->begin(), value->end(), [](const Json& v) { return v.is_string(); });
   if (!good) refuse("setting '", prefix_, key, "' must be a list of strings, found ", value->dump());
   return value->get<std::vector<std::string>>();
 }

@@ -14,11 +14,12 @@ namespace plait {
 
 using Json = nlohmann::json;
 
-// What `plait kinds` prints of one option; collected by the reads themselves, so it cannot disagree with them.
+// What `plait kinds` prints of one option; collected by the reads themselves, so it cannot disagree with
+// them.
 struct Option {
-  std::string name;       // "num_heads", "rope.theta"
-  std::string type;       // "integer", "number", "boolean", "string", "object", "list", or "silu|relu|identity"
-  std::string fallback;   // JSON text of the default, "required", or "absent"
+  std::string name;  // "num_heads", "rope.theta"
+  std::string type;  // "integer", "number", "boolean", "string", "object", "list", or "silu|relu|identity"
+  std::string fallback;  // JSON text of the default, "required", or "absent"
   std::string help;
 };
 
@@ -31,9 +32,9 @@ struct Surroundings {
   Grids grids;
 };
 
-// Every read names the key, its default and one line of help; the same reader code therefore parses and documents.
-// A wrong type, a value outside its range or choice, and (in finish) an unread key throw a sentence that names the
-// node, the key and the value. Not copyable: one reader, one parse.
+// Every read names the key, its default and one line of help; the same reader code therefore parses and
+// documents. A wrong type, a value outside its range or choice, and (in finish) an unread key throw a
+// sentence that names the node, the key and the value. Not copyable: one reader, one parse.
 class Config {
  public:
   Config(std::string node, Json settings, Surroundings surroundings);
@@ -55,11 +56,12 @@ class Config {
   // One of `choices`, the first of which is the default; returns its index.
   int choice(const std::string& key, std::initializer_list<const char*> choices, const std::string& help);
   std::string text_or(const std::string& key, const std::string& fallback, const std::string& help);
-  std::vector<double> numbers_or(const std::string& key, const std::vector<double>& fallback, const std::string& help);
+  std::vector<double> numbers_or(const std::string& key, const std::vector<double>& fallback,
+                                 const std::string& help);
   std::vector<std::string> texts_or(const std::string& key, const std::vector<std::string>& fallback,
                                     const std::string& help);
-  // A nested object, or null when absent (then its options are not listed). The child is owned by this Config; its
-  // unread keys are errors of finish() here.
+  // A nested object, or null when absent (then its options are not listed). The child is owned by this
+  // Config; its unread keys are errors of finish() here.
   Config* object(const std::string& key, const std::string& help);
 
   // A sentence about this node: "node 'blocks.3.mixer' (softmax_attention): " + message.

@@ -11,8 +11,9 @@ namespace plait {
 
 inline constexpr int kFormat = 1;  // `plait_format` this program reads and writes
 
-// The JSON card of a model file: {"plait_format", "name", "family", "vocab", "width", "numerics", "embed", "pattern",
-// "blocks", "final_norm", "head"} or an explicit "graph" instead of embed..head. Unknown keys are errors.
+// The JSON card of a model file: {"plait_format", "name", "family", "vocab", "width", "numerics", "embed",
+// "pattern", "blocks", "final_norm", "head"} or an explicit "graph" instead of embed..head. Unknown keys are
+// errors.
 struct Card {
   Json json;  // as stored
   std::string name, family;
@@ -28,7 +29,8 @@ struct Node {
   std::string tied;         // node whose `weight` this one uses; empty = its own
 };
 
-// A dotted name that stands for several nodes: a residual step ("blocks.3.mixer") or a whole block ("blocks.3").
+// A dotted name that stands for several nodes: a residual step ("blocks.3.mixer") or a whole block
+// ("blocks.3").
 struct Group {
   std::string name;
   std::vector<int> nodes;          // members, the add included
@@ -43,7 +45,7 @@ struct Graph {
   std::vector<Group> groups;
 
   int output() const { return static_cast<int>(nodes.size()) - 1; }
-  int find(const std::string& name) const;           // -1 if none
+  int find(const std::string& name) const;            // -1 if none
   const Group* group(const std::string& name) const;  // null if none
 };
 

@@ -12,48 +12,66 @@
 namespace plait {
 
 // Inner sites, one vocabulary for all families. `output` is the node's own output (every node has it).
-enum class Site { output, decay, write, erase, state, read, conv, qk_norm, gate, head, score, position, window, sinks,
-                  skip_d, norm, residual };
+enum class Site {
+  output,
+  decay,
+  write,
+  erase,
+  state,
+  read,
+  conv,
+  qk_norm,
+  gate,
+  head,
+  score,
+  position,
+  window,
+  sinks,
+  skip_d,
+  norm,
+  residual
+};
 
 // Node level (site output): zero, scale, skip. Inner sites: as the layer's page lists them.
 enum class Operator {
-  zero,         // output, head: contribution := 0; write: = no_write; skip_d: D := 0; state: the read S_t := 0
-  scale,        // output, head: times value
-  skip,         // output: the rows are not computed, the state gets a hole
-  one,          // decay: g := 0 (never forgets); gate: factor := 1
-  constant,     // decay: g := value (or per head); write: strength := value (or per head)
-  off,          // erase: nothing is erased; qk_norm: no normalisation
-  identity,     // conv: bypass
-  current_tap,  // conv: only the weight on the current token
-  freeze,       // state: no decay, no erase, no write
-  no_write,     // state: decay continues, nothing is erased or written
-  no_read,      // state: o := 0, the skip term stays
-  delete_write, // state: as no_write (for one token's range)
-  reset,        // state: before the first row of the range
-  reset_every,  // state: at every multiple of value
-  knockout,     // score: keys in [key_begin, key_end) get -infinity
-  set,          // window: latest value keys, first sinks keys
-  mask,         // sinks: keys before value are hidden
-  none,         // position: no rotary
-  shift,        // position: rotary positions + value
+  zero,      // output, head: contribution := 0; write: = no_write; skip_d: D := 0; state: the read S_t := 0
+  scale,     // output, head: times value
+  skip,      // output: the rows are not computed, the state gets a hole
+  one,       // decay: g := 0 (never forgets); gate: factor := 1
+  constant,  // decay: g := value (or per head); write: strength := value (or per head)
+  off,       // erase: nothing is erased; qk_norm: no normalisation
+  identity,  // conv: bypass
+  current_tap,   // conv: only the weight on the current token
+  freeze,        // state: no decay, no erase, no write
+  no_write,      // state: decay continues, nothing is erased or written
+  no_read,       // state: o := 0, the skip term stays
+  delete_write,  // state: as no_write (for one token's range)
+  reset,         // state: before the first row of the range
+  reset_every,   // state: at every multiple of value
+  knockout,      // score: keys in [key_begin, key_end) get -infinity
+  set,           // window: latest value keys, first sinks keys
+  mask,          // sinks: keys before value are hidden
+  none,          // position: no rotary
+  shift,         // position: rotary positions + value
 };
 
 enum class Phase { always, prefill, decode, after_prefix };
 
-// As written in a spec file. JSON: {"where": "blocks.3.mixer/decay", "operator": "one", "heads": [0, 2], "tokens":
-// [begin, end], "value": 1.0, "values": [...], "phase": "always", "prefix_tokens": 0, "strength": 1}
+// As written in a spec file. JSON: {"where": "blocks.3.mixer/decay", "operator": "one", "heads": [0, 2],
+// "tokens": [begin, end], "value": 1.0, "values": [...], "phase": "always", "prefix_tokens": 0, "strength":
+// 1}
 struct Edit {
-  std::string node;              // a node or a dotted group: "blocks.3.mixer", "blocks.3"
+  std::string node;  // a node or a dotted group: "blocks.3.mixer", "blocks.3"
   Site site = Site::output;
   Operator op = Operator::zero;
-  double strength = 1;           // 0 drops the edit
+  double strength = 1;  // 0 drops the edit
   double value = 0;
-  std::vector<double> values;    // per head, where the operator takes it; empty = `value` for all
-  std::vector<Index> heads;      // empty = all
-  Index begin = 0, end = -1;     // token range in positions; end -1 = no end
+  std::vector<double> values;        // per head, where the operator takes it; empty = `value` for all
+  std::vector<Index> heads;          // empty = all
+  Index begin = 0, end = -1;         // token range in positions; end -1 = no end
   Index key_begin = 0, key_end = 0;  // score/knockout
-  Index sinks = 0;               // window/set
-  bool reset_conv = false;       // state/reset: also hide the convolution's rows
+  Index sinks = 0;                   // window/set
+  bool reset_conv = false;           // state/reset: also hide the convolution's rows
   Phase phase = Phase::always;
   Index prefix_tokens = 0;
   bool operator==(const Edit&) const = default;

@@ -1,4 +1,5 @@
-// A layer has one face: run(rows). Decode, prefill, batched decode and a wavefront of ablations are the same call.
+// A layer has one face: run(rows). Decode, prefill, batched decode and a wavefront of ablations are the same
+// call.
 #pragma once
 
 #include <memory>
@@ -19,13 +20,15 @@ struct Signature {
 
 // Consecutive rows of one sequence inside a batch.
 struct Segment {
-  State* state = nullptr;     // this node's state of that sequence; null for layers without fields
-  Index position = 0;         // sequence position of the first row
+  State* state = nullptr;  // this node's state of that sequence; null for layers without fields
+  Index position = 0;      // sequence position of the first row
   Index first_row = 0, rows = 0;
   const Edits* edits = nullptr;  // this node's inner edits for these rows; null or empty = none
 
   // Null-safe look-up: the edit of this site and operator that covers `head`.
-  const Edit* edit(Site site, Operator op, Index head) const { return edits ? edits->find(site, op, head) : nullptr; }
+  const Edit* edit(Site site, Operator op, Index head) const {
+    return edits ? edits->find(site, op, head) : nullptr;
+  }
   const Edit* edit(Site site, Operator op) const { return edits ? edits->find(site, op) : nullptr; }
 };
 
@@ -48,13 +51,14 @@ class Layer {
   virtual std::span<const Field> fields() const { return {}; }    // state
   virtual std::span<const SiteSpec> sites() const { return {}; }  // inner places an edit may name
 
-  // Computes every row of every segment. Rows of a segment follow each other; segments are independent (each has its
-  // own state) and may cover less than all rows of the ports: other rows are neither read nor written. A layer writes
-  // its fields up to position + rows but leaves State::advance to the executor.
+  // Computes every row of every segment. Rows of a segment follow each other; segments are independent (each
+  // has its own state) and may cover less than all rows of the ports: other rows are neither read nor
+  // written. A layer writes its fields up to position + rows but leaves State::advance to the executor.
   virtual void run(const Ports& ports, std::span<const Segment> segments, Context& context) const = 0;
 
-  // Layers with gridded fields: folds the open rows of the chunk that ends at `boundary` into the anchors. Called by the
-  // executor for a chunk that a hole (skipped rows, filled with neutral zeros) completes; `run` calls the same code.
+  // Layers with gridded fields: folds the open rows of the chunk that ends at `boundary` into the anchors.
+  // Called by the executor for a chunk that a hole (skipped rows, filled with neutral zeros) completes; `run`
+  // calls the same code.
   virtual void fold(State& state, Index boundary, Context& context) const;
 };
 

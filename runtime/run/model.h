@@ -18,14 +18,15 @@ struct ModelData {
   std::string origin;  // file name, for messages
   Json card;
   std::map<std::string, std::map<std::string, Tensor>> tensors;  // node name -> tensor name -> tensor
-  std::map<std::string, std::string> tokenizer;                   // file name -> bytes; empty = byte tokenizer
-  std::string digest;                                             // SHA-256 over all tensors, see model_file.h
+  std::map<std::string, std::string> tokenizer;                  // file name -> bytes; empty = byte tokenizer
+  std::string digest;                                            // SHA-256 over all tensors, see model_file.h
   std::string created_by, source;
 };
 
 class Model {
  public:
-  // Throws a sentence on an unknown kind, a width mismatch, an unread key, a missing, surplus or mis-shaped tensor.
+  // Throws a sentence on an unknown kind, a width mismatch, an unread key, a missing, surplus or mis-shaped
+  // tensor.
   explicit Model(ModelData data, const Registry& registry = Registry::builtin());
 
   const Graph& graph() const { return graph_; }
@@ -46,8 +47,8 @@ class Model {
   const std::string& digest() const { return data_.digest; }
 
   // The tensors every node of a card wants, before any weights exist: what `plait new` fills.
-  static std::map<std::string, std::vector<TensorSpec>> wanted(const Graph& graph,
-                                                                const Registry& registry = Registry::builtin());
+  static std::map<std::string, std::vector<TensorSpec>> wanted(
+      const Graph& graph, const Registry& registry = Registry::builtin());
 
  private:
   ModelData data_;

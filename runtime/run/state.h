@@ -1,5 +1,5 @@
-// State is declared data, anchored on a grid (architecture section 1, idea 3). A layer declares fields; copy (= fork),
-// save, compare, size, reset, digest and rollback are written here once for all layers.
+// State is declared data, anchored on a grid (architecture section 1, idea 3). A layer declares fields; copy
+// (= fork), save, compare, size, reset, digest and rollback are written here once for all layers.
 #pragma once
 
 #include <deque>
@@ -25,22 +25,22 @@ struct Field {
   // columns = [width][n rounded up to 32], so that the tokens are the columns of a product's panel.
   enum class Order { rows, columns };
 
-  std::string name;          // "S", "k", "conv"
+  std::string name;  // "S", "k", "conv"
   Kind kind;
   Shape shape;               // anchor, running: the whole; open, log: one token's row
   DType dtype = DType::f32;  // f32, or f64 for sums of log decays
   Order order = Order::rows;
-  Index grid = 0;            // anchor, open: boundary distance (all gridded fields of a layer share it)
-  Index window = 0;          // log: latest rows a reader may still need, the current one included (0 = all)
-  Index sinks = 0;           // log: first rows kept besides the window
+  Index grid = 0;    // anchor, open: boundary distance (all gridded fields of a layer share it)
+  Index window = 0;  // log: latest rows a reader may still need, the current one included (0 = all)
+  Index sinks = 0;   // log: first rows kept besides the window
   std::vector<float> initial = {};  // anchor, running: value at birth; empty = zeros
 
   Index width() const { return element_count(shape); }
 };
 
-// An append-only sequence of rows with absolute positions. Full pages are immutable and shared between copies; the
-// last page belongs to one state and is copied on its first write after a fork. Rows that were skipped (a layer.skip
-// edit) leave holes; rows older than the window may be gone.
+// An append-only sequence of rows with absolute positions. Full pages are immutable and shared between
+// copies; the last page belongs to one state and is copied on its first write after a fork. Rows that were
+// skipped (a layer.skip edit) leave holes; rows older than the window may be gone.
 class Log {
  public:
   struct Range {
@@ -59,8 +59,9 @@ class Log {
   void append(Index position, View<const float> rows);
   void append(Index position, View<const double> rows);
 
-  // The page that holds `position`: order rows: element (p, c) at [(p % page_rows) * width + c]; order columns: at
-  // [c * page_rows + p % page_rows]. Null where no row of the page is held. Rows of holes are zeros, never NaN.
+  // The page that holds `position`: order rows: element (p, c) at [(p % page_rows) * width + c]; order
+  // columns: at [c * page_rows + p % page_rows]. Null where no row of the page is held. Rows of holes are
+  // zeros, never NaN.
   template <class T = float>
   const T* page(Index position) const {
     return static_cast<const T*>(page_bytes(position));
@@ -76,11 +77,15 @@ class Log {
   // What exists, ascending, disjoint: [0, end) unless something was skipped. Not clipped by the window.
   const std::vector<Range>& present() const { return present_; }
 
-  void truncate(Index end);               // rollback: forget rows at and after `end`
-  void drop_before(Index position);       // release pages wholly before `position`, except those of the sinks
-  Index first_held() const;               // first position after the sinks whose page is held
-  std::size_t bytes() const;              // of pages held, shared ones counted in full
-  // Save and restore: the logical rows still held, in order [rows][width].
+  void truncate(Index end);          // rollback: forget rows at and after `end`
+  void hide_before(Index position);  // rows before `position` count as a hole
+  void drop_before(Index position);  // release pages wholly before `position`, except those of the sinks
+  Index first_held() const;          // first position after the sinks whose page is held
+  std::size_t bytes() const;         // of pages held, shared ones counted in full
+  // Rows a reader at end() may still see: the window and the sinks, without holes. Digest, compare and save
+  // cover these.
+  std::vector<Range> logical() const;
+  // Save and restore: the logical rows, each piece [rows][width].
   struct Piece {
     Range range;
     std::vector<std::byte> rows;
@@ -92,19 +97,22 @@ class Log {
   struct Page;
   const void* page_bytes(Index position) const;
   std::byte* writable_page(Index page);
-  void write_row(Index position, const void* row);
+  template <class T>
+  void write(Index position, View<const T> rows);
+  template <class T>
+  void read(Range range, T* rows) const;
   void add_range(Index begin, Index end);
 
-  Index width_ = 0, page_rows_ = 64, sinks_ = 0, end_ = 0, first_page_ = 0;
+  Index width_ = 0, page_rows_ = 64, window_ = 0, sinks_ = 0, end_ = 0, first_page_ = 0;
   std::size_t element_ = sizeof(float);
   bool columns_ = false;
-  std::deque<std::shared_ptr<Page>> pages_;       // pages first_page_, first_page_ + 1, ...
+  std::deque<std::shared_ptr<Page>> pages_;        // pages first_page_, first_page_ + 1, ...
   std::vector<std::shared_ptr<Page>> sink_pages_;  // pages 0, 1, ... that hold sinks once they left pages_
   std::vector<Range> present_;
 };
 
-// The state of one node for one sequence: a value; a copy is a fork (anchors and running values are copied on write,
-// pages are shared).
+// The state of one node for one sequence: a value; a copy is a fork (anchors and running values are copied on
+// write, pages are shared).
 class State {
  public:
   State() = default;
@@ -112,7 +120,8 @@ class State {
   explicit State(std::span<const Field> fields, Index depth = 0);
 
   std::span<const Field> fields() const { return {fields_.get(), count_}; }
-  // One past the last position absorbed. A layer sees segment.position >= position(); the difference is a hole.
+  // One past the last position absorbed. A layer sees segment.position >= position(); the difference is a
+  // hole.
   Index position() const { return position_; }
   Index grid() const { return grid_; }  // 0 when no field is gridded
 
@@ -121,8 +130,9 @@ class State {
   T* anchor(Index field) {
     return static_cast<T*>(writable(field, Field::Kind::anchor));
   }
-  // order rows: row of position p at [(p % grid) * width]; order columns: element (p, c) at [c * stride + p % grid],
-  // stride = round_up(grid, 32). Rows at and after the current position hold garbage (NaN in debug builds).
+  // order rows: row of position p at [(p % grid) * width]; order columns: element (p, c) at [c * stride + p %
+  // grid], stride = round_up(grid, 32). Rows at and after the current position hold garbage (NaN in debug
+  // builds).
   template <class T = float>
   T* open(Index field) {
     return static_cast<T*>(writable(field, Field::Kind::open));
@@ -138,21 +148,23 @@ class State {
     return static_cast<const T*>(readable(field));
   }
 
-  // A layer calls this right before it folds the open rows of the chunk that ends at `boundary` into the anchor, with
-  // the end of the rows it is about to run: states with a rollback depth keep a copy of what the fold overwrites.
+  // A layer calls this right before it folds the open rows of the chunk that ends at `boundary` into the
+  // anchor, with the end of the rows it is about to run: states with a rollback depth keep a copy of what the
+  // fold overwrites.
   void before_fold(Index boundary, Index run_end);
 
   // For the executor and streams.
   void advance(Index position);  // after a layer ran: the new position; trims windowed logs
-  // Gridded fields: open rows of skipped positions [position(), to) become zeros, which every core treats as neutral
-  // rows (no decay, no erase, no write). Stops at the next boundary; returns the position reached. See Layer::fold.
+  // Gridded fields: open rows of skipped positions [position(), to) become zeros, which every core treats as
+  // neutral rows (no decay, no erase, no write). Stops at the next boundary; returns the position reached.
+  // See Layer::fold.
   Index fill_hole(Index to);
   void set_position(Index position) { position_ = position; }
   bool can_rollback(Index tokens) const;  // within the depth, without running the model
   void rollback(Index tokens);            // asserts can_rollback
   void reset();                           // as born
-  // The state.reset(t) intervention: anchors and running fields take their initial values, open rows before `position`
-  // become neutral zeros, logs hide rows before `position` when hide_logs.
+  // The state.reset(t) intervention: anchors and running fields take their initial values, open rows before
+  // `position` become neutral zeros, logs hide rows before `position` when hide_logs.
   enum class Logs { keep, hide };
   void reset_before(Index position, Logs logs);
   std::size_t bytes() const;
@@ -165,12 +177,12 @@ class State {
     Index position = 0;
     struct Item {
       std::string name;
-      std::vector<std::byte> bytes;       // anchor, running; open: rows up to the position (order as declared)
-      Index log_end = 0;                  // log
-      std::vector<Log::Range> present;    // log
-      std::vector<Log::Piece> pieces;     // log
+      std::vector<std::byte> bytes;     // anchor, running; open: rows up to the position (order as declared)
+      Index log_end = 0;                // log
+      std::vector<Log::Range> present;  // log
+      std::vector<Log::Piece> pieces;   // log
     };
-    std::vector<Item> items;              // one per field, in field order
+    std::vector<Item> items;  // one per field, in field order
   };
   Image image() const;
   void restore(const Image& image);  // throws Error when names or sizes disagree with the fields
@@ -178,6 +190,9 @@ class State {
  private:
   void* writable(Index field, Field::Kind kind);
   const void* readable(Index field) const;
+  // The open rows of [boundary, position), row-major [rows][width] whatever the order.
+  std::vector<std::byte> open_rows(Index field) const;
+  void set_open_rows(Index field, Index first, Index rows, const std::byte* values);
   struct Kept {  // what a fold overwrote
     Index boundary;
     std::vector<std::shared_ptr<Buffer>> values;  // per field; null for logs and running
@@ -185,6 +200,7 @@ class State {
   std::shared_ptr<const Field[]> fields_;
   std::size_t count_ = 0;
   Index grid_ = 0, depth_ = 0, position_ = 0;
+  Index floor_ = 0;  // a reset overwrote what a rollback before this position would need
   std::vector<std::shared_ptr<Buffer>> values_;  // anchor, open, running; shared until written
   std::vector<Log> logs_;                        // by field; unused entries are empty
   std::deque<Kept> kept_;

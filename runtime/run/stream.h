@@ -21,44 +21,48 @@ struct StreamOptions {
   Compute compute;
   Index rollback_depth = 0;  // tokens a rollback may undo without running the model; costs state bytes
   EditList edits = {};
-  std::uint64_t id = 0;      // names the stream in the sampler's draws
+  std::uint64_t id = 0;  // names the stream in the sampler's draws
 };
 
-// A saved stream, complete: what a snapshot file holds. Loading it into another model, arithmetic or set of edits is
-// refused with a sentence naming the difference.
+// A saved stream, complete: what a snapshot file holds. Loading it into another model, arithmetic or set of
+// edits is refused with a sentence naming the difference.
 struct Snapshot {
   std::string model_name, model_digest;
   Json arithmetic;
-  Json edits;                      // list
+  Json edits;  // list
   std::uint64_t id = 0;
-  std::vector<Token> tokens;       // everything fed; its length is the position
+  std::vector<Token> tokens;        // everything fed; its length is the position
   std::vector<Log::Range> sampled;  // positions of tokens the sampler produced
-  std::vector<float> logits;       // after the last token; empty right after a rollback or before any token
-  Json sampler;                    // whatever the caller keeps (settings); may be null
+  std::vector<float> logits;        // after the last token; empty right after a rollback or before any token
+  Json sampler;                     // whatever the caller keeps (settings); may be null
   struct NodeState {
     std::string node;
     std::vector<Field> fields;
     State::Image image;
   };
-  std::vector<NodeState> states;   // nodes with fields, in graph order
+  std::vector<NodeState> states;  // nodes with fields, in graph order
 };
 
-// A value: copying is a fork (pages are shared). Not thread-safe; different streams may run in different threads.
+// A value: copying is a fork (pages are shared). Not thread-safe; different streams may run in different
+// threads.
 class Stream {
  public:
   explicit Stream(std::shared_ptr<const Model> model, StreamOptions options = {});
 
-  // Appends tokens, any number at any split; returns the logits [vocab] after the last one (valid until the next call).
+  // Appends tokens, any number at any split; returns the logits [vocab] after the last one (valid until the
+  // next call).
   std::span<const float> feed(std::span<const Token> tokens, Origin origin = Origin::given);
-  std::span<const float> feed(std::initializer_list<Token> tokens) { return feed(std::span(tokens.begin(), tokens.size())); }
+  std::span<const float> feed(std::initializer_list<Token> tokens) {
+    return feed(std::span(tokens.begin(), tokens.size()));
+  }
   // Logits after every token: sink(position, logits).
   using RowSink = std::function<void(Index position, std::span<const float> logits)>;
   void feed(std::span<const Token> tokens, const RowSink& sink, Origin origin = Origin::given);
 
   Stream fork() const { return *this; }
 
-  // Undoes the last n tokens: within the declared depth without running the model, further back by replaying from the
-  // start, exactly. There are no logits until the next feed. Throws Error if n exceeds the position.
+  // Undoes the last n tokens: within the declared depth without running the model, further back by replaying
+  // from the start, exactly. There are no logits until the next feed. Throws Error if n exceeds the position.
   void rollback(Index n);
   struct RollbackCost {
     bool possible;
@@ -68,7 +72,8 @@ class Stream {
 
   Snapshot snapshot() const;
   // Throws Error naming the difference if model, arithmetic or edits disagree.
-  static Stream restore(std::shared_ptr<const Model> model, const Snapshot& snapshot, StreamOptions options = {});
+  static Stream restore(std::shared_ptr<const Model> model, const Snapshot& snapshot,
+                        StreamOptions options = {});
 
   Index position() const { return sequence_.position; }
   std::span<const Token> tokens() const { return tokens_; }
@@ -84,6 +89,7 @@ class Stream {
   void record(std::span<const Token> tokens, Origin origin, std::span<const float> last_logits);
 
  private:
+  void replay(Index target);
   std::shared_ptr<const Model> model_;
   StreamOptions options_;
   Sequence sequence_;

@@ -1,0 +1,176 @@
+#include "runtime/run/edit.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "runtime/base/digest.h"
+#include "runtime/base/error.h"
+
+namespace plait {
+namespace {
+
+// The canonical vocabulary, in the order of the enums.
+constexpr std::array kSites = {"output", "decay",   "write",  "erase", "state",   "read",
+                               "conv",   "qk_norm", "gate",   "head",  "score",   "position",
+                               "window", "sinks",   "skip_d", "norm",  "residual"};
+constexpr std::array kOperators = {"zero",    "scale",        "skip",        "one",         "constant",
+                                   "off",     "identity",     "current_tap", "freeze",      "no_write",
+                                   "no_read", "delete_write", "reset",       "reset_every", "knockout",
+                                   "set",     "mask",         "none",        "shift"};
+constexpr std::array kPhases = {"always", "prefill", "decode", "after_prefix"};
+
+template <class Enum, std::size_t N>
+Enum parse_name(const std::array<const char*, N>& names, const std::string& text, const char* what) {
+  for (std::size_t i = 0; i < N; ++i)
+    if (text == names[i]) return static_cast<Enum>(i);
+  std::string all;
+  for (const char* name : names) all += cat(all.empty() ? "" : ", ", name);
+  fail("edit: ", what, " '", text.substr(0, 60), "' is not one of ", all);
+}
+
+const Json* find(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  return found == json.end() ? nullptr : &*found;
+}
+
+std::string text(const Json& value, const char* key) {
+  if (!value.is_string()) fail("edit: '", key, "' must be a string, found ", value.dump().substr(0, 60));
+  return value.get<std::string>();
+}
+
+double number(const Json& value, const char* key) {
+  if (!value.is_number() || !std::isfinite(value.get<double>()))
+    fail("edit: '", key, "' must be a finite number, found ", value.dump().substr(0, 60));
+  return value.get<double>();
+}
+
+Index whole(const Json& value, const char* key) {
+  if (!value.is_number_integer() || value.get<std::int64_t>() < 0)
+    fail("edit: '", key, "' must be an integer of at least 0, found ", value.dump().substr(0, 60));
+  return value.get<Index>();
+}
+
+std::pair<Index, Index> range(const Json& value, const char* key) {
+  if (!value.is_array() || value.size() != 2)
+    fail("edit: '", key, "' must be [begin, end], found ", value.dump().substr(0, 60));
+  const Index begin = whole(value[0], key);
+  const Index end = value[1].is_null() ? -1 : whole(value[1], key);
+  if (end >= 0 && end < begin) fail("edit: '", key, "' ends at ", end, ", before it begins at ", begin);
+  return {begin, end};
+}
+
+void check_keys(const Json& json) {
+  constexpr std::array known = {"where",  "operator", "strength", "value", "values", "heads",
+                                "tokens", "keys",     "sinks",    "conv",  "phase",  "prefix_tokens"};
+  for (const auto& [key, value] : json.items())
+    if (std::find(known.begin(), known.end(), key) == known.end()) fail("edit: unknown key '", key, "'");
+}
+
+void read_scope(const Json& json, Edit& edit) {
+  if (const Json* heads = find(json, "heads")) {
+    if (!heads->is_array()) fail("edit: 'heads' must be a list, found ", heads->dump().substr(0, 60));
+    for (const Json& head : *heads) edit.heads.push_back(whole(head, "heads"));
+  }
+  if (const Json* tokens = find(json, "tokens")) std::tie(edit.begin, edit.end) = range(*tokens, "tokens");
+  if (const Json* keys = find(json, "keys")) {
+    std::tie(edit.key_begin, edit.key_end) = range(*keys, "keys");
+    if (edit.key_end < 0) fail("edit: 'keys' needs an end");
+  }
+  if (const Json* phase = find(json, "phase"))
+    edit.phase = parse_name<Phase>(kPhases, text(*phase, "phase"), "phase");
+  if (const Json* prefix = find(json, "prefix_tokens")) edit.prefix_tokens = whole(*prefix, "prefix_tokens");
+}
+
+}  // namespace
+
+const char* name_of(Site site) { return kSites[static_cast<std::size_t>(site)]; }
+const char* name_of(Operator op) { return kOperators[static_cast<std::size_t>(op)]; }
+const char* name_of(Phase phase) { return kPhases[static_cast<std::size_t>(phase)]; }
+
+Edit parse_edit(const Json& json) {
+  if (!json.is_object()) fail("edit: must be an object, found ", json.dump().substr(0, 60));
+  check_keys(json);
+  if (!json.contains("where") || !json.contains("operator"))
+    fail("edit: 'where' and 'operator' are required");
+  Edit edit;
+  const std::string where = text(json["where"], "where");
+  const auto slash = where.find('/');
+  edit.node = where.substr(0, slash);
+  if (slash != std::string::npos) edit.site = parse_name<Site>(kSites, where.substr(slash + 1), "site");
+  edit.op = parse_name<Operator>(kOperators, text(json["operator"], "operator"), "operator");
+  if (const Json* value = find(json, "strength")) edit.strength = number(*value, "strength");
+  if (edit.strength < 0 || edit.strength > 1)
+    fail("edit: 'strength' must lie in [0, 1], found ", edit.strength);
+  if (const Json* value = find(json, "value")) edit.value = number(*value, "value");
+  if (const Json* values = find(json, "values")) {
+    if (!values->is_array()) fail("edit: 'values' must be a list, found ", values->dump().substr(0, 60));
+    for (const Json& value : *values) edit.values.push_back(number(value, "values"));
+  }
+  if (const Json* sinks = find(json, "sinks")) edit.sinks = whole(*sinks, "sinks");
+  if (const Json* conv = find(json, "conv")) {
+    const std::string choice = text(*conv, "conv");
+    if (choice != "keep" && choice != "reset")
+      fail("edit: 'conv' must be keep or reset, found '", choice, "'");
+    edit.reset_conv = choice == "reset";
+  }
+  read_scope(json, edit);
+  return edit;
+}
+
+Json to_json(const Edit& edit) {
+  Json json = {{"where", edit.site == Site::output ? edit.node : cat(edit.node, "/", name_of(edit.site))},
+               {"operator", name_of(edit.op)}};
+  if (edit.strength != 1) json["strength"] = edit.strength;
+  if (edit.value != 0) json["value"] = edit.value;
+  if (!edit.values.empty()) json["values"] = edit.values;
+  if (!edit.heads.empty()) json["heads"] = edit.heads;
+  if (edit.begin != 0 || edit.end >= 0)
+    json["tokens"] = Json::array({edit.begin, edit.end < 0 ? Json() : Json(edit.end)});
+  if (edit.key_end > 0) json["keys"] = {edit.key_begin, edit.key_end};
+  if (edit.sinks != 0) json["sinks"] = edit.sinks;
+  if (edit.reset_conv) json["conv"] = "reset";
+  if (edit.phase != Phase::always) json["phase"] = name_of(edit.phase);
+  if (edit.prefix_tokens != 0) json["prefix_tokens"] = edit.prefix_tokens;
+  return json;
+}
+
+EditList parse_edits(const Json& json) {
+  if (!json.is_array()) fail("edits: must be a list of edits, found ", json.dump().substr(0, 60));
+  EditList edits;
+  for (const Json& entry : json) edits.push_back(parse_edit(entry));
+  return edits;
+}
+
+std::string digest(const EditList& edits) {
+  Json list = Json::array();
+  for (const Edit& edit : edits)
+    if (edit.strength != 0) list.push_back(to_json(edit));
+  return sha256(list.dump());
+}
+
+bool covers(const Edit& edit, Index head) {
+  return edit.heads.empty() || std::find(edit.heads.begin(), edit.heads.end(), head) != edit.heads.end();
+}
+
+double value_of(const Edit& edit, Index head) {
+  return edit.values.empty() ? edit.value : edit.values[static_cast<std::size_t>(head) % edit.values.size()];
+}
+
+const Edit* Edits::find(Site site, Operator op, Index head) const {
+  for (auto it = edits_.rbegin(); it != edits_.rend(); ++it)
+    if ((*it)->site == site && (*it)->op == op && covers(**it, head)) return *it;
+  return nullptr;
+}
+
+const Edit* Edits::find(Site site, Operator op) const {
+  for (auto it = edits_.rbegin(); it != edits_.rend(); ++it)
+    if ((*it)->site == site && (*it)->op == op) return *it;
+  return nullptr;
+}
+
+bool Edits::has(Site site) const {
+  return std::any_of(edits_.begin(), edits_.end(), [&](const Edit* e) { return e->site == site; });
+}
+
+}  // namespace plait

@@ -20,8 +20,9 @@ struct View {
   Index rows = 0, cols = 0, stride = 0;
 
   View() = default;
-  View(T* data, Index rows, Index cols, Index stride) : data(data), rows(rows), cols(cols), stride(stride) {}
-  View(T* data, Index rows, Index cols) : View(data, rows, cols, cols) {}
+  View(T* first, Index row_count, Index col_count, Index row_stride)
+      : data(first), rows(row_count), cols(col_count), stride(row_stride) {}
+  View(T* first, Index row_count, Index col_count) : View(first, row_count, col_count, col_count) {}
   // View<float> converts to View<const float>.
   template <class U>
     requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>)

@@ -52,8 +52,8 @@ class Stream {
   // Appends tokens, any number at any split; returns the logits [vocab] after the last one (valid until the
   // next call).
   std::span<const float> feed(std::span<const Token> tokens, Origin origin = Origin::given);
-  std::span<const float> feed(std::initializer_list<Token> tokens) {
-    return feed(std::span(tokens.begin(), tokens.size()));
+  std::span<const float> feed(std::initializer_list<Token> tokens, Origin origin = Origin::given) {
+    return feed(std::span(tokens.begin(), tokens.size()), origin);
   }
   // Logits after every token: sink(position, logits).
   using RowSink = std::function<void(Index position, std::span<const float> logits)>;

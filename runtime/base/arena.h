@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/view.h"
@@ -20,7 +21,7 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(std::size_t bytes);  // poisoned in debug builds
   Buffer(const Buffer& other);
-  Buffer(Buffer&& other) noexcept = default;
+  Buffer(Buffer&& other) noexcept : data_(std::move(other.data_)), bytes_(std::exchange(other.bytes_, 0)) {}
   Buffer& operator=(Buffer other) noexcept;
   std::size_t bytes() const { return bytes_; }
   template <class T = float>
@@ -42,7 +43,8 @@ class Buffer {
 };
 
 // Bump allocator. Taking is a pointer addition once the arena has grown to its working size; everything taken
-// inside a Scope is given back when the Scope ends. Not thread-safe: each thread uses its own, see `scratch()`.
+// inside a Scope is given back when the Scope ends. Not thread-safe: each thread uses its own, see
+// `scratch()`.
 class Arena {
  public:
   class Scope {

@@ -7,8 +7,8 @@
 
 namespace plait {
 
-// Bad input: a file, card, text, spec or argument the user can mend. The message is a full sentence that names
-// the file, node or tensor and both values. Broken invariants are asserts, not errors.
+// Bad input: a file, card, text, spec or argument the user can mend. The message is a full sentence that
+// names the file, node or tensor and both values. Broken invariants are asserts, not errors.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

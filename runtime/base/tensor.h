@@ -35,7 +35,8 @@ struct Tensor {
 // An f32 tensor in plain rows that owns a copy of `values`.
 Tensor make_tensor(Shape shape, std::span<const float> values);
 
-// Every element in double, row-major in the true shape, whatever dtype and layout: what the reference engine reads.
+// Every element in double, row-major in the true shape, whatever dtype and layout: what the reference engine
+// reads.
 std::vector<double> to_double(const Tensor& tensor);
 // The same in float (bf16 and f16 widen exactly).
 std::vector<float> to_float(const Tensor& tensor);
@@ -59,21 +60,23 @@ struct TensorSpec {
   Shape shape;
   Init init = Init::normal;
   std::string shape_text = {};  // with the settings' names: "[num_heads * head_dim, width]"
-  bool matrix = false;          // a product's weight [out, in]: may be packed and narrow; others are plain f32
+  bool matrix = false;  // a product's weight [out, in]: may be packed and narrow; others are plain f32
 };
 
-// The tensors handed to one node, by the names of its specs. Checked against the specs before a layer sees them.
+// The tensors handed to one node, by the names of its specs. Checked against the specs before a layer sees
+// them.
 class Parameters {
  public:
   Parameters() = default;
   explicit Parameters(std::map<std::string, Tensor> tensors) : tensors_(std::move(tensors)) {}
 
   bool has(const std::string& name) const { return tensors_.contains(name); }
-  const Tensor& tensor(const std::string& name) const;        // asserts that it is there
+  const Tensor& tensor(const std::string& name) const;           // asserts that it is there
   std::span<const float> vector(const std::string& name) const;  // f32 rows of any rank; asserts
   const std::map<std::string, Tensor>& all() const { return tensors_; }
 
-  // Throws a sentence naming `node`, the tensor and both shapes if anything is missing, surplus or mis-shaped.
+  // Throws a sentence naming `node`, the tensor and both shapes if anything is missing, surplus or
+  // mis-shaped.
   static void check(const std::string& node, const std::vector<TensorSpec>& specs,
                     const std::map<std::string, Tensor>& tensors);
 

@@ -25,8 +25,8 @@ struct View {
   View(T* first, Index row_count, Index col_count) : View(first, row_count, col_count, col_count) {}
   // View<float> converts to View<const float>.
   template <class U>
-    requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>)
-  View(const View<U>& other) : View(other.data, other.rows, other.cols, other.stride) {}
+  requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>) View(const View<U>& other)
+      : View(other.data, other.rows, other.cols, other.stride) {}
 
   T* row(Index r) const {
     assert(0 <= r && r <= rows);

@@ -1,0 +1,135 @@
+#include "layers/attention/projection.h"
+
+#include <algorithm>
+
+#include "layers/blocks/rows.h"
+#include "runtime/kernels/rowwise.h"
+
+namespace plait {
+namespace {
+
+std::vector<float> optional_vector(const Parameters& parameters, const std::string& name) {
+  return parameters.has(name) ? to_float(parameters.tensor(name)) : std::vector<float>();
+}
+
+std::vector<float> gain_of(const ProjectionSettings& settings, const Parameters& parameters,
+                           const std::string& name) {
+  std::vector<float> gain = optional_vector(parameters, name);
+  if (settings.qk_norm && settings.qk_norm->form == QkNormSettings::Form::one_plus)
+    for (float& g : gain) g = 1 + g;
+  return gain;
+}
+
+}  // namespace
+
+Projection::Projection(const ProjectionSettings& settings, const Parameters& parameters)
+    : settings_(settings),
+      q_(parameters.tensor("q")),
+      k_(parameters.tensor("k")),
+      v_(parameters.tensor("v")),
+      q_bias_(optional_vector(parameters, "q_bias")),
+      k_bias_(optional_vector(parameters, "k_bias")),
+      v_bias_(optional_vector(parameters, "v_bias")),
+      q_gain_(gain_of(settings, parameters, "q_norm")),
+      k_gain_(gain_of(settings, parameters, "k_norm")) {
+  if (settings.rope) rope_.emplace(*settings.rope);
+}
+
+Projected Projection::take(Arena::Scope& scope, Index rows) const {
+  const ProjectionSettings& s = settings_;
+  return {scope.rows(rows, s.num_heads * s.head_dim), scope.rows(rows, s.num_kv_heads * s.head_dim),
+          scope.rows(rows, s.num_kv_heads * s.value_head_dim), scope.rows(rows, s.num_heads * s.packed_gate)};
+}
+
+void Projection::run(View<const float> x, std::span<const Segment> segments, const Projected& y,
+                     const Compute& compute) const {
+  for_each_block(segments, [&](Index first, Index rows) {
+    const View<const float> block = x.slice_rows(first, rows);
+    const View<float> k = y.k.slice_rows(first, rows), v = y.v.slice_rows(first, rows);
+    queries(block, y.q.slice_rows(first, rows), y.gate.slice_rows(first, rows), compute);
+    k_.run(block, k, compute);
+    v_.run(block, v, compute);
+    if (!k_bias_.empty()) add_bias(k_bias_, k, compute);
+    if (!v_bias_.empty()) add_bias(v_bias_, v, compute);
+  });
+  for (const Segment& segment : segments) {
+    prepare(segment, y.q.slice_rows(segment.first_row, segment.rows), 1, q_gain_, compute);
+    prepare(segment, y.k.slice_rows(segment.first_row, segment.rows), settings_.group(), k_gain_, compute);
+  }
+}
+
+// A packed gate lies behind each head's query: both are moved apart, so that what follows sees plain heads.
+void Projection::queries(View<const float> x, View<float> q, View<float> gate, const Compute& compute) const {
+  const Index d = settings_.head_dim, g = settings_.packed_gate;
+  if (g == 0) {
+    q_.run(x, q, compute);
+    if (!q_bias_.empty()) add_bias(q_bias_, q, compute);
+    return;
+  }
+  Arena::Scope scope(scratch());
+  const View<float> packed = scope.rows(x.rows, q_.out());
+  q_.run(x, packed, compute);
+  if (!q_bias_.empty()) add_bias(q_bias_, packed, compute);
+  for_each_row(0, x.rows, compute.threads, [&](Index r) {
+    for (Index h = 0; h < settings_.num_heads; ++h) {
+      const float* head = packed.row(r) + h * (d + g);
+      std::copy_n(head, d, q.row(r) + h * d);
+      std::copy_n(head + d, g, gate.row(r) + h * g);
+    }
+  });
+}
+
+// Norm and rotation of a segment's heads, each of which serves `group` query heads. rows [n, heads *
+// head_dim]
+void Projection::prepare(const Segment& segment, View<float> rows, Index group, std::span<const float> gain,
+                         const Compute& compute) const {
+  const Index d = settings_.head_dim, heads = rows.cols / d;
+  if (!segment.edits || (!segment.edits->has(Site::qk_norm) && !segment.edits->has(Site::position))) {
+    prepare_heads(rows, heads, gain, nullptr, nullptr, nullptr, segment.position, compute);
+    return;
+  }
+  for (Index h = 0; h < heads; ++h)
+    prepare_heads(rows.slice_cols(h * d, d), 1, gain,
+                  shared_edit(segment, Site::qk_norm, Operator::off, h, group),
+                  shared_edit(segment, Site::position, Operator::none, h, group),
+                  shared_edit(segment, Site::position, Operator::shift, h, group), segment.position, compute);
+}
+
+void Projection::prepare_heads(View<float> rows, Index heads, std::span<const float> gain,
+                               const Edit* no_norm, const Edit* no_rope, const Edit* shift, Index position,
+                               const Compute& compute) const {
+  if (settings_.qk_norm && !no_norm)
+    rms_norm(rows, settings_.head_dim, static_cast<float>(settings_.qk_norm->eps), gain, rows, compute);
+  if (rope_ && !no_rope)
+    rope_->apply(rows, heads, static_cast<double>(position) + (shift ? shift->value : 0.0), compute);
+}
+
+const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv, Index group) {
+  const Edit* edit = nullptr;
+  for (Index h = kv * group; h < (kv + 1) * group; ++h) {
+    edit = segment.edit(site, op, h);
+    if (!edit) return nullptr;
+  }
+  return edit;
+}
+
+void edit_heads(std::span<const Segment> segments, Index num_heads, View<float> heads,
+                const Compute& compute) {
+  const Index width = heads.cols / num_heads;
+  for (const Segment& segment : segments) {
+    if (!segment.edits) continue;
+    for (const Edit* edit : segment.edits->all()) {
+      if (edit->site != Site::head) continue;
+      for (Index h = 0; h < num_heads; ++h) {
+        if (!covers(*edit, h)) continue;
+        const View<float> part =
+            heads.slice_rows(segment.first_row, segment.rows).slice_cols(h * width, width);
+        if (edit->op == Operator::zero) fill_rows(0, part);
+        if (edit->op == Operator::scale)
+          scale_rows(part, static_cast<float>(value_of(*edit, h)), part, compute);
+      }
+    }
+  }
+}
+
+}  // namespace plait

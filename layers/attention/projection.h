@@ -1,0 +1,58 @@
+// The projection stage of the attention kinds: rows of a batch -> queries, keys and values of grouped heads,
+// normed and rotated. Sites: qk_norm (off), position (none, shift).
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "layers/attention/rope.h"
+#include "layers/reference/projection.h"
+#include "runtime/base/arena.h"
+#include "runtime/base/tensor.h"
+#include "runtime/kernels/linear.h"
+#include "runtime/run/layer.h"
+
+namespace plait {
+
+// Rows as in the batch's ports; rows no segment covers are garbage.
+struct Projected {
+  View<float> q;     // [rows, num_heads * head_dim]
+  View<float> k;     // [rows, num_kv_heads * head_dim]
+  View<float> v;     // [rows, num_kv_heads * value_head_dim]
+  View<float> gate;  // [rows, num_heads * packed_gate]; no columns unless the gate is packed into q
+};
+
+class Projection {
+ public:
+  Projection(const ProjectionSettings& settings, const Parameters& parameters);
+
+  const ProjectionSettings& settings() const { return settings_; }
+  Projected take(Arena::Scope& scope, Index rows) const;
+  // x [rows, width]
+  void run(View<const float> x, std::span<const Segment> segments, const Projected& y,
+           const Compute& compute) const;
+
+ private:
+  void queries(View<const float> x, View<float> q, View<float> gate, const Compute& compute) const;
+  void prepare(const Segment& segment, View<float> rows, Index group, std::span<const float> gain,
+               const Compute& compute) const;
+  void prepare_heads(View<float> rows, Index heads, std::span<const float> gain, const Edit* no_norm,
+                     const Edit* no_rope, const Edit* shift, Index position, const Compute& compute) const;
+
+  ProjectionSettings settings_;
+  Linear q_, k_, v_;
+  std::vector<float> q_bias_, k_bias_, v_bias_;
+  std::vector<float> q_gain_, k_gain_;
+  std::optional<Rope> rope_;
+};
+
+// The edit of this site and operator for key/value head `kv`: keys are shared, so it must name every query
+// head of the group. Null if it does not.
+const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv, Index group);
+
+// Applies site head (zero, scale) to heads [rows, num_heads * value_head_dim], in the order of the edits.
+void edit_heads(std::span<const Segment> segments, Index num_heads, View<float> heads,
+                const Compute& compute);
+
+}  // namespace plait

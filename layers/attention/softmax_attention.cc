@@ -1,0 +1,148 @@
+#include "layers/attention/softmax_attention.h"
+
+#include <array>
+
+#include "layers/attention/projection.h"
+#include "layers/attention/sigmoid_gate.h"
+#include "layers/attention/stages.h"
+#include "layers/attention/tiles.h"
+#include "layers/blocks/rows.h"
+#include "layers/reference/softmax_attention.h"
+#include "runtime/base/arena.h"
+#include "runtime/kernels/rowwise.h"
+
+namespace plait {
+namespace {
+
+constexpr Index kKeys = 0, kValues = 1;  // fields
+
+SigmoidGate make_gate(const SoftmaxAttentionSettings& settings, const Parameters& parameters) {
+  if (settings.gate == SoftmaxAttentionSettings::Gate::none) return {};
+  const bool separate = settings.packing == SoftmaxAttentionSettings::Packing::separate;
+  return SigmoidGate(settings.projection.num_heads, settings.gate_width(),
+                     separate ? &parameters.tensor("gate") : nullptr);
+}
+
+class SoftmaxAttention final : public Layer {
+ public:
+  SoftmaxAttention(const SoftmaxAttentionSettings& settings, const Grids& grids, const Parameters& parameters)
+      : settings_(settings),
+        grids_(grids),
+        projection_(settings.projection, parameters),
+        rule_(settings, parameters),
+        gate_(make_gate(settings, parameters)),
+        o_(parameters.tensor("o")) {
+    if (settings.output_bias) o_bias_ = to_float(parameters.tensor("o_bias"));
+    const ProjectionSettings& p = settings.projection;
+    fields_[kKeys] = log_field("k", p.num_kv_heads * p.head_dim, Field::Order::columns);
+    fields_[kValues] = log_field("v", p.num_kv_heads * p.value_head_dim, Field::Order::rows);
+    sites_ = {{Site::head, {Operator::zero, Operator::scale}},
+              {Site::score, {Operator::knockout}},
+              {Site::window, {Operator::set}},
+              {Site::sinks, {Operator::mask}}};
+    if (p.rope) sites_.push_back({Site::position, {Operator::none, Operator::shift}});
+    if (p.qk_norm) sites_.push_back({Site::qk_norm, {Operator::off}});
+    if (settings.gate != SoftmaxAttentionSettings::Gate::none)
+      sites_.push_back({Site::gate, {Operator::one}});
+  }
+
+  Signature signature() const override { return {{settings_.projection.width}, o_.out()}; }
+  std::span<const Field> fields() const override { return fields_; }
+  std::span<const SiteSpec> sites() const override { return sites_; }
+
+  void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
+    const Compute& compute = context.compute;
+    const View<const float> x = ports.input();
+    Arena::Scope scope(scratch());
+    const Projected rows = projection_.take(scope, x.rows);
+    const View<float> heads = scope.rows(x.rows, o_.in());
+    projection_.run(x, segments, rows, compute);
+    for (const Segment& segment : segments) {
+      segment.state->log(kKeys).append(segment.position, rows.k.slice_rows(segment.first_row, segment.rows));
+      segment.state->log(kValues).append(segment.position,
+                                         rows.v.slice_rows(segment.first_row, segment.rows));
+    }
+    attend(segments, rows.q, heads, compute);
+    gate_.apply(x, rows.gate, segments, heads, compute);
+    edit_heads(segments, settings_.projection.num_heads, heads, compute);
+    for_each_block(segments, [&](Index first, Index count) {
+      const View<float> y = ports.output.slice_rows(first, count);
+      o_.run(heads.slice_rows(first, count), y, compute);
+      if (!o_bias_.empty()) add_bias(o_bias_, y, compute);
+    });
+  }
+
+ private:
+  Field log_field(const std::string& name, Index width, Field::Order order) const {
+    Field field;
+    field.name = name;
+    field.kind = Field::Kind::log;
+    field.shape = {width};
+    field.order = order;
+    field.window = settings_.window;
+    field.sinks = settings_.sinks;
+    return field;
+  }
+
+  void attend(std::span<const Segment> segments, View<const float> q, View<float> heads,
+              const Compute& compute) const {
+    const ProjectionSettings& p = settings_.projection;
+    Tiles tiles(p);
+    for (const Segment& segment : segments)
+      tiles.add(segment,
+                {segment.state->log(kKeys),
+                 segment.state->log(kValues),
+                 nullptr,
+                 settings_.window,
+                 settings_.sinks,
+                 {}},
+                q, heads);
+    walk_keys(tiles.all(), rule_, p.head_dim, p.value_head_dim, grids_, compute);
+  }
+
+  SoftmaxAttentionSettings settings_;
+  Grids grids_;
+  Projection projection_;
+  StagedRule rule_;
+  SigmoidGate gate_;
+  Linear o_;
+  std::vector<float> o_bias_;
+  std::array<Field, 2> fields_;
+  std::vector<SiteSpec> sites_;
+};
+
+}  // namespace
+
+Kind softmax_attention_kind() {
+  Kind kind;
+  kind.key = "softmax_attention";
+  kind.group = "attention";
+  kind.summary = "softmax attention over cached keys: grouped heads, rope, window, sinks, gate";
+  kind.source = "Vaswani et al., arXiv 1706.03762, section 3.2; options in softmax_attention.md";
+  kind.examples = {
+      R"({"num_heads": 4, "head_dim": 16, "rope": {"theta": 10000}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "window": 37, "sinks": 3,
+          "rope": {"theta": 1e6, "dim": 10, "layout": "interleaved"}, "qk_norm": {"form": "one_plus"},
+          "normaliser": "sink_softmax", "gate": "sigmoid", "gate_packing": "per_query_head"})",
+      R"({"num_heads": 3, "head_dim": 40, "bias": true, "output_bias": true, "scale": 0.2, "normaliser": "softmax_one",
+          "gate": "sigmoid", "gate_granularity": "headwise", "window": 9})",
+      R"({"num_heads": 6, "num_kv_heads": 2, "head_dim": 32, "qk_norm": {"eps": 1e-5}, "gate": "sigmoid",
+          "rope": {"theta": 10000, "dim": 16, "scaling": {"type": "yarn", "factor": 4,
+                   "original_max_position_embeddings": 64}}})",
+      R"({"num_heads": 5, "num_kv_heads": 1, "head_dim": 8, "value_head_dim": 72, "window": 16, "sinks": 20,
+          "gate": "sigmoid", "gate_granularity": "headwise", "gate_packing": "per_query_head",
+          "rope": {"theta": 500000, "scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 1,
+                   "high_freq_factor": 4, "original_max_position_embeddings": 128}}})",
+      R"({"num_heads": 2, "head_dim": 16, "window": 64, "sinks": 1,
+          "rope": {"theta": 10000, "scaling": {"type": "linear", "factor": 2.5}}})",
+  };
+  kind.tensors = [](Config& config) { return softmax_attention_tensors(read_softmax_attention(config)); };
+  kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
+    return std::make_unique<SoftmaxAttention>(read_softmax_attention(config), config.surroundings().grids,
+                                              parameters);
+  };
+  kind.twin = make_softmax_attention_twin;
+  return kind;
+}
+
+}  // namespace plait

@@ -1,0 +1,41 @@
+// normaliser: softmax, softmax_one, sink_softmax. A sink is a logit without key and value: the row starts
+// with it in the denominator, (maximum, mass) = (c, 1) instead of (-infinity, 0), and nothing else changes.
+#include "layers/attention/stages.h"
+
+namespace plait {
+namespace {
+
+class Softmax final : public Normaliser {
+ public:
+  explicit Softmax(std::vector<float> sinks) : sinks_(std::move(sinks)) {}
+
+  bool tracks_maximum() const override { return true; }
+
+  bool start(const QueryRow& row, float& maximum, float& mass) const override {
+    if (sinks_.empty()) return false;
+    maximum = sinks_[static_cast<std::size_t>(row.head)];
+    mass = 1;
+    return true;
+  }
+
+  void numerators(float maximum, const float* s, float* p, Index count, const Kernels& k) const override {
+    k.exp_minus(s, maximum, p, count);
+  }
+
+ private:
+  std::vector<float> sinks_;  // [num_heads], or empty
+};
+
+}  // namespace
+
+std::unique_ptr<Normaliser> make_softmax(const SoftmaxAttentionSettings& settings,
+                                         const Parameters& parameters) {
+  std::vector<float> sinks;
+  if (settings.normaliser == SoftmaxAttentionSettings::Normaliser::softmax_one)
+    sinks.assign(static_cast<std::size_t>(settings.projection.num_heads), 0.0f);
+  if (settings.normaliser == SoftmaxAttentionSettings::Normaliser::sink_softmax)
+    sinks = to_float(parameters.tensor("sinks"));
+  return std::make_unique<Softmax>(std::move(sinks));
+}
+
+}  // namespace plait

@@ -1,0 +1,71 @@
+#include "layers/attention/tiles.h"
+
+#include <algorithm>
+
+namespace plait {
+
+KeyPage LogCache::page(Index position, Index kv_head) const {
+  const float* keys = keys_.page<float>(position);
+  const float* values = values_.page<float>(position);
+  if (!keys || !values) return {};
+  const Index key = position % keys_.page_rows(), value = position % values_.page_rows();
+  KeyPage page;
+  page.count = std::min(keys_.page_rows() - key, values_.page_rows() - value);
+  page.key_stride = keys_.stride();
+  page.keys = keys + kv_head * heads_.head_dim * page.key_stride + key;
+  page.value_stride = values_.stride();
+  page.values = values + value * page.value_stride + kv_head * heads_.value_head_dim;
+  if (side_) {
+    const Index side = position % side_->page_rows();
+    page.count = std::min(page.count, side_->page_rows() - side);
+    page.side_stride = side_->stride();
+    page.side = side_->page<double>(position) + side;
+  }
+  return page;
+}
+
+std::span<const KeyRange> Tiles::Visible::of(Index row) const {
+  const auto r = static_cast<std::size_t>(row);
+  return {ranges.data() + first[r], first[r + 1] - first[r]};
+}
+
+const Tiles::Visible& Tiles::visible_rows(const Visibility& visibility, const Segment& segment) {
+  Visible& rows = visible_.emplace_back();
+  for (Index r = 0; r < segment.rows; ++r) {
+    rows.first.push_back(rows.ranges.size());
+    visibility.append(segment.position + r, rows.ranges);
+  }
+  rows.first.push_back(rows.ranges.size());
+  return rows;
+}
+
+// A tile holds some positions of all query heads of a group, heads outermost, so that rows that see the same
+// keys or one key more than the row before are neighbours.
+void Tiles::add(const Segment& segment, const Source& source, View<const float> q, View<float> out) {
+  const Index heads = heads_.num_heads, group = heads_.group(), d = heads_.head_dim,
+              dv = heads_.value_head_dim;
+  const LogCache& cache = caches_.emplace_back(source.keys, source.values, source.side, heads_);
+  std::vector<const Visible*> visible;
+  for (Index h = 0; h < heads; ++h)
+    if (h == 0 || (segment.edits && !segment.edits->empty()))
+      visible.push_back(
+          &visible_rows(Visibility(source.window, source.sinks, segment, h, source.keys.present()), segment));
+    else
+      visible.push_back(visible[0]);
+
+  const Index step = std::max<Index>(1, kTileRows / group);
+  for (Index kv = 0; kv < heads_.num_kv_heads; ++kv)
+    for (Index begin = 0; begin < segment.rows; begin += step) {
+      std::vector<QueryRow>& rows = rows_.emplace_back();
+      for (Index h = kv * group; h < (kv + 1) * group; ++h)
+        for (Index r = begin; r < std::min(begin + step, segment.rows); ++r) {
+          const Index row = segment.first_row + r;
+          const double side = source.sides.data ? source.sides(row, h) : 0.0;
+          rows.push_back({q.row(row) + h * d, out.row(row) + h * dv, segment.position + r, h,
+                          visible[static_cast<std::size_t>(h)]->of(r), side});
+        }
+      tiles_.push_back({&cache, kv, rows});
+    }
+}
+
+}  // namespace plait

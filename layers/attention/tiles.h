@@ -1,0 +1,64 @@
+// Queries of the segments of a batch, cut into tiles for the walk over cached keys.
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "layers/attention/visibility.h"
+#include "layers/reference/projection.h"
+#include "runtime/kernels/attention.h"
+#include "runtime/run/layer.h"
+
+namespace plait {
+
+// The logs of one state as the walk reads them.
+class LogCache final : public KeyCache {
+ public:
+  // keys: order columns, [num_kv_heads * head_dim]; values: order rows, [num_kv_heads * value_head_dim];
+  // side: f64, order columns, [num_heads], or null. Borrows.
+  LogCache(const Log& keys, const Log& values, const Log* side, const ProjectionSettings& heads)
+      : keys_(keys), values_(values), side_(side), heads_(heads) {}
+  KeyPage page(Index position, Index kv_head) const override;
+
+ private:
+  const Log& keys_;
+  const Log& values_;
+  const Log* side_;
+  const ProjectionSettings& heads_;
+};
+
+class Tiles {
+ public:
+  explicit Tiles(const ProjectionSettings& heads) : heads_(heads) {}
+
+  // What the rows of a segment see; `sides` [rows, num_heads] (of the batch) or empty.
+  struct Source {
+    const Log& keys;
+    const Log& values;
+    const Log* side;
+    Index window, sinks;
+    View<const double> sides;
+  };
+  // q [rows, num_heads * head_dim] and out [rows, num_heads * value_head_dim] of the batch; the segment's own
+  // keys are in the logs already. The views and logs must outlive the tiles.
+  void add(const Segment& segment, const Source& source, View<const float> q, View<float> out);
+
+  std::span<const KeyTile> all() const { return tiles_; }
+
+ private:
+  // Visible ranges of all rows of a segment.
+  struct Visible {
+    std::vector<KeyRange> ranges;
+    std::vector<std::size_t> first;  // rows + 1 offsets
+    std::span<const KeyRange> of(Index row) const;
+  };
+  const Visible& visible_rows(const Visibility& visibility, const Segment& segment);
+
+  const ProjectionSettings& heads_;
+  std::deque<LogCache> caches_;
+  std::deque<Visible> visible_;
+  std::deque<std::vector<QueryRow>> rows_;
+  std::vector<KeyTile> tiles_;
+};
+
+}  // namespace plait

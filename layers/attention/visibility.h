@@ -1,0 +1,39 @@
+// Which cached keys a row sees: those that exist, in its window or among the sinks, minus what edits hide.
+// Sites: score (knockout), window (set), sinks (mask).
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "runtime/kernels/attention.h"
+#include "runtime/run/layer.h"
+
+namespace plait {
+
+class Visibility {
+ public:
+  // window 0 = everything up to the row itself. `present` as Log::present() has it. The edits of one head
+  // count.
+  Visibility(Index window, Index sinks, const Segment& segment, Index head,
+             std::span<const Log::Range> present);
+
+  // Appends the visible ranges of the row at `position`, ascending and disjoint; nothing if it sees no key.
+  void append(Index position, std::vector<KeyRange>& ranges) const;
+
+ private:
+  struct Recent {
+    Index window, sinks;
+    bool all;  // every earlier key
+    // The keys between the sinks and the window, which the row at `position` does not see.
+    KeyRange gap(Index position) const;
+  };
+
+  std::span<const Log::Range> present_;
+  Recent own_;
+  std::optional<Recent> edited_;  // window/set, on top of the layer's own
+  Index first_ = 0;               // sinks/mask
+  std::vector<KeyRange> hidden_;  // score/knockout
+};
+
+}  // namespace plait

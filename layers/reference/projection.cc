@@ -1,0 +1,115 @@
+#include "layers/reference/projection.h"
+
+#include <cmath>
+
+#include "layers/reference/dense.h"
+
+namespace plait {
+
+ProjectionSettings read_projection(Config& config) {
+  ProjectionSettings s;
+  s.width = config.width();
+  s.num_heads = config.integer("num_heads", "query heads");
+  s.num_kv_heads = config.integer_or("num_kv_heads", s.num_heads,
+                                     "key and value heads, each shared by a group of query heads", 1);
+  if (s.num_heads % s.num_kv_heads != 0)
+    config.refuse("num_heads is ", s.num_heads, ", which is not a multiple of num_kv_heads, ",
+                  s.num_kv_heads);
+  s.head_dim = config.integer("head_dim", "columns of a query or key head");
+  s.value_head_dim = config.integer_or("value_head_dim", s.head_dim, "columns of a value head", 1);
+  s.rope = read_rope(config, s.head_dim);
+  if (Config* norm =
+          config.object("qk_norm", "root-mean-square norm of every query and key head, before rope")) {
+    s.qk_norm.emplace();
+    s.qk_norm->eps = norm->number_or("eps", s.qk_norm->eps, "added to the mean square");
+    s.qk_norm->form =
+        static_cast<QkNormSettings::Form>(norm->choice("form", {"plain", "one_plus"}, "gain w or 1 + w"));
+  }
+  return s;
+}
+
+std::vector<TensorSpec> projection_tensors(const ProjectionSettings& s) {
+  const Index q = s.query_rows(), k = s.num_kv_heads * s.head_dim, v = s.num_kv_heads * s.value_head_dim;
+  const std::string q_text = s.packed_gate == 0 ? "num_heads * head_dim" : "num_heads * (head_dim + gate)";
+  std::vector<TensorSpec> specs = {
+      {"q", {q, s.width}, Init::normal, "[" + q_text + ", width]", true},
+      {"k", {k, s.width}, Init::normal, "[num_kv_heads * head_dim, width]", true},
+      {"v", {v, s.width}, Init::normal, "[num_kv_heads * value_head_dim, width]", true},
+  };
+  if (s.qk_norm) {
+    const Init init = s.qk_norm->form == QkNormSettings::Form::plain ? Init::around_one : Init::small;
+    specs.push_back({"q_norm", {s.head_dim}, init, "[head_dim]"});
+    specs.push_back({"k_norm", {s.head_dim}, init, "[head_dim]"});
+  }
+  if (s.bias) {
+    specs.push_back({"q_bias", {q}, Init::small, "[" + q_text + "]"});
+    specs.push_back({"k_bias", {k}, Init::small, "[num_kv_heads * head_dim]"});
+    specs.push_back({"v_bias", {v}, Init::small, "[num_kv_heads * value_head_dim]"});
+  }
+  return specs;
+}
+
+std::vector<double> project(View<const double> x, const std::vector<double>& weight,
+                            const std::vector<double>& bias, Index out) {
+  std::vector<double> y(static_cast<std::size_t>(x.rows * out));
+  dense_product(x, weight, {y.data(), x.rows, out});
+  if (!bias.empty())
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] += bias[i % static_cast<std::size_t>(out)];
+  return y;
+}
+
+std::vector<double> optional_tensor(const Parameters& parameters, const std::string& name) {
+  return parameters.has(name) ? to_double(parameters.tensor(name)) : std::vector<double>();
+}
+
+ProjectionTwin::ProjectionTwin(const ProjectionSettings& settings, const Parameters& parameters)
+    : settings_(settings),
+      q_(to_double(parameters.tensor("q"))),
+      k_(to_double(parameters.tensor("k"))),
+      v_(to_double(parameters.tensor("v"))) {
+  if (settings.bias) {
+    q_bias_ = to_double(parameters.tensor("q_bias"));
+    k_bias_ = to_double(parameters.tensor("k_bias"));
+    v_bias_ = to_double(parameters.tensor("v_bias"));
+  }
+  if (settings.qk_norm) {
+    q_norm_ = to_double(parameters.tensor("q_norm"));
+    k_norm_ = to_double(parameters.tensor("k_norm"));
+  }
+}
+
+ProjectionTwin::Rows ProjectionTwin::run(View<const double> x) const {
+  const ProjectionSettings& s = settings_;
+  Rows rows;
+  const std::vector<double> packed = project(x, q_, q_bias_, s.query_rows());
+  const Index stride = s.head_dim + s.packed_gate;
+  for (Index head = 0; head < x.rows * s.num_heads; ++head) {
+    const auto begin = packed.begin() + head * stride;
+    rows.q.insert(rows.q.end(), begin, begin + s.head_dim);
+    rows.gate.insert(rows.gate.end(), begin + s.head_dim, begin + stride);
+  }
+  rows.k = project(x, k_, k_bias_, s.num_kv_heads * s.head_dim);
+  rows.v = project(x, v_, v_bias_, s.num_kv_heads * s.value_head_dim);
+  norm_and_rotate(rows.q, x.rows, s.num_heads, q_norm_);
+  norm_and_rotate(rows.k, x.rows, s.num_kv_heads, k_norm_);
+  return rows;
+}
+
+void ProjectionTwin::norm_and_rotate(std::vector<double>& rows, Index tokens, Index heads,
+                                     const std::vector<double>& gain) const {
+  const Index d = settings_.head_dim;
+  for (Index t = 0; t < tokens; ++t)
+    for (Index h = 0; h < heads; ++h) {
+      double* x = rows.data() + (t * heads + h) * d;
+      if (settings_.qk_norm) {
+        double squares = 0;
+        for (Index c = 0; c < d; ++c) squares += x[c] * x[c];
+        const double factor = 1 / std::sqrt(squares / static_cast<double>(d) + settings_.qk_norm->eps);
+        const double shift = settings_.qk_norm->form == QkNormSettings::Form::one_plus ? 1 : 0;
+        for (Index c = 0; c < d; ++c) x[c] *= factor * (shift + gain[static_cast<std::size_t>(c)]);
+      }
+      if (settings_.rope) rotate_head(*settings_.rope, static_cast<double>(t), x);
+    }
+}
+
+}  // namespace plait

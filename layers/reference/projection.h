@@ -1,0 +1,66 @@
+// Settings, tensors and the double-precision form of the projection stage that the attention kinds share:
+// queries, keys and values of grouped heads, with per-head norm and rotary embedding
+// (layers/attention/projection.h).
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "layers/reference/rope.h"
+#include "runtime/base/tensor.h"
+#include "runtime/graph/config.h"
+
+namespace plait {
+
+struct QkNormSettings {
+  enum class Form { plain, one_plus };
+  double eps = 1e-6;
+  Form form = Form::plain;
+};
+
+struct ProjectionSettings {
+  Index width = 0;
+  Index num_heads = 0, num_kv_heads = 0, head_dim = 0, value_head_dim = 0;
+  std::optional<RopeSettings> rope;
+  std::optional<QkNormSettings> qk_norm;
+  bool bias = false;
+  Index packed_gate = 0;  // gate rows behind each head's query rows inside q
+
+  Index group() const { return num_heads / num_kv_heads; }  // query head h uses key/value head h / group()
+  Index query_rows() const { return num_heads * (head_dim + packed_gate); }
+};
+
+// Keys num_heads .. qk_norm; does not call finish().
+ProjectionSettings read_projection(Config& config);
+// q, k, v, then q_norm, k_norm and biases as the settings ask.
+std::vector<TensorSpec> projection_tensors(const ProjectionSettings& settings);
+
+// The projection stage of the twins.
+class ProjectionTwin {
+ public:
+  ProjectionTwin(const ProjectionSettings& settings, const Parameters& parameters);
+
+  struct Rows {
+    std::vector<double> q;     // [tokens, num_heads * head_dim]
+    std::vector<double> k;     // [tokens, num_kv_heads * head_dim]
+    std::vector<double> v;     // [tokens, num_kv_heads * value_head_dim]
+    std::vector<double> gate;  // [tokens, num_heads * packed_gate]
+  };
+  // x [tokens, width], token t at position t
+  Rows run(View<const double> x) const;
+
+ private:
+  void norm_and_rotate(std::vector<double>& rows, Index tokens, Index heads,
+                       const std::vector<double>& gain) const;
+
+  ProjectionSettings settings_;
+  std::vector<double> q_, k_, v_, q_bias_, k_bias_, v_bias_, q_norm_, k_norm_;
+};
+
+// y = x W' + b into a fresh [x.rows, out]; bias may be empty.
+std::vector<double> project(View<const double> x, const std::vector<double>& weight,
+                            const std::vector<double>& bias, Index out);
+// The tensor of that name in double, empty if the node has none.
+std::vector<double> optional_tensor(const Parameters& parameters, const std::string& name);
+
+}  // namespace plait

@@ -1,0 +1,38 @@
+// Settings, tensors and twin of `softmax_attention` (layers/attention/softmax_attention.md).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "layers/reference/projection.h"
+#include "layers/reference/twin.h"
+
+namespace plait {
+
+struct SoftmaxAttentionSettings {
+  enum class Normaliser { softmax, softmax_one, sink_softmax };
+  enum class Gate { none, sigmoid };
+  enum class Granularity { elementwise, headwise };
+  enum class Packing { separate, per_query_head };
+
+  ProjectionSettings projection;
+  double scale = 0;                // on q.k
+  std::vector<std::string> score;  // transforms of a logit, in this order
+  Index window = 0, sinks = 0;     // row i sees j with i - window < j <= i, and j < sinks; window 0 = all
+  Normaliser normaliser = Normaliser::softmax;
+  std::string readout;
+  Gate gate = Gate::none;
+  Granularity granularity = Granularity::elementwise;
+  Packing packing = Packing::separate;
+  bool output_bias = false;
+
+  // Gate factors per head: value_head_dim, 1 or 0.
+  Index gate_width() const;
+};
+
+SoftmaxAttentionSettings read_softmax_attention(Config& config);  // ends with config.finish()
+std::vector<TensorSpec> softmax_attention_tensors(const SoftmaxAttentionSettings& settings);
+std::shared_ptr<Twin> make_softmax_attention_twin(Config& config, const Parameters& parameters);
+
+}  // namespace plait

@@ -1,0 +1,392 @@
+#include "runtime/kernels/attention.h"
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+
+#include "runtime/base/arena.h"
+#include "runtime/base/parallel.h"
+
+namespace plait {
+namespace {
+
+constexpr Index kLanes = 16;
+constexpr Index kEdgeGroup = 12;  // rows per product where rows begin and end at different keys
+
+Index lane_floor(Index position) { return position / kLanes * kLanes; }
+
+// What one row has gathered over one or more spans.
+class Partial {
+ public:
+  static Index size(Index accumulators, Index value_width) {
+    return 2 * kLanes + round_up(accumulators * value_width, kLanes);
+  }
+
+  explicit Partial(float* data) : data_(data) {}
+  float& maximum() { return data_[0]; }
+  bool touched() const { return data_[1] != 0; }
+  void touch() { data_[1] = 1; }
+  float* lanes() { return data_ + kLanes; }
+  float* accumulators() { return data_ + 2 * kLanes; }
+
+  void clear(Index size) {
+    std::fill_n(data_, size, 0.0f);
+    maximum() = -std::numeric_limits<float>::infinity();
+  }
+
+ private:
+  float* data_;
+};
+
+struct Sizes {
+  Index key_width, value_width, accumulators, partial;
+
+  Sizes(const KeyRule& rule, Index keys, Index values)
+      : key_width(keys),
+        value_width(values),
+        accumulators(rule.accumulators()),
+        partial(Partial::size(accumulators, values)) {}
+};
+
+// Moves what a row has gathered to a new maximum: everything relative to the old one shrinks by exp(old -
+// new).
+void raise_maximum(Partial row, float maximum, const KeyRule& rule, const Sizes& sizes, const Kernels& k) {
+  if (maximum == row.maximum()) return;
+  float factor = 0;
+  k.exp_minus(&row.maximum(), maximum, &factor, 1);
+  k.scale(row.lanes(), factor, row.lanes(), kLanes);
+  for (Index a = 0; a < sizes.accumulators; ++a) {
+    float* sums = row.accumulators() + a * sizes.value_width;
+    if (rule.follows_maximum(a)) k.scale(sums, factor, sums, sizes.value_width);
+  }
+  row.maximum() = maximum;
+}
+
+// total := total + span, spans ascending.
+void combine(Partial total, Partial span, const KeyRule& rule, const Sizes& sizes, const Kernels& k) {
+  if (!span.touched()) return;
+  if (rule.tracks_maximum()) {
+    const float maximum = std::max(total.maximum(), span.maximum());
+    if (total.touched()) raise_maximum(total, maximum, rule, sizes, k);
+    raise_maximum(span, maximum, rule, sizes, k);
+    total.maximum() = maximum;
+  }
+  k.add(total.lanes(), span.lanes(), total.lanes(), kLanes);
+  const Index sums = sizes.accumulators * sizes.value_width;
+  k.add(total.accumulators(), span.accumulators(), total.accumulators(), sums);
+  total.touch();
+}
+
+void start_row(const QueryRow& row, Partial total, const KeyRule& rule, const Sizes& sizes) {
+  total.clear(sizes.partial);
+  if (rule.start(row, total.maximum(), total.lanes()[0])) total.touch();
+}
+
+void finish_row(const QueryRow& row, Partial total, const KeyRule& rule, const Sizes& sizes,
+                const Kernels& k) {
+  rule.finish(row, total.maximum(), k.sum_lanes(total.lanes()), total.accumulators(), sizes.value_width, k);
+}
+
+// Walks the blocks of one span for the rows of one tile.
+class SpanWalk {
+ public:
+  SpanWalk(const KeyTile& tile, const KeyRule& rule, const Sizes& sizes, Index key_block, const Kernels& k,
+           Arena::Scope& scope)
+      : tile_(tile), rule_(rule), sizes_(sizes), key_block_(key_block), k_(k) {
+    const Index n = rows();
+    leading_ = key_block + kLanes;
+    float* queries = scope.take(n * sizes.key_width);
+    for (Index r = 0; r < n; ++r) std::copy_n(row(r).query, sizes.key_width, queries + r * sizes.key_width);
+    queries_ = queries;
+    logits_ = scope.take(n * leading_);
+    weights_ = scope.take(sizes.accumulators * n * leading_);
+    cursor_ = scope.take<Index>(n);
+    std::fill_n(cursor_, n, Index{0});
+  }
+
+  // partials [rows][sizes.partial]. Spans of one SpanWalk must come in ascending order.
+  void run(Index begin, Index end, float* partials) {
+    partials_ = partials;
+    for (Index r = 0; r < rows(); ++r) partial(r).clear(sizes_.partial);
+    for (Index block = next_block(begin); block < end; block = next_block(block + key_block_)) {
+      run_block(block, std::min(block + key_block_, end));
+    }
+  }
+
+ private:
+  // The part of a block that lies on one page.
+  struct Piece {
+    KeyPage page;
+    Index begin, end;  // positions some row sees
+  };
+
+  Index rows() const { return static_cast<Index>(tile_.rows.size()); }
+  const QueryRow& row(Index r) const { return tile_.rows[static_cast<std::size_t>(r)]; }
+  Partial partial(Index r) const { return Partial(partials_ + r * sizes_.partial); }
+  Index local(Index position) const { return position - lane_floor(block_); }
+  float* logits(Index r, Index position) const { return logits_ + r * leading_ + local(position); }
+  float* weights(Index a, Index r, Index position) const {
+    return weights_ + (a * rows() + r) * leading_ + local(position);
+  }
+
+  // The first block at or after `position` in which some row sees a key. Cursors move past ranges that end
+  // before.
+  Index next_block(Index position) {
+    Index next = std::numeric_limits<Index>::max() - key_block_;
+    for (Index r = 0; r < rows(); ++r) {
+      const auto visible = row(r).visible;
+      Index& c = cursor_[r];
+      while (c < static_cast<Index>(visible.size()) && visible[static_cast<std::size_t>(c)].end <= position)
+        ++c;
+      if (c < static_cast<Index>(visible.size()))
+        next = std::min(next, std::max(position, visible[static_cast<std::size_t>(c)].begin));
+    }
+    return next / key_block_ * key_block_;
+  }
+
+  void run_block(Index begin, Index end) {
+    block_ = begin;
+    find_pieces(begin, end);
+    for (std::size_t i = 0; i < pieces_.size(); ++i) score(pieces_[i]);
+    for (Index r = 0; r < rows(); ++r) weigh(r);
+    for (Index a = 0; a < sizes_.accumulators; ++a)
+      for (std::size_t i = 0; i < pieces_.size(); ++i) gather(static_cast<Index>(i), a);
+  }
+
+  // Splits the block at page borders and lists every row's visible runs in each piece.
+  void find_pieces(Index begin, Index end) {
+    pieces_.clear();
+    runs_.clear();
+    offsets_.clear();
+    for (Index p = begin; p < end;) {
+      Piece piece{tile_.cache->page(p, tile_.kv_head), end, p};
+      const Index stop = piece.page.count > 0 ? std::min(end, p + piece.page.count) : p + 1;
+      if (piece.page.count > 0 && find_runs(p, stop, piece)) {
+        const Index shift = piece.begin - p;
+        piece.page.keys += shift;
+        piece.page.values += shift * piece.page.value_stride;
+        if (piece.page.side) piece.page.side += shift;
+        pieces_.push_back(piece);
+      }
+      p = stop;
+    }
+  }
+
+  // False, and nothing listed, if no row sees a key of [begin, end).
+  bool find_runs(Index begin, Index end, Piece& piece) {
+    const std::size_t offsets = offsets_.size(), runs = runs_.size();
+    for (Index r = 0; r < rows(); ++r) {
+      offsets_.push_back(static_cast<Index>(runs_.size()));
+      const auto visible = row(r).visible;
+      for (auto c = static_cast<std::size_t>(cursor_[r]); c < visible.size() && visible[c].begin < end; ++c) {
+        const KeyRange run{std::max(visible[c].begin, begin), std::min(visible[c].end, end)};
+        if (run.begin >= run.end) continue;
+        piece.begin = std::min(piece.begin, run.begin);
+        piece.end = std::max(piece.end, run.end);
+        runs_.push_back(run);
+      }
+    }
+    offsets_.push_back(static_cast<Index>(runs_.size()));
+    if (runs_.size() > runs) return true;
+    offsets_.resize(offsets);
+    return false;
+  }
+
+  std::span<const KeyRange> runs_of(Index piece, Index r) const {
+    const auto at = static_cast<std::size_t>(piece * (rows() + 1) + r);
+    const auto first = static_cast<std::size_t>(offsets_[at]),
+               last = static_cast<std::size_t>(offsets_[at + 1]);
+    return {runs_.data() + first, last - first};
+  }
+
+  // Dot products of all rows with the piece's keys; a row later reads only those it sees.
+  void score(const Piece& piece) {
+    const Index count = piece.end - piece.begin, depth = sizes_.key_width;
+    float* s = logits(0, piece.begin);
+    if (rows() == 1) {
+      k_.combine(depth, count, queries_, piece.page.keys, piece.page.key_stride, s, Start::zero);
+      return;
+    }
+    for (Index c = 0; c < count; c += kLanes * 2)
+      k_.panel(rows(), depth, std::min(kLanes * 2, count - c), queries_, depth, piece.page.keys + c,
+               piece.page.key_stride, s + c, leading_, Start::zero);
+  }
+
+  // Logits, maximum, numerators and mass of one row's keys in this block.
+  void weigh(Index r) {
+    float maximum = partial(r).maximum();
+    bool any = false;
+    for (Index i = 0; i < static_cast<Index>(pieces_.size()); ++i) {
+      const Piece& piece = pieces_[static_cast<std::size_t>(i)];
+      for (const KeyRange& run : runs_of(i, r)) {
+        const Index count = run.end - run.begin;
+        const double* side = piece.page.side;
+        if (side) side += row(r).head * piece.page.side_stride + (run.begin - piece.begin);
+        rule_.logits(row(r), run.begin, count, side, logits(r, run.begin), k_);
+        if (rule_.tracks_maximum()) maximum = std::max(maximum, k_.maximum(logits(r, run.begin), count));
+        any = true;
+      }
+    }
+    if (!any) return;
+    if (rule_.tracks_maximum()) {
+      if (partial(r).touched()) raise_maximum(partial(r), maximum, rule_, sizes_, k_);
+      partial(r).maximum() = maximum;
+    }
+    partial(r).touch();
+    for (Index i = 0; i < static_cast<Index>(pieces_.size()); ++i)
+      for (const KeyRange& run : runs_of(i, r)) add_mass(r, run, maximum);
+  }
+
+  void add_mass(Index r, const KeyRange& run, float maximum) {
+    const Index count = run.end - run.begin;
+    const float* s = logits(r, run.begin);
+    float* p = weights(0, r, run.begin);
+    rule_.numerators(maximum, s, p, count, k_);
+    k_.add_to_lanes(weights(0, r, lane_floor(block_)), local(run.begin), local(run.end), partial(r).lanes());
+    for (Index a = 1; a < sizes_.accumulators; ++a)
+      rule_.weights(a, s, p, weights(a, r, run.begin), count, k_);
+  }
+
+  // Adds weight times value over one piece for all rows, keys ascending in every row.
+  void gather(Index index, Index a) {
+    for (Index r = 0; r < rows();) {
+      const auto runs = runs_of(index, r);
+      if (runs.size() != 1) {
+        for (const KeyRange& run : runs) product(index, a, r, r + 1, run);
+        ++r;
+        continue;
+      }
+      Index last = r + 1;
+      while (last < rows() && runs_of(index, last).size() == 1 && runs_of(index, last)[0] == runs[0]) ++last;
+      if (last - r < kEdgeGroup) {
+        while (last < rows() && last - r < kEdgeGroup && runs_of(index, last).size() == 1) ++last;
+      }
+      gather_group(index, a, r, last);
+      r = last;
+    }
+  }
+
+  // Rows with one run each: the keys all of them see are one product, the others are added row by row, so
+  // that no row meets a key it does not see (adding 0 * v could change the sign of a zero).
+  void gather_group(Index index, Index a, Index first, Index last) {
+    KeyRange common = runs_of(index, first)[0];
+    for (Index r = first + 1; r < last; ++r) {
+      common.begin = std::max(common.begin, runs_of(index, r)[0].begin);
+      common.end = std::min(common.end, runs_of(index, r)[0].end);
+    }
+    if (common.begin >= common.end) {
+      for (Index r = first; r < last; ++r) product(index, a, r, r + 1, runs_of(index, r)[0]);
+      return;
+    }
+    for (Index r = first; r < last; ++r)
+      product(index, a, r, r + 1, {runs_of(index, r)[0].begin, common.begin});
+    product(index, a, first, last, common);
+    for (Index r = first; r < last; ++r) product(index, a, r, r + 1, {common.end, runs_of(index, r)[0].end});
+  }
+
+  void product(Index index, Index a, Index first, Index last, KeyRange run) {
+    if (run.begin >= run.end) return;
+    const Piece& piece = pieces_[static_cast<std::size_t>(index)];
+    const Index depth = run.end - run.begin, width = sizes_.value_width;
+    const float* values = piece.page.values + (run.begin - piece.begin) * piece.page.value_stride;
+    const float* w = weights(a, first, run.begin);
+    float* sums = partial(first).accumulators() + a * width;
+    if (last - first == 1) {
+      k_.combine(depth, width, w, values, piece.page.value_stride, sums, Start::present);
+      return;
+    }
+    for (Index c = 0; c < width; c += 2 * kLanes)
+      k_.panel(last - first, depth, std::min(2 * kLanes, width - c), w, leading_, values + c,
+               piece.page.value_stride, sums + c, sizes_.partial, Start::present);
+  }
+
+  const KeyTile& tile_;
+  const KeyRule& rule_;
+  const Sizes& sizes_;
+  Index key_block_;
+  const Kernels& k_;
+  Index leading_ = 0;               // floats between rows of logits_ and weights_
+  const float* queries_ = nullptr;  // [rows, key_width]
+  float* logits_ = nullptr;         // [rows, leading_]
+  float* weights_ = nullptr;        // [accumulators][rows, leading_]
+  float* partials_ = nullptr;
+  Index* cursor_ = nullptr;  // per row, the first visible range not yet passed
+  Index block_ = 0;
+  std::vector<Piece> pieces_;
+  std::vector<KeyRange> runs_;  // by piece, then row
+  std::vector<Index> offsets_;  // by piece, rows() + 1 each
+};
+
+// Numbers of the spans in which some row sees a key, ascending.
+std::vector<Index> spans_of(const KeyTile& tile, Index key_span) {
+  std::vector<Index> spans;
+  for (const QueryRow& row : tile.rows)
+    for (const KeyRange& range : row.visible)
+      for (Index s = range.begin / key_span; s <= (range.end - 1) / key_span; ++s)
+        if (spans.empty() || spans.back() != s) spans.push_back(s);
+  std::sort(spans.begin(), spans.end());
+  spans.erase(std::unique(spans.begin(), spans.end()), spans.end());
+  return spans;
+}
+
+// One tile on one thread, its spans in turn.
+void walk_tile(const KeyTile& tile, const KeyRule& rule, const Sizes& sizes, const Grids& grids,
+               const Kernels& k) {
+  Arena::Scope scope(scratch());
+  const auto rows = static_cast<Index>(tile.rows.size());
+  float* totals = scope.take(rows * sizes.partial);
+  float* partials = scope.take(rows * sizes.partial);
+  for (Index r = 0; r < rows; ++r)
+    start_row(tile.rows[static_cast<std::size_t>(r)], Partial(totals + r * sizes.partial), rule, sizes);
+  SpanWalk walk(tile, rule, sizes, grids.key_block, k, scope);
+  for (Index s : spans_of(tile, grids.key_span)) {
+    walk.run(s * grids.key_span, (s + 1) * grids.key_span, partials);
+    for (Index r = 0; r < rows; ++r)
+      combine(Partial(totals + r * sizes.partial), Partial(partials + r * sizes.partial), rule, sizes, k);
+  }
+  for (Index r = 0; r < rows; ++r)
+    finish_row(tile.rows[static_cast<std::size_t>(r)], Partial(totals + r * sizes.partial), rule, sizes, k);
+}
+
+// One tile's spans spread over threads, then combined in ascending order: the same sums as walk_tile.
+void walk_spans(const KeyTile& tile, std::span<const Index> spans, const KeyRule& rule, const Sizes& sizes,
+                const Grids& grids, const Compute& compute) {
+  const Kernels& k = kernels(compute);
+  Arena::Scope scope(scratch());
+  const auto rows = static_cast<Index>(tile.rows.size()), count = static_cast<Index>(spans.size());
+  float* partials = scope.take(count * rows * sizes.partial);
+  parallel_for(compute.threads, count, [&](Index i) {
+    Arena::Scope own(scratch());
+    SpanWalk walk(tile, rule, sizes, grids.key_block, k, own);
+    const Index begin = spans[static_cast<std::size_t>(i)] * grids.key_span;
+    walk.run(begin, begin + grids.key_span, partials + i * rows * sizes.partial);
+  });
+  float* totals = scope.take(sizes.partial);
+  for (Index r = 0; r < rows; ++r) {
+    const QueryRow& row = tile.rows[static_cast<std::size_t>(r)];
+    start_row(row, Partial(totals), rule, sizes);
+    for (Index i = 0; i < count; ++i)
+      combine(Partial(totals), Partial(partials + (i * rows + r) * sizes.partial), rule, sizes, k);
+    finish_row(row, Partial(totals), rule, sizes, k);
+  }
+}
+
+}  // namespace
+
+void walk_keys(std::span<const KeyTile> tiles, const KeyRule& rule, Index key_width, Index value_width,
+               const Grids& grids, const Compute& compute) {
+  assert(grids.key_span % grids.key_block == 0);
+  const Sizes sizes(rule, key_width, value_width);
+  const auto count = static_cast<Index>(tiles.size());
+  // Few tiles (decoding) and a long context: the spans keep the threads busy.
+  if (compute.threads > 1 && count < 2 * compute.threads) {
+    for (const KeyTile& tile : tiles)
+      walk_spans(tile, spans_of(tile, grids.key_span), rule, sizes, grids, compute);
+    return;
+  }
+  parallel_for(compute.threads, count, [&](Index i) {
+    walk_tile(tiles[static_cast<std::size_t>(i)], rule, sizes, grids, kernels(compute));
+  });
+}
+
+}  // namespace plait

@@ -1,0 +1,97 @@
+// The walk over cached keys, one order for every row (architecture section 4): blocks of `key_block` absolute
+// positions ascending inside absolute spans of `key_span`; a span yields (maximum, 16 mass lanes,
+// accumulators) and spans combine in ascending order, in prefill too, so that a long context may be split
+// over threads. A key's lane is its absolute position mod 16. What a row yields depends on its position and
+// visible keys only, never on the rows computed with it.
+//
+// What a logit means is the business of a KeyRule: softmax attention and its relatives, polynomial attention,
+// and every other mechanism that is "weights times cached values" share this walk.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "runtime/base/numerics.h"
+#include "runtime/base/view.h"
+#include "runtime/kernels/kernels.h"
+
+namespace plait {
+
+// Positions [begin, end).
+struct KeyRange {
+  Index begin = 0, end = 0;
+  bool operator==(const KeyRange&) const = default;
+};
+
+// Cached rows at `count` consecutive positions as one key/value head sees them; they begin at the position
+// asked for.
+struct KeyPage {
+  Index count = 0;              // 0 = nothing is held there
+  const float* keys = nullptr;  // channel c of the i-th position: keys[c * key_stride + i]
+  Index key_stride = 0;
+  const float* values = nullptr;  // channel c of the i-th position: values[i * value_stride + c]
+  Index value_stride = 0;
+  const double* side =
+      nullptr;  // side column of query head h: side[h * side_stride + i]; null if there is none
+  Index side_stride = 0;
+};
+
+class KeyCache {
+ public:
+  virtual ~KeyCache() = default;
+  // Called from several threads. `count` is at least 1 where a row is held.
+  virtual KeyPage page(Index position, Index kv_head) const = 0;
+};
+
+// One query of one head.
+struct QueryRow {
+  const float* query = nullptr;  // [key_width]
+  float* out = nullptr;          // [value_width]
+  Index position = 0, head = 0;
+  std::span<const KeyRange> visible;  // ascending, disjoint, not empty ranges; all at or before `position`
+  double side = 0;                    // what the rule compares the side column with
+};
+
+// What becomes of one row's logits. All members are const and called from several threads.
+class KeyRule {
+ public:
+  virtual ~KeyRule() = default;
+
+  // True if numerators are taken relative to a running maximum (exp-like rules): when it grows, mass and
+  // accumulators are multiplied by exp(old - new).
+  virtual bool tracks_maximum() const = 0;
+  // (maximum, mass) before any key; returns false when the row starts from nothing: (-infinity, 0).
+  virtual bool start(const QueryRow& row, float& maximum, float& mass) const = 0;
+  // In place: q.k of `count` consecutive keys from position `first` -> logits. side [count] or null.
+  virtual void logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
+                      const Kernels& k) const = 0;
+  // s [count] logits -> p [count] numerators, whose sum is the mass.
+  virtual void numerators(float maximum, const float* s, float* p, Index count, const Kernels& k) const = 0;
+
+  // Accumulator 0 sums numerator times value; a rule may ask for more, each with weights of its own.
+  virtual Index accumulators() const { return 1; }
+  virtual bool follows_maximum(Index /*accumulator*/) const { return tracks_maximum(); }
+  // w [count]: weights of accumulator >= 1, from the logits and numerators of the same keys.
+  virtual void weights(Index /*accumulator*/, const float* /*s*/, const float* /*p*/, float* /*w*/,
+                       Index /*count*/, const Kernels&) const {}
+
+  // accumulators [accumulators()][value_width] -> row.out. Called for every row; a row that saw no key has
+  // mass as `start` left it and zero accumulators.
+  virtual void finish(const QueryRow& row, float maximum, float mass, const float* accumulators,
+                      Index value_width, const Kernels& k) const = 0;
+};
+
+// Queries that share a cache and a key/value head. Rows may be in any order and of any query head.
+struct KeyTile {
+  const KeyCache* cache = nullptr;
+  Index kv_head = 0;
+  std::span<const QueryRow> rows;
+};
+
+// Tiles of about this many rows reuse a block of keys well; a hint for callers, without influence on bits.
+inline constexpr Index kTileRows = 64;
+
+void walk_keys(std::span<const KeyTile> tiles, const KeyRule& rule, Index key_width, Index value_width,
+               const Grids& grids, const Compute& compute);
+
+}  // namespace plait

@@ -36,7 +36,7 @@ void Convolution::run(View<const float> x, std::span<const float* const> history
 void Convolution::run_row(View<const float> x, std::span<const float* const> history, Index row, float* y,
                           Mode mode, const Compute& compute) const {
   const Kernels& k = kernels(compute);
-  if (mode == Mode::identity || mode == Mode::bypass) {
+  if (mode == Mode::identity) {
     std::copy_n(x.row(row), channels_, y);
   } else {
     Arena::Scope scope(scratch());
@@ -48,7 +48,7 @@ void Convolution::run_row(View<const float> x, std::span<const float* const> his
     }
     k.fir(kernel_, rows, taps_.data(), bias_.empty() ? nullptr : bias_.data(), y, channels_);
   }
-  if (activation_ == Activation::silu && mode != Mode::bypass) k.silu(y, y, channels_);
+  if (activation_ == Activation::silu) k.silu(y, y, channels_);
 }
 
 }  // namespace plait

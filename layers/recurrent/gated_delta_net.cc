@@ -1,0 +1,144 @@
+#include "layers/recurrent/gated_delta_net.h"
+
+#include "layers/recurrent/delta.h"
+#include "layers/recurrent/inputs.h"
+#include "layers/recurrent/output.h"
+#include "layers/recurrent/rows.h"
+#include "layers/recurrent/strengths.h"
+#include "layers/reference/gated_delta_net.h"
+#include "runtime/base/arena.h"
+#include "runtime/kernels/rowwise.h"
+
+namespace plait {
+namespace {
+
+constexpr float kNormEps = 1e-6f;  // of the l2 norm of queries and keys
+
+Delta::Sizes sizes_of(const GatedDeltaNetSettings& s) {
+  return {s.num_heads, s.num_value_heads, s.head_dim, s.value_head_dim, s.chunk, Delta::Decay::scalar};
+}
+
+GatedOutput::Settings output_of(const GatedDeltaNetSettings& s) {
+  using Gate = GatedDeltaNetSettings::Gate;
+  const auto gate = s.gate == Gate::silu      ? GatedOutput::Gate::silu
+                    : s.gate == Gate::sigmoid ? GatedOutput::Gate::sigmoid
+                                              : GatedOutput::Gate::none;
+  return {s.num_value_heads, s.value_head_dim, gate, true, static_cast<float>(s.norm_eps)};
+}
+
+class GatedDeltaNet final : public Layer {
+ public:
+  GatedDeltaNet(const GatedDeltaNetSettings& settings, const Parameters& parameters)
+      : s_(settings),
+        inputs_(parameters, {"q", "k", "v"}, settings.conv),
+        a_(parameters.tensor("a")),
+        beta_(parameters.tensor("beta")),
+        rate_(decay_rates(parameters.vector("a_log"))),
+        step_bias_(to_float(parameters.tensor("dt_bias"))),
+        core_(sizes_of(settings), inputs_.convolves() ? 1 : 0),
+        output_(parameters, output_of(settings)) {
+    if (inputs_.convolves()) fields_.push_back(inputs_.field());
+    for (Field& field : core_.fields()) fields_.push_back(std::move(field));
+    sites_ = {decay_site(), write_site(), {Site::erase, {Operator::off}},
+              state_site(), head_site(),  {Site::qk_norm, {Operator::off}}};
+    if (inputs_.convolves()) sites_.push_back(conv_site());
+    if (output_.gated()) sites_.push_back(gate_site());
+  }
+
+  Signature signature() const override { return {{inputs_.in()}, output_.out()}; }
+  std::span<const Field> fields() const override { return fields_; }
+  std::span<const SiteSpec> sites() const override { return sites_; }
+
+  void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
+    const View<const float> x = ports.input();
+    const Compute& compute = context.compute;
+    const Index keys = s_.num_heads * s_.head_dim, values = s_.num_value_heads * s_.value_head_dim;
+    Arena::Scope scope(scratch());
+    const View<float> qkv = scope.rows(x.rows, inputs_.width());
+    inputs_.run(x, qkv, segments, kConv, compute);
+    const View<float> q = qkv.slice_cols(0, keys), k = qkv.slice_cols(keys, keys);
+    prepare(qkv, q, k, segments, compute);
+
+    const View<float> g = scope.rows(x.rows, s_.num_value_heads),
+                      erase = scope.rows(x.rows, s_.num_value_heads),
+                      write = scope.rows(x.rows, s_.num_value_heads);
+    for_each_block(segments, [&](Index first, Index rows) {
+      run_gates(x.slice_rows(first, rows), g.slice_rows(first, rows), write.slice_rows(first, rows), compute);
+      copy_rows(write.slice_rows(first, rows), erase.slice_rows(first, rows));
+    });
+    edit_strengths(segments, {s_.num_value_heads, g, erase, write});
+
+    const View<float> o = scope.rows(x.rows, values);
+    core_.run({q, k, qkv.slice_cols(2 * keys, values), g, erase, write, o}, segments, compute);
+    output_.run(x, o, segments, ports.output, compute);
+  }
+
+  void fold(State& state, Index, Context& context) const override { core_.fold(state, context.compute); }
+
+ private:
+  static constexpr Index kConv = 0;  // field of convolution inputs
+
+  static std::vector<float> decay_rates(std::span<const float> a_log) {
+    std::vector<float> rates(a_log.size());
+    kernels().exp(a_log.data(), rates.data(), static_cast<Index>(rates.size()));
+    for (float& rate : rates) rate = -rate;
+    return rates;
+  }
+
+  // Activation, norms and scale of what the projections gave.
+  void prepare(View<float> qkv, View<float> q, View<float> k, std::span<const Segment> segments,
+               const Compute& compute) const {
+    for_each_block(segments, [&](Index first, Index rows) {
+      const View<float> block = qkv.slice_rows(first, rows);
+      map_rows(kernels(compute).silu, block, block, compute);
+    });
+    normalise_heads(segments, s_.num_heads, q, kNormEps, compute);
+    normalise_heads(segments, s_.num_heads, k, kNormEps, compute);
+    for_each_block(segments, [&](Index first, Index rows) {
+      scale_rows(q.slice_rows(first, rows), static_cast<float>(s_.scale), q.slice_rows(first, rows), compute);
+    });
+  }
+
+  // g = -exp(a_log) softplus(a x + dt_bias), beta = sigmoid(b x), doubled for negative eigenvalues.
+  void run_gates(View<const float> x, View<float> g, View<float> beta, const Compute& compute) const {
+    const Kernels& k = kernels(compute);
+    a_.run(x, g, compute);
+    add_bias(step_bias_, g, compute);
+    map_rows(k.softplus, g, g, compute);
+    for (Index r = 0; r < g.rows; ++r) k.multiply(g.row(r), rate_.data(), g.row(r), g.cols);
+    beta_.run(x, beta, compute);
+    map_rows(k.sigmoid, beta, beta, compute);
+    if (s_.negative_eigenvalues) scale_rows(beta, 2, beta, compute);
+  }
+
+  GatedDeltaNetSettings s_;
+  ConvolvedInputs inputs_;
+  Linear a_, beta_;
+  std::vector<float> rate_, step_bias_;  // -exp(a_log), dt_bias
+  Delta core_;
+  GatedOutput output_;
+  std::vector<Field> fields_;
+  std::vector<SiteSpec> sites_;
+};
+
+}  // namespace
+
+Kind gated_delta_net_kind() {
+  Kind kind;
+  kind.key = "gated_delta_net";
+  kind.group = "recurrent";
+  kind.summary = "delta rule with a decaying matrix state";
+  kind.source = "Yang, Kautz, Hatamizadeh, arXiv 2412.06464, equation 10";
+  kind.examples = {
+      R"({"num_heads": 2, "head_dim": 32, "value_head_dim": 32})",
+      R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "negative_eigenvalues": true, "gate": "sigmoid"})",
+      R"({"num_heads": 1, "num_value_heads": 2, "head_dim": 40, "value_head_dim": 24, "conv": 0, "gate": "none"})"};
+  kind.tensors = [](Config& config) { return gated_delta_net_tensors(read_gated_delta_net(config)); };
+  kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
+    return std::make_unique<GatedDeltaNet>(read_gated_delta_net(config), parameters);
+  };
+  kind.twin = make_gated_delta_net_twin;
+  return kind;
+}
+
+}  // namespace plait

@@ -1,0 +1,53 @@
+// What the cores of forms A and B are made of: one head's matrix state in panels and the rows of one chunk.
+#pragma once
+
+#include "runtime/base/panel.h"
+#include "runtime/base/view.h"
+#include "runtime/kernels/kernels.h"
+
+namespace plait {
+
+// A head's state S [key, value] in panels [ceil(value / 32)][key][32]: a read S'x is a product with packed
+// weights. Columns past `value` stay zero.
+struct StateShape {
+  Index key = 0, value = 0;
+  Index panels() const { return ceil_div(value, kPanel); }
+  Index elements() const { return panels() * key * kPanel; }
+  // Calls body(panel, first column, columns).
+  template <class Body>
+  void for_each_panel(Body&& body) const {
+    for (Index p = 0; p < panels(); ++p) body(p, p * kPanel, std::min(kPanel, value - p * kPanel));
+  }
+};
+
+// exp of it is zero in f32; sums of log decays are clamped here, because a term of -1e4 would cost the f64
+// differences of all later rows their last digits once narrowed.
+inline constexpr float kLowestLogDecay = -104.0f;
+
+// sums[i] = log_decays[0] + ... + log_decays[i], ascending in f64.
+void sum_decays(const float* log_decays, Index count, double* sums);
+
+// rows [n, width] become columns first .. first + n - 1 of columns [width][stride].
+void write_columns(View<const float> rows, Index first, float* columns, Index stride);
+
+// y[i][j] = x_i . column j for j < count. x [n, width], columns [width][stride], y [n, >= count]
+void score(const Kernels& k, View<const float> x, const float* columns, Index stride, Index count,
+           View<float> y);
+
+// y = x S. x [n, key], y [n, value]
+void read_state(const Kernels& k, const StateShape& shape, View<const float> x, const float* state,
+                View<float> y);
+
+// S += sum_j key_j x_j', j ascending. keys [key, n] (tokens are columns), x [n, value]
+void write_state(const Kernels& k, const StateShape& shape, View<const float> keys, View<const float> x,
+                 float* state);
+
+// y_i += sum_{j < first + i + 1} weights[i][j] x_j, j ascending. weights [n, first + n], x [first + n, value]
+void combine_triangular(const Kernels& k, Index first, View<const float> weights, View<const float> x,
+                        View<float> y);
+
+// Forward substitution: x_i += sum_{j < i} weights[i - first][j] x_j for rows i in [first, x.rows), j
+// ascending. weights [x.rows - first, x.rows]
+void solve_triangular(const Kernels& k, Index first, View<const float> weights, View<float> x);
+
+}  // namespace plait

@@ -1,0 +1,42 @@
+// What a row does to a recurrence, as numbers per head, and the edits of the canonical sites as changes of
+// them.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "runtime/run/layer.h"
+
+namespace plait {
+
+// Views of all rows of a batch; one without data stands for a place the kind does not have.
+struct Strengths {
+  Index heads = 0;
+  View<float> decay;  // log decays [rows, heads * channels]
+  View<float> erase;  // [rows, heads]
+  View<float> write;  // [rows, heads]
+};
+
+// decay/{one, constant, zero}, write/{constant, zero}, erase/off, state/{freeze, no_write, delete_write}. The
+// strength a delta rule calls beta is both erase and write, so the edits of `write` and `state` change both.
+void edit_strengths(std::span<const Segment> segments, const Strengths& strengths);
+// state/{zero, no_read} and head/zero: o := 0. o [rows, heads * width]
+void edit_reads(std::span<const Segment> segments, Index heads, View<float> o);
+// gate/one: factor := 1. factors [rows, heads * width]
+void edit_gates(std::span<const Segment> segments, Index heads, View<float> factors);
+// head/scale on what enters the output projection. y [rows, heads * width]
+void edit_heads(std::span<const Segment> segments, Index heads, View<float> y, const Compute& compute);
+// l2 norm per head in place, eps inside the root, but for rows and heads with qk_norm/off. x [rows, heads *
+// width]
+void normalise_heads(std::span<const Segment> segments, Index heads, View<float> x, float eps,
+                     const Compute& compute);
+
+// The site lists the functions above serve.
+SiteSpec decay_site();
+SiteSpec write_site();
+SiteSpec state_site();
+SiteSpec conv_site();
+SiteSpec gate_site();
+SiteSpec head_site();
+
+}  // namespace plait

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "layers/blocks/rows.h"
+#include "runtime/base/error.h"
 #include "runtime/kernels/rowwise.h"
 
 namespace plait {
@@ -105,10 +106,13 @@ void Projection::prepare_heads(View<float> rows, Index heads, std::span<const fl
 }
 
 const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv, Index group) {
-  const Edit* edit = nullptr;
-  for (Index h = kv * group; h < (kv + 1) * group; ++h) {
-    edit = segment.edit(site, op, h);
-    if (!edit) return nullptr;
+  const Edit* edit = segment.edit(site, op, kv * group);
+  for (Index h = kv * group + 1; h < (kv + 1) * group; ++h) {
+    const Edit* other = segment.edit(site, op, h);
+    if (!edit != !other)
+      fail("edit ", name_of(site), "/", name_of(op), " of '", (edit ? edit : other)->node, "' names head ",
+           edit ? kv * group : h, " but not head ", edit ? h : kv * group,
+           ", which shares its keys and values; name all query heads of a group or none");
   }
   return edit;
 }

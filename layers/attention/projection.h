@@ -47,8 +47,8 @@ class Projection {
   std::optional<Rope> rope_;
 };
 
-// The edit of this site and operator for key/value head `kv`: keys are shared, so it must name every query
-// head of the group. Null if it does not.
+// The edit of this site and operator for key/value head `kv`, null if there is none. Keys are shared, so a
+// scope of heads must name all query heads of a group or none; otherwise an Error says which.
 const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv, Index group);
 
 // Applies site head (zero, scale) to heads [rows, num_heads * value_head_dim], in the order of the edits.

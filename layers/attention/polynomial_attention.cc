@@ -1,0 +1,185 @@
+#include "layers/attention/polynomial_attention.h"
+
+#include "layers/attention/polynomial_core.h"
+#include "layers/attention/projection.h"
+#include "layers/attention/sigmoid_gate.h"
+#include "layers/blocks/rows.h"
+#include "runtime/base/arena.h"
+#include "runtime/kernels/rowwise.h"
+
+namespace plait {
+namespace {
+
+using Settings = PolynomialAttentionSettings;
+
+SigmoidGate make_gate(const Settings& settings, const Parameters& parameters) {
+  if (settings.gate == Settings::Gate::none) return {};
+  return SigmoidGate(settings.projection.num_heads, settings.projection.value_head_dim,
+                     &parameters.tensor("gate"));
+}
+
+// The log decays of a batch's rows. Site: decay (one, constant).
+class ScalarDecay {
+ public:
+  ScalarDecay() = default;
+  ScalarDecay(const Settings& settings, const Parameters& parameters)
+      : bias_(to_float(parameters.tensor("decay_bias"))),
+        rate_(1.0f / static_cast<float>(settings.decay_temperature)) {
+    weight_.emplace(parameters.tensor("decay"));
+  }
+
+  Index heads() const { return weight_ ? weight_->out() : 0; }
+
+  // g [rows, heads()] = logsigmoid(decay x + bias) / temperature
+  void run(View<const float> x, std::span<const Segment> segments, View<float> g,
+           const Compute& compute) const {
+    if (!weight_) return;
+    for_each_block(segments, [&](Index first, Index rows) {
+      const View<float> block = g.slice_rows(first, rows);
+      weight_->run(x.slice_rows(first, rows), block, compute);
+      add_bias(bias_, block, compute);
+      map_rows(kernels(compute).log_sigmoid, block, block, compute);
+      scale_rows(block, rate_, block, compute);
+    });
+    for (const Segment& segment : segments)
+      for (Index h = 0; segment.edits && h < heads(); ++h)
+        edit_head(segment, h, g.slice_rows(segment.first_row, segment.rows).slice_cols(h, 1));
+  }
+
+ private:
+  static void edit_head(const Segment& segment, Index head, View<float> g) {
+    for (const Edit* edit : segment.edits->all()) {
+      if (!covers(*edit, head)) continue;
+      if (edit->site == Site::decay && edit->op == Operator::constant)
+        fill_rows(static_cast<float>(value_of(*edit, head)), g);
+      if (edit->site == Site::decay && edit->op == Operator::one) fill_rows(0, g);
+    }
+    if (segment.edit(Site::state, Operator::freeze, head)) fill_rows(0, g);
+  }
+
+  std::optional<Linear> weight_;
+  std::vector<float> bias_;
+  float rate_ = 1;
+};
+
+class PolynomialAttention final : public Layer {
+ public:
+  PolynomialAttention(const Settings& settings, const Grids& grids, const Parameters& parameters)
+      : settings_(settings),
+        projection_(settings.projection, parameters),
+        gate_(make_gate(settings, parameters)),
+        core_(settings.evaluation == Settings::Evaluation::recurrent
+                  ? make_recurrent_polynomial(settings, grids)
+                  : make_quadratic_polynomial(settings, grids)),
+        o_(parameters.tensor("o")) {
+    if (settings.decay == Settings::Decay::scalar) decay_ = ScalarDecay(settings, parameters);
+    sites_ = {
+        {Site::head, {Operator::zero, Operator::scale}},
+        {Site::write, {Operator::zero}},
+        {Site::state,
+         {Operator::zero, Operator::freeze, Operator::no_write, Operator::delete_write, Operator::no_read}}};
+    if (settings.decay == Settings::Decay::scalar)
+      sites_.push_back({Site::decay, {Operator::one, Operator::constant}});
+    if (settings.projection.rope) sites_.push_back({Site::position, {Operator::none, Operator::shift}});
+    if (settings.projection.qk_norm) sites_.push_back({Site::qk_norm, {Operator::off}});
+    if (settings.gate == Settings::Gate::sigmoid) sites_.push_back({Site::gate, {Operator::one}});
+  }
+
+  Signature signature() const override { return {{settings_.projection.width}, o_.out()}; }
+  std::span<const Field> fields() const override { return core_->fields(); }
+  std::span<const SiteSpec> sites() const override { return sites_; }
+
+  void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
+    const Compute& compute = context.compute;
+    const View<const float> x = ports.input();
+    Arena::Scope scope(scratch());
+    const Projected projected = projection_.take(scope, x.rows);
+    const View<float> heads = scope.rows(x.rows, o_.in());
+    const View<float> g = scope.rows(x.rows, decay_.heads());
+    projection_.run(x, segments, projected, compute);
+    decay_.run(x, segments, g, compute);
+    for_each_block(segments, [&](Index first, Index rows) {
+      const View<float> q = projected.q.slice_rows(first, rows);
+      scale_rows(q, static_cast<float>(settings_.logit_scale), q, compute);
+    });
+    for (const Segment& segment : segments) withhold_writes(segment, projected.k);
+    core_->run(segments, {projected.q, projected.k, projected.v, g}, heads, compute);
+    for (const Segment& segment : segments) withhold_reads(segment, heads);
+    gate_.apply(x, projected.gate, segments, heads, compute);
+    edit_heads(segments, settings_.projection.num_heads, heads, compute);
+    for_each_block(segments, [&](Index first, Index rows) {
+      o_.run(heads.slice_rows(first, rows), ports.output.slice_rows(first, rows), compute);
+    });
+  }
+
+  void fold(State& state, Index boundary, Context& context) const override {
+    core_->fold(state, boundary, context.compute);
+  }
+
+ private:
+  // A zero key has no features, so its row adds nothing to sums and denominators, its own output included.
+  void withhold_writes(const Segment& segment, View<float> k) const {
+    if (!segment.edits) return;
+    const Index group = settings_.projection.group(), d = settings_.projection.head_dim;
+    for (Index kv = 0; kv < settings_.projection.num_kv_heads; ++kv)
+      if (shared_edit(segment, Site::write, Operator::zero, kv, group) ||
+          shared_edit(segment, Site::state, Operator::freeze, kv, group) ||
+          shared_edit(segment, Site::state, Operator::no_write, kv, group) ||
+          shared_edit(segment, Site::state, Operator::delete_write, kv, group))
+        fill_rows(0, k.slice_rows(segment.first_row, segment.rows).slice_cols(kv * d, d));
+  }
+
+  void withhold_reads(const Segment& segment, View<float> heads) const {
+    if (!segment.edits) return;
+    const Index dv = settings_.projection.value_head_dim;
+    for (Index h = 0; h < settings_.projection.num_heads; ++h)
+      if (segment.edit(Site::state, Operator::zero, h) || segment.edit(Site::state, Operator::no_read, h))
+        fill_rows(0, heads.slice_rows(segment.first_row, segment.rows).slice_cols(h * dv, dv));
+  }
+
+  Settings settings_;
+  Projection projection_;
+  ScalarDecay decay_;
+  SigmoidGate gate_;
+  std::unique_ptr<PolynomialCore> core_;
+  Linear o_;
+  std::vector<SiteSpec> sites_;
+};
+
+}  // namespace
+
+Kind polynomial_attention_kind() {
+  Kind kind;
+  kind.key = "polynomial_attention";
+  kind.group = "attention";
+  kind.summary = "attention with weights (q.k)^p and, if recurrent, a state of constant size";
+  kind.source =
+      "arXiv 2410.18613, x^p / sqrt(N); its recurrence: softmax-family 6.1, arXiv 2310.01655, 2507.04239";
+  kind.examples = {
+      R"({"num_heads": 4, "head_dim": 16, "degree": 2, "denominator": "one_plus_sum", "decay": "scalar"})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 10, "value_head_dim": 40, "degree": 3, "c": 0.25,
+          "rope": {"theta": 10000, "dim": 6}, "qk_norm": {}, "gate": "sigmoid"})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 12, "value_head_dim": 24, "degree": 2, "denominator": "sum",
+          "decay": "scalar", "decay_temperature": 4, "qk_norm": {"form": "one_plus"},
+          "rope": {"theta": 10000, "layout": "interleaved"}})",
+      R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 33, "degree": 1, "scale_mode": "row"})",
+      R"({"num_heads": 3, "head_dim": 7, "degree": 4, "denominator": "sum", "qk_norm": {}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "degree": 2, "denominator": "sum",
+          "decay": "scalar", "rope": {"theta": 10000}, "qk_norm": {}, "evaluation": "quadratic"})",
+      R"({"num_heads": 3, "head_dim": 16, "degree": 3, "scale_mode": "row", "gate": "sigmoid",
+          "evaluation": "quadratic"})",
+      R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 40, "degree": 4, "denominator": "one_plus_sum", "qk_norm": {},
+          "evaluation": "quadratic"})",
+  };
+  kind.tensors = [](Config& config) {
+    return polynomial_attention_tensors(read_polynomial_attention(config));
+  };
+  kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
+    return std::make_unique<PolynomialAttention>(read_polynomial_attention(config),
+                                                 config.surroundings().grids, parameters);
+  };
+  kind.twin = make_polynomial_attention_twin;
+  return kind;
+}
+
+}  // namespace plait

@@ -1,0 +1,121 @@
+#include <algorithm>
+
+#include "layers/attention/polynomial_core.h"
+#include "layers/attention/tiles.h"
+#include "runtime/base/arena.h"
+
+namespace plait {
+namespace {
+
+constexpr Index kKeys = 0, kValues = 1, kDecays = 2;  // fields
+
+// Weight of key j for row i: (q_i.k_j)^p exp(G_i - G_j). No maximum: the weights are sums of powers, not of
+// exponentials.
+class PolynomialRule final : public KeyRule {
+ public:
+  explicit PolynomialRule(const PolynomialAttentionSettings& settings)
+      : degree_(settings.degree), scale_(settings) {}
+
+  bool tracks_maximum() const override { return false; }
+  bool start(const QueryRow&, float&, float&) const override { return false; }
+
+  void logits(const QueryRow& row, Index, Index count, const double* side, float* s,
+              const Kernels& k) const override {
+    raise(degree_, s, count, k);
+    if (!side) return;
+    Arena::Scope scope(scratch());
+    float* decay = scope.take(count);
+    k.exp_difference_from(row.side, side, decay, count);
+    k.multiply(s, decay, s, count);
+  }
+
+  void numerators(float, const float* s, float* p, Index count, const Kernels&) const override {
+    std::copy_n(s, count, p);
+  }
+
+  void finish(const QueryRow& row, float, float mass, const float* accumulators, Index value_width,
+              const Kernels& k) const override {
+    k.scale(accumulators, scale_.factor(row.position, mass, k), row.out, value_width);
+  }
+
+ private:
+  Index degree_;
+  PolynomialScale scale_;
+};
+
+class QuadraticPolynomial final : public PolynomialCore {
+ public:
+  QuadraticPolynomial(const PolynomialAttentionSettings& settings, const Grids& grids)
+      : heads_(settings.projection), grids_(grids), rule_(settings) {
+    add_log("k", heads_.num_kv_heads * heads_.head_dim, DType::f32, Field::Order::columns);
+    add_log("v", heads_.num_kv_heads * heads_.value_head_dim, DType::f32, Field::Order::rows);
+    if (settings.decay == PolynomialAttentionSettings::Decay::scalar)
+      add_log("g_sum", heads_.num_heads, DType::f64, Field::Order::columns);
+  }
+
+  std::span<const Field> fields() const override { return fields_; }
+
+  void run(std::span<const Segment> segments, const PolynomialRows& rows, View<float> out,
+           const Compute& compute) const override {
+    Arena::Scope scope(scratch());
+    const Index width = has_decay() ? heads_.num_heads : 0;
+    const View<double> sums(scope.take<double>(rows.q.rows * width), rows.q.rows, width);
+    Tiles tiles(heads_);
+    for (const Segment& segment : segments) {
+      if (has_decay()) append_sums(segment, rows.decay, sums);
+      Log& keys = segment.state->log(kKeys);
+      Log& values = segment.state->log(kValues);
+      keys.append(segment.position, rows.k.slice_rows(segment.first_row, segment.rows));
+      values.append(segment.position, rows.v.slice_rows(segment.first_row, segment.rows));
+      if (has_decay())
+        tiles.add(segment, {keys, values, &segment.state->log(kDecays), 0, 0, sums}, rows.q, out);
+      else
+        tiles.add(segment, {keys, values, nullptr, 0, 0, {}}, rows.q, out);
+    }
+    walk_keys(tiles.all(), rule_, heads_.head_dim, heads_.value_head_dim, grids_, compute);
+  }
+
+  void fold(State&, Index, const Compute&) const override {}
+
+ private:
+  bool has_decay() const { return fields_.size() > kDecays; }
+
+  void add_log(const std::string& name, Index width, DType dtype, Field::Order order) {
+    Field field;
+    field.name = name;
+    field.kind = Field::Kind::log;
+    field.shape = {width};
+    field.dtype = dtype;
+    field.order = order;
+    fields_.push_back(field);
+  }
+
+  // Running sums of log decays, one f64 chain per head from the first token: they continue from the last
+  // cached row.
+  void append_sums(const Segment& segment, View<const float> decay, View<double> sums) const {
+    Log& log = segment.state->log(kDecays);
+    std::vector<double> last(static_cast<std::size_t>(heads_.num_heads), 0.0);
+    if (!log.present().empty() && log.present().back().end == log.end())
+      for (std::size_t h = 0; h < last.size(); ++h)
+        last[h] = log.page<double>(
+            log.end() - 1)[static_cast<Index>(h) * log.stride() + (log.end() - 1) % log.page_rows()];
+    for (Index r = segment.first_row; r < segment.first_row + segment.rows; ++r)
+      for (Index h = 0; h < heads_.num_heads; ++h)
+        sums(r, h) = last[static_cast<std::size_t>(h)] += static_cast<double>(decay(r, h));
+    log.append(segment.position, View<const double>(sums.slice_rows(segment.first_row, segment.rows)));
+  }
+
+  ProjectionSettings heads_;
+  Grids grids_;
+  PolynomialRule rule_;
+  std::vector<Field> fields_;
+};
+
+}  // namespace
+
+std::unique_ptr<PolynomialCore> make_quadratic_polynomial(const PolynomialAttentionSettings& settings,
+                                                          const Grids& grids) {
+  return std::make_unique<QuadraticPolynomial>(settings, grids);
+}
+
+}  // namespace plait

@@ -1,0 +1,36 @@
+// Settings, tensors and twin of `polynomial_attention` (layers/attention/polynomial_attention.md).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "layers/reference/projection.h"
+#include "layers/reference/twin.h"
+
+namespace plait {
+
+struct PolynomialAttentionSettings {
+  enum class Denominator { none, sum, one_plus_sum };
+  enum class ScaleMode { fixed, row };
+  enum class Decay { none, scalar };
+  enum class Gate { none, sigmoid };
+  enum class Evaluation { recurrent, quadratic };
+
+  ProjectionSettings projection;
+  Index degree = 2;
+  double logit_scale = 0;  // on q.k, before the power
+  Denominator denominator = Denominator::none;
+  double eps = 1e-6;                        // beside `sum`
+  ScaleMode scale_mode = ScaleMode::fixed;  // without denominator: factor c, or 1 / sqrt(position + 1)
+  double c = 1;
+  Decay decay = Decay::none;
+  double decay_temperature = 16;
+  Gate gate = Gate::none;
+  Evaluation evaluation = Evaluation::recurrent;
+};
+
+PolynomialAttentionSettings read_polynomial_attention(Config& config);  // ends with config.finish()
+std::vector<TensorSpec> polynomial_attention_tensors(const PolynomialAttentionSettings& settings);
+std::shared_ptr<Twin> make_polynomial_attention_twin(Config& config, const Parameters& parameters);
+
+}  // namespace plait

@@ -3,9 +3,9 @@
 #include "layers/attention/polynomial_core.h"
 #include "layers/attention/projection.h"
 #include "layers/attention/sigmoid_gate.h"
-#include "layers/blocks/rows.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 namespace {

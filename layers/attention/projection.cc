@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "layers/blocks/rows.h"
 #include "runtime/base/error.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 namespace {
@@ -33,7 +33,7 @@ Projection::Projection(const ProjectionSettings& settings, const Parameters& par
       v_bias_(optional_vector(parameters, "v_bias")),
       q_gain_(gain_of(settings, parameters, "q_norm")),
       k_gain_(gain_of(settings, parameters, "k_norm")) {
-  if (settings.rope) rope_.emplace(*settings.rope);
+  if (settings.rope) rope_ = make_rope(*settings.rope);
 }
 
 Projected Projection::take(Arena::Scope& scope, Index rows) const {

@@ -44,7 +44,7 @@ class Projection {
   Linear q_, k_, v_;
   std::vector<float> q_bias_, k_bias_, v_bias_;
   std::vector<float> q_gain_, k_gain_;
-  std::optional<Rope> rope_;
+  std::optional<Rotary> rope_;
 };
 
 // The edit of this site and operator for key/value head `kv`, null if there is none. Keys are shared, so a

@@ -1,42 +1,13 @@
 #include "layers/attention/rope.h"
 
 #include <algorithm>
-#include <cassert>
 #include <cmath>
-
-#include "runtime/base/arena.h"
-#include "runtime/base/parallel.h"
-#include "runtime/kernels/kernels.h"
+#include <numbers>
 
 namespace plait {
 namespace {
 
-constexpr double kPi = 3.141592653589793;
-constexpr double kLn2 = 0.6931471805599453;
-constexpr double kLn2High = 0x1.62e42fee00000p-1, kLn2Low = 0x1.a39ef35793c76p-33;
-
-// Frequencies are powers of theta. libm's pow differs between machines in its last bit, and its bits would
-// reach the logits; these two use only operations whose results IEEE 754 fixes (a few ulp from the truth).
-double log_of(double x) {
-  int exponent = 0;
-  double m = std::frexp(x, &exponent);
-  if (m < 0.7071067811865476) {
-    m *= 2;
-    --exponent;
-  }
-  const double z = (m - 1) / (m + 1), z2 = z * z;
-  double series = 0;
-  for (int n = 25; n >= 1; n -= 2) series = series * z2 + 1.0 / n;
-  return exponent * kLn2High + (2 * z * series + exponent * kLn2Low);
-}
-
-double exp_of(double x) {
-  const double n = std::floor(x / kLn2 + 0.5);
-  const double r = (x - n * kLn2High) - n * kLn2Low;
-  double series = 1;
-  for (int i = 18; i >= 1; --i) series = 1 + series * r / i;
-  return std::ldexp(series, static_cast<int>(n));
-}
+constexpr double kPi = std::numbers::pi;
 
 double llama3(const RopeScaling& s, double frequency) {
   const double context = static_cast<double>(s.original_max_position_embeddings);
@@ -67,8 +38,8 @@ struct YarnRange {
 
   static double channel_of(const RopeSettings& settings, double rotations) {
     const double context = static_cast<double>(settings.scaling.original_max_position_embeddings);
-    return static_cast<double>(settings.dim) * log_of(context / (rotations * 2 * kPi)) /
-           (2 * log_of(settings.theta));
+    return static_cast<double>(settings.dim) * portable_log(context / (rotations * 2 * kPi)) /
+           (2 * portable_log(settings.theta));
   }
 
   // 0: keep the frequency, 1: divide it by the factor.
@@ -78,7 +49,7 @@ struct YarnRange {
 };
 
 double yarn_magnitude(double factor, double slope) {
-  return factor <= 1 ? 1.0 : 0.1 * slope * log_of(factor) + 1.0;
+  return factor <= 1 ? 1.0 : 0.1 * slope * portable_log(factor) + 1.0;
 }
 
 double attention_factor_of(const RopeScaling& s) {
@@ -107,58 +78,13 @@ double scaled(const RopeSettings& settings, Index channel, double frequency) {
 
 }  // namespace
 
-Rope::Rope(const RopeSettings& settings)
-    : layout_(settings.layout), attention_factor_(static_cast<float>(attention_factor_of(settings.scaling))) {
-  assert(settings.dim > 0 && settings.dim % 2 == 0);
-  const double step = 2 * log_of(settings.theta) / static_cast<double>(settings.dim);
-  for (Index i = 0; i < settings.dim / 2; ++i)
-    frequencies_.push_back(scaled(settings, i, exp_of(-step * static_cast<double>(i))));
-}
-
-void Rope::apply(View<float> rows, Index heads, double first_position, const Compute& compute) const {
-  apply_each(
-      rows, heads, [&](Index r) { return first_position + static_cast<double>(r); }, compute);
-}
-
-void Rope::apply(View<float> rows, Index heads, std::span<const Index> positions,
-                 const Compute& compute) const {
-  assert(static_cast<Index>(positions.size()) == rows.rows);
-  apply_each(
-      rows, heads, [&](Index r) { return static_cast<double>(positions[static_cast<std::size_t>(r)]); },
-      compute);
-}
-
-void Rope::apply_each(View<float> rows, Index heads, const std::function<double(Index)>& position_of,
-                      const Compute& compute) const {
-  const Kernels& k = kernels(compute);
-  const Index half = dim() / 2, head_dim = rows.cols / heads, group = 16;
-  assert(head_dim * heads == rows.cols && dim() <= head_dim);
-  parallel_for(compute.threads, ceil_div(rows.rows, group), [&](Index g) {
-    Arena::Scope scope(scratch());
-    double* angles = scope.take<double>(half);
-    float* sine = scope.take(half);
-    float* cosine = scope.take(half);
-    for (Index r = g * group; r < std::min(rows.rows, (g + 1) * group); ++r) {
-      for (Index i = 0; i < half; ++i) angles[i] = position_of(r) * frequencies_[static_cast<std::size_t>(i)];
-      k.sin_cos(angles, sine, cosine, half);
-      if (attention_factor_ != 1) {
-        k.scale(sine, attention_factor_, sine, half);
-        k.scale(cosine, attention_factor_, cosine, half);
-      }
-      for (Index h = 0; h < heads; ++h) rotate(cosine, sine, rows.row(r) + h * head_dim);
-    }
-  });
-}
-
-void Rope::rotate(const float* cosine, const float* sine, float* head) const {
-  const Index half = dim() / 2;
-  const bool halves = layout_ == RopeSettings::Layout::half_split;
-  const Index step = halves ? 1 : 2, partner = halves ? half : 1;
-  for (Index i = 0; i < half; ++i) {
-    const float x = head[i * step], y = head[i * step + partner];
-    head[i * step] = x * cosine[i] - y * sine[i];
-    head[i * step + partner] = y * cosine[i] + x * sine[i];
-  }
+Rotary make_rope(const RopeSettings& settings) {
+  std::vector<double> frequencies = rotary_frequencies(settings.theta, settings.dim);
+  for (std::size_t i = 0; i < frequencies.size(); ++i)
+    frequencies[i] = scaled(settings, static_cast<Index>(i), frequencies[i]);
+  const bool halves = settings.layout == RopeSettings::Layout::half_split;
+  return Rotary(std::move(frequencies), halves ? Rotary::Layout::half_split : Rotary::Layout::interleaved,
+                static_cast<float>(attention_factor_of(settings.scaling)));
 }
 
 }  // namespace plait

@@ -1,7 +1,7 @@
 #include "layers/attention/sigmoid_gate.h"
 
-#include "layers/blocks/rows.h"
 #include "runtime/base/arena.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 

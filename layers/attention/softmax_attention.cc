@@ -6,10 +6,10 @@
 #include "layers/attention/sigmoid_gate.h"
 #include "layers/attention/stages.h"
 #include "layers/attention/tiles.h"
-#include "layers/blocks/rows.h"
 #include "layers/reference/softmax_attention.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 namespace {

@@ -1,0 +1,173 @@
+#include "tools/describe.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "runtime/base/error.h"
+
+namespace plait {
+namespace {
+
+constexpr Index kWidth = 64;  // what the examples of a kind are written for
+constexpr Index kVocab = 256;
+
+struct Example {
+  std::vector<Option> options;
+  std::vector<TensorSpec> specs;
+  std::unique_ptr<Layer> layer;
+};
+
+Parameters blank(const std::vector<TensorSpec>& specs) {
+  std::map<std::string, Tensor> tensors;
+  for (const TensorSpec& spec : specs)
+    tensors[spec.name] =
+        make_tensor(spec.shape, std::vector<float>(static_cast<std::size_t>(element_count(spec.shape))));
+  return Parameters(std::move(tensors));
+}
+
+Example build(const Kind& kind, const std::string& settings, Index inputs) {
+  const Surroundings surroundings{kWidth, inputs, kVocab, kWidth, {}};
+  Example example;
+  Config reading(kind.key, Json::parse(settings), surroundings);
+  example.specs = kind.tensors(reading);
+  example.options = reading.options();
+  Config making(kind.key, Json::parse(settings), surroundings);
+  example.layer = kind.make(making, blank(example.specs));
+  return example;
+}
+
+// Sums take several inputs, sources none: the number of ports is the first one the kind accepts.
+std::vector<Example> build_examples(const Kind& kind) {
+  for (const Index inputs : {1, 2, 0}) {
+    try {
+      std::vector<Example> examples;
+      for (const std::string& settings : kind.examples) examples.push_back(build(kind, settings, inputs));
+      const auto fits = [&](const Example& e) {
+        return static_cast<Index>(e.layer->signature().inputs.size()) == inputs;
+      };
+      if (std::all_of(examples.begin(), examples.end(), fits)) return examples;
+    } catch (const Error&) {
+      if (inputs == 0) throw;
+    }
+  }
+  fail("kind '", kind.key, "' accepts none of its own examples");
+}
+
+template <class T, class Same>
+T* find_if_same(std::vector<T>& items, Same same) {
+  const auto found = std::find_if(items.begin(), items.end(), same);
+  return found == items.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+const char* name_of(Field::Kind kind) {
+  switch (kind) {
+    case Field::Kind::anchor:
+      return "anchor";
+    case Field::Kind::open:
+      return "open";
+    case Field::Kind::running:
+      return "running";
+    case Field::Kind::log:
+      return "log";
+  }
+  return "";
+}
+
+KindDescription describe(const Kind& kind) {
+  KindDescription all;
+  const std::vector<Example> examples = build_examples(kind);
+  std::vector<std::size_t> uses;
+  for (const Example& example : examples) {
+    for (const Option& option : example.options)
+      if (!find_if_same(all.options, [&](const Option& o) { return o.name == option.name; }))
+        all.options.push_back(option);
+    for (const TensorSpec& spec : example.specs) {
+      TensorUse* known =
+          find_if_same(all.tensors, [&](const TensorUse& t) { return t.spec.name == spec.name; });
+      if (!known) all.tensors.push_back({spec, false}), uses.push_back(0), known = &all.tensors.back();
+      ++uses[static_cast<std::size_t>(known - all.tensors.data())];
+    }
+    for (const SiteSpec& site : example.layer->sites())
+      if (!find_if_same(all.sites, [&](const SiteSpec& s) { return s.site == site.site; }))
+        all.sites.push_back(site);
+    for (const Field& field : example.layer->fields())
+      if (!find_if_same(all.fields, [&](const Field& f) { return f.name == field.name; }))
+        all.fields.push_back(field);
+  }
+  for (std::size_t i = 0; i < uses.size(); ++i) all.tensors[i].required = uses[i] == examples.size();
+  return all;
+}
+
+Json to_json(const SiteSpec& site) {
+  Json operators = Json::array();
+  for (const Operator op : site.operators) operators.push_back(name_of(op));
+  return {{"site", name_of(site.site)}, {"operators", std::move(operators)}};
+}
+
+Json to_json(const Field& field) {
+  Json json = {{"name", field.name},
+               {"kind", name_of(field.kind)},
+               {"shape", field.shape},
+               {"dtype", name_of(field.dtype)},
+               {"bytes", static_cast<std::size_t>(field.width()) * bytes_of(field.dtype)}};
+  if (field.grid > 0) json["grid"] = field.grid;
+  if (field.kind == Field::Kind::log) json["window"] = field.window, json["sinks"] = field.sinks;
+  return json;
+}
+
+namespace {
+
+// "4" -> 4, "required" -> "required": defaults are JSON texts or one of two words.
+Json default_value(const std::string& fallback) {
+  Json value = Json::parse(fallback, nullptr, false);
+  return value.is_discarded() ? Json(fallback) : value;
+}
+
+}  // namespace
+
+Json to_json(const Kind& kind, const KindDescription& d) {
+  Json json = {{"kind", kind.key}, {"group", kind.group}, {"summary", kind.summary}, {"source", kind.source}};
+  for (const char* key : {"options", "tensors", "sites", "fields", "examples"}) json[key] = Json::array();
+  for (const Option& o : d.options)
+    json["options"].push_back(
+        {{"name", o.name}, {"type", o.type}, {"default", default_value(o.fallback)}, {"help", o.help}});
+  for (const TensorUse& t : d.tensors)
+    json["tensors"].push_back(
+        {{"name", t.spec.name},
+         {"shape", t.spec.shape_text.empty() ? to_string(t.spec.shape) : t.spec.shape_text},
+         {"required", t.required},
+         {"matrix", t.spec.matrix}});
+  for (const SiteSpec& s : d.sites) json["sites"].push_back(to_json(s));
+  for (const Field& f : d.fields) json["fields"].push_back(to_json(f));
+  for (const std::string& e : kind.examples) json["examples"].push_back(Json::parse(e));
+  return json;
+}
+
+std::size_t birth_bytes(const Layer& layer) { return State(layer.fields()).bytes(); }
+
+namespace {
+
+std::size_t row_bytes(const Field& field) {
+  return static_cast<std::size_t>(field.width()) * bytes_of(field.dtype);
+}
+
+}  // namespace
+
+std::size_t log_bytes_per_token(const Layer& layer) {
+  std::size_t bytes = 0;
+  for (const Field& field : layer.fields())
+    if (field.kind == Field::Kind::log && field.window == 0) bytes += row_bytes(field);
+  return bytes;
+}
+
+std::size_t window_bytes(const Layer& layer) {
+  std::size_t bytes = 0;
+  for (const Field& field : layer.fields())
+    if (field.kind == Field::Kind::log && field.window > 0)
+      bytes += row_bytes(field) * static_cast<std::size_t>(field.window + field.sinks);
+  return bytes;
+}
+
+}  // namespace plait

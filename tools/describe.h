@@ -1,0 +1,41 @@
+// What the registry knows of a kind and a model of its nodes, as data: behind `plait kinds` and `plait
+// inspect`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/run/model.h"
+#include "runtime/run/registry.h"
+
+namespace plait {
+
+const char* name_of(Field::Kind kind);
+
+struct TensorUse {
+  TensorSpec spec;
+  bool required;  // wanted by every example of the kind; the others come with an option
+};
+
+// Everything of a kind that a card's author needs, gathered by building each of the kind's examples.
+struct KindDescription {
+  std::vector<Option> options;
+  std::vector<TensorUse> tensors;
+  std::vector<SiteSpec> sites;
+  std::vector<Field> fields;
+};
+
+KindDescription describe(const Kind& kind);
+Json to_json(const Kind& kind, const KindDescription& description);
+
+Json to_json(const SiteSpec& site);  // {"site", "operators"}
+Json to_json(const Field& field);    // {"name", "kind", "shape", "dtype", "grid", "window", "sinks", "bytes"}
+
+// Bytes of one node's state at position 0, where logs are empty.
+std::size_t birth_bytes(const Layer& layer);
+// Bytes a node's unlimited logs grow by with each token.
+std::size_t log_bytes_per_token(const Layer& layer);
+// Bytes a node's windowed logs hold at most (window and sinks).
+std::size_t window_bytes(const Layer& layer);
+
+}  // namespace plait

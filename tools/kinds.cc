@@ -1,0 +1,98 @@
+// plait kinds: the registered layer kinds, enough to write a card by hand.
+#include <CLI/CLI.hpp>
+
+#include "runtime/base/error.h"
+#include "tools/describe.h"
+#include "tools/program.h"
+#include "tools/verbs.h"
+
+namespace plait {
+namespace {
+
+std::string list_kinds() {
+  std::vector<std::vector<std::string>> rows = {{"KIND", "GROUP", "SUMMARY"}};
+  for (const auto& [key, kind] : Registry::builtin().kinds()) rows.push_back({key, kind.group, kind.summary});
+  return table(rows, "lll");
+}
+
+std::string shape_text(const TensorSpec& spec) {
+  return spec.shape_text.empty() ? to_string(spec.shape) : spec.shape_text;
+}
+
+std::string field_text(const Field& field) {
+  std::string text = to_string(field.shape) + " " + name_of(field.dtype);
+  if (field.grid > 0) text += cat(", grid ", field.grid);
+  if (field.window > 0) text += cat(", window ", field.window);
+  if (field.sinks > 0) text += cat(", sinks ", field.sinks);
+  return text;
+}
+
+void section(std::string& text, const char* title, const std::vector<std::vector<std::string>>& rows) {
+  if (rows.empty()) return;
+  text += cat("\n", title, "\n");
+  std::vector<std::vector<std::string>> indented;
+  for (auto row : rows) {
+    row[0] = "  " + row[0];
+    indented.push_back(std::move(row));
+  }
+  text += table(indented, "llll");
+}
+
+std::string show_kind(const Kind& kind, const KindDescription& d) {
+  std::string text = cat(kind.key, " (", kind.group, "): ", kind.summary, "\nsource: ", kind.source, "\n");
+  std::vector<std::vector<std::string>> rows;
+  for (const Option& o : d.options) rows.push_back({o.name, o.type, o.fallback, o.help});
+  section(text, "settings (name, type, default, meaning)", rows);
+  rows.clear();
+  for (const TensorUse& t : d.tensors)
+    rows.push_back({t.spec.name, shape_text(t.spec), t.required ? "" : "optional"});
+  section(text, "tensors", rows);
+  rows.clear();
+  for (const Field& f : d.fields) rows.push_back({f.name, name_of(f.kind), field_text(f)});
+  section(text, "state (of the examples, with width 64)", rows);
+  rows = {{"output", "zero, scale, skip"}};
+  for (const SiteSpec& s : d.sites) {
+    std::string operators;
+    for (const Operator op : s.operators)
+      operators += std::string(operators.empty() ? "" : ", ") + name_of(op);
+    rows.push_back({name_of(s.site), operators});
+  }
+  section(text, "sites and their operators", rows);
+  rows.clear();
+  for (const std::string& e : kind.examples) rows.push_back({e});
+  section(text, "examples of settings", rows);
+  return text;
+}
+
+struct Kinds {
+  Common common;
+  std::string kind;
+
+  int run() const {
+    std::vector<const Kind*> kinds;
+    if (!kind.empty())
+      kinds.push_back(&Registry::builtin().find(kind));
+    else
+      for (const auto& [key, entry] : Registry::builtin().kinds()) kinds.push_back(&entry);
+    if (!common.json_only()) print(kind.empty() ? list_kinds() : show_kind(*kinds[0], describe(*kinds[0])));
+    Json list = Json::array();
+    if (!common.json.empty())
+      for (const Kind* entry : kinds) list.push_back(to_json(*entry, describe(*entry)));
+    flush_output();
+    write_json(common, list);
+    return kDone;
+  }
+};
+
+}  // namespace
+
+void add_kinds(CLI::App& program, Action& chosen) {
+  auto args = std::make_shared<Kinds>();
+  CLI::App* verb =
+      program.add_subcommand("kinds", "List the layer kinds, or show one: settings, tensors, state, sites");
+  verb->add_option("KIND", args->kind, "Only this kind, in full");
+  add_common(*verb, args->common, "not used");
+  verb->callback([args, &chosen] { chosen = [args] { return args->run(); }; });
+}
+
+}  // namespace plait

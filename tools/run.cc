@@ -1,0 +1,262 @@
+// plait run: generates text, printing as it goes.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "runtime/base/error.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/run/sampler.h"
+#include "runtime/run/stream.h"
+#include "runtime/text/utf8.h"
+#include "tools/program.h"
+#include "tools/verbs.h"
+#include "weights/snapshot_file.h"
+
+namespace plait {
+namespace {
+
+constexpr Index kPromptPiece = 512;      // tokens between two looks at progress and budget; changes no bit
+constexpr double kTemperature = 0.8;     // of a run without flags; the other settings filter nothing
+constexpr std::size_t kDecoderTail = 3;  // a character has at most 3 bytes before its last
+
+struct Run {
+  Common common;
+  std::string model, prompt, prompt_file, load, save, edits;
+  std::vector<std::string> stops;
+  Index count = 256;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<Index> top_k;
+  bool no_special = false;
+
+  int run() const;
+  SamplerSettings sampler(const Json& saved) const;
+};
+
+// Saved settings, or the defaults, with what the flags say on top.
+SamplerSettings Run::sampler(const Json& saved) const {
+  SamplerSettings settings;
+  settings.temperature = kTemperature;
+  if (!saved.is_null()) settings = parse_sampler(saved);
+  if (temperature) settings.temperature = *temperature;
+  if (top_k) settings.top_k = *top_k;
+  if (top_p) settings.top_p = *top_p;
+  if (min_p) settings.min_p = *min_p;
+  if (repetition_penalty) settings.repetition_penalty = *repetition_penalty;
+  if (common.seed) settings.seed = *common.seed;
+  return settings;
+}
+
+// Text that may be shown: everything but what could still become a stop text.
+class Printer {
+ public:
+  Printer(const Tokenizer& tokenizer, const std::vector<std::string>& stops, bool live)
+      : tokenizer_(tokenizer), stops_(stops), live_(live) {}
+
+  // A token of the context before the generated text: completes a character that is cut there, shows nothing.
+  void prime(Token token) { utf8_.push(piece_of(tokenizer_, token)); }
+
+  // False when a stop text is complete; it and what follows are not shown.
+  bool push(Token token) {
+    pending_ += utf8_.push(piece_of(tokenizer_, token));
+    std::size_t stop = std::string::npos;
+    for (const std::string& text : stops_) stop = std::min(stop, pending_.find(text));
+    if (stop != std::string::npos) pending_.resize(stop);
+    show(stop != std::string::npos ? pending_.size() : pending_.size() - held_back());
+    return stop == std::string::npos;
+  }
+
+  void finish() {
+    pending_ += utf8_.finish();
+    show(pending_.size());
+    if (live_ && !text_.empty() && text_.back() != '\n') print("\n");
+    if (live_) flush_output();
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  // Length of the longest end of the pending text with which a stop text begins.
+  std::size_t held_back() const {
+    std::size_t longest = 0;
+    for (const std::string& stop : stops_)
+      for (std::size_t n = std::min(stop.size() - 1, pending_.size()); n > longest; --n)
+        if (pending_.ends_with(stop.substr(0, n))) longest = n;
+    return longest;
+  }
+
+  void show(std::size_t bytes) {
+    const std::string piece = pending_.substr(0, bytes);
+    pending_.erase(0, bytes);
+    text_ += piece;
+    if (!live_ || piece.empty()) return;
+    print(piece);
+    flush_output();
+  }
+
+  const Tokenizer& tokenizer_;
+  std::vector<std::string> stops_;
+  bool live_;
+  Utf8Stream utf8_;
+  std::string pending_, text_;
+};
+
+// The arithmetic of the snapshot, so that it can be gone on with; a flag that says otherwise is refused.
+Compute compute_of(const Snapshot& snapshot, const Common& common, const std::string& path) {
+  Compute compute = common.compute(Numerics::fast);
+  const std::string saved = snapshot.arithmetic.value("mode", "");
+  if (!common.numerics.empty() && common.numerics != saved)
+    fail("snapshot '", path, "' was saved with ", saved, " numerics, but --numerics says ", common.numerics);
+  compute.numerics = parse_numerics(saved);
+  if (snapshot.arithmetic.contains("isa") && !std::getenv("PLAIT_ISA")) {
+    const Isa isa = parse_isa(snapshot.arithmetic.value("isa", ""));
+    if (machine_has(isa)) compute.isa = isa;
+  }
+  return compute;
+}
+
+struct Prepared {
+  Stream stream;
+  Json sampler;
+};
+
+Prepared prepare(const Run& args, std::shared_ptr<const Model> model) {
+  StreamOptions options;
+  options.edits = read_edits(args.edits);
+  if (args.load.empty()) {
+    options.compute = args.common.compute(Numerics::fast);
+    return {Stream(std::move(model), options), Json()};
+  }
+  const Snapshot snapshot = load_snapshot(args.load);
+  options.compute = compute_of(snapshot, args.common, args.load);
+  try {
+    return {Stream::restore(std::move(model), snapshot, options), snapshot.sampler};
+  } catch (const Error& error) {
+    fail("'", args.load, "': ", error.what());
+  }
+}
+
+void feed_prompt(const Run& args, Stream& stream, std::span<const Token> tokens) {
+  Progress progress(args.common, "reading the prompt");
+  for (std::size_t at = 0; at < tokens.size(); at += kPromptPiece) {
+    stream.feed(tokens.subspan(at, std::min<std::size_t>(kPromptPiece, tokens.size() - at)));
+    progress.update(static_cast<double>(at) / static_cast<double>(tokens.size()));
+    check_budget(args.common, stream.model(), stream.state_bytes());
+  }
+}
+
+struct Generated {
+  std::vector<Token> tokens;
+  bool stopped = false;
+};
+
+// Every sampled token is fed, the last one too when the stream is saved: a loaded stream goes on as this one
+// would.
+Generated generate(const Run& args, Stream& stream, const Sampler& sampler, Printer& printer) {
+  Generated generated;
+  for (Index i = 0; i < args.count && !generated.stopped; ++i) {
+    const Token token =
+        sampler.draw(stream.logits(), stream.options().id, stream.position(), stream.tokens());
+    generated.tokens.push_back(token);
+    generated.stopped = !printer.push(token);
+    const bool last = generated.stopped || i + 1 == args.count;
+    if (!last || !args.save.empty()) stream.feed(std::span(&token, 1), Origin::sampled);
+    if (i % 64 == 63 && args.common.memory > 0)
+      check_budget(args.common, stream.model(), stream.state_bytes());
+  }
+  printer.finish();
+  return generated;
+}
+
+int Run::run() const {
+  for (const std::string& stop : stops)
+    if (stop.empty()) throw UsageError("--stop wants a text of at least one character");
+  const std::string path = model.empty() ? bundled_model() : model;
+  const auto opened = open_model(path, common);
+  const auto tokenizer = tokenizer_of(*opened);
+  const std::vector<Token> tokens = tokenizer->encode(prompt_file.empty() ? prompt : read_file(prompt_file));
+  Prepared prepared = prepare(*this, opened);
+  Stream& stream = prepared.stream;
+  const Sampler sampler(this->sampler(prepared.sampler));
+  if (tokens.empty() && stream.position() == 0)
+    fail(
+        "the prompt is empty; give --prompt or --prompt-file a text of at least one token, or --load a "
+        "snapshot");
+
+  Stopwatch prompt_watch;
+  feed_prompt(*this, stream, tokens);
+  const double prompt_seconds = prompt_watch.seconds();
+  if (stream.logits().empty()) fail("snapshot '", load, "' holds no logits to go on from; give a prompt");
+
+  Printer printer(*tokenizer, stops, !common.json_only());
+  const auto context = stream.tokens();
+  for (const Token token : context.last(std::min(context.size(), kDecoderTail))) printer.prime(token);
+  Stopwatch watch;
+  const Generated generated = generate(*this, stream, sampler, printer);
+  const double seconds = watch.seconds();
+
+  if (!save.empty()) {
+    Snapshot snapshot = stream.snapshot();
+    snapshot.sampler = to_json(sampler.settings());
+    save_snapshot(save, snapshot);
+  }
+  const auto rate = [](std::size_t n, double s) { return s > 0 ? static_cast<double>(n) / s : 0; };
+  const double speed = rate(generated.tokens.size(), seconds);
+  note(common, cat(generated.tokens.size(), " tokens in ", fixed(seconds, 2), " s, ", fixed(speed, 1),
+                   " tokens/s; prompt of ", tokens.size(), " tokens in ", fixed(prompt_seconds, 2), " s"));
+  const Compute& compute = stream.options().compute;
+  write_json(common, {{"model", opened->card().name},
+                      {"model_sha256", opened->digest()},
+                      {"file", path},
+                      {"prompt_tokens", tokens.size()},
+                      {"tokens", generated.tokens},
+                      {"text", printer.text()},
+                      {"stopped", generated.stopped ? "stop" : "length"},
+                      {"position", stream.position()},
+                      {"sampler", to_json(sampler.settings())},
+                      {"special", !no_special},
+                      {"numerics", name_of(compute.numerics)},
+                      {"isa", name_of(compute.isa)},
+                      {"threads", compute.threads},
+                      {"arithmetic", stream.arithmetic()},
+                      {"state_bytes", stream.state_bytes()},
+                      {"prompt_seconds", prompt_seconds},
+                      {"prompt_tokens_per_second", rate(tokens.size(), prompt_seconds)},
+                      {"seconds", seconds},
+                      {"tokens_per_second", speed}});
+  return kDone;
+}
+
+}  // namespace
+
+void add_run(CLI::App& program, Action& chosen) {
+  auto args = std::make_shared<Run>();
+  CLI::App* verb = program.add_subcommand("run", "Generate text");
+  verb->add_option("MODEL", args->model, "A model file (default: the bundled model)");
+  auto* prompt = verb->add_option("--prompt", args->prompt, "The text to go on from")->type_name("TEXT");
+  verb->add_option("--prompt-file", args->prompt_file, "The same, from a file; - is standard input")
+      ->type_name("FILE")
+      ->excludes(prompt);
+  verb->add_option("-n", args->count, "Tokens to generate (default: 256)")
+      ->check(CLI::Range(Index{0}, Index{1} << 40))
+      ->type_name("N");
+  verb->add_option("--temperature", args->temperature, "Logits are divided by it; 0 = greedy (default: 0.8)");
+  verb->add_option("--top-k", args->top_k, "Only the k likeliest tokens; 0 = all (default)");
+  verb->add_option("--top-p", args->top_p,
+                   "Only the likeliest tokens up to this probability; 1 = all (default)");
+  verb->add_option("--min-p", args->min_p,
+                   "Only tokens this many times as likely as the likeliest (default: 0)");
+  verb->add_option("--repetition-penalty", args->repetition_penalty,
+                   "Above 1, tokens seen before get less likely");
+  verb->add_option("--stop", args->stops, "Stop before this text; may be given several times")
+      ->type_name("TEXT")
+      ->expected(1)
+      ->allow_extra_args(false);
+  verb->add_option("--load", args->load,
+                   "Go on from this snapshot, with its numerics and sampling unless flags say otherwise")
+      ->type_name("SNAP");
+  verb->add_option("--save", args->save, "Save the stream at the end")->type_name("SNAP");
+  add_edits(*verb, args->edits);
+  verb->add_flag("--no-special", args->no_special, "Leave out the tokenizer's special tokens");
+  add_common(*verb, args->common, "fast");
+  verb->callback([args, &chosen] { chosen = [args] { return args->run(); }; });
+}
+
+}  // namespace plait

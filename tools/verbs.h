@@ -1,0 +1,24 @@
+// The verbs of the program, one .cc each. An add_ function declares the verb and its flags; parsing a command
+// line that names the verb sets `chosen`, which does the work and returns the exit code.
+#pragma once
+
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace plait {
+
+using Action = std::function<int()>;
+
+void add_new(CLI::App& program, Action& chosen);
+void add_inspect(CLI::App& program, Action& chosen);
+void add_kinds(CLI::App& program, Action& chosen);
+void add_tokenize(CLI::App& program, Action& chosen);
+void add_run(CLI::App& program, Action& chosen);
+void add_score(CLI::App& program, Action& chosen);
+void add_verify(CLI::App& program, Action& chosen);
+void add_bench(CLI::App& program, Action& chosen);
+
+}  // namespace plait

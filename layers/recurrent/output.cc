@@ -16,13 +16,14 @@ GatedOutput::GatedOutput(const Parameters& parameters, const Settings& settings)
 void GatedOutput::run(View<const float> x, View<float> o, std::span<const Segment> segments, View<float> y,
                       const Compute& compute) const {
   edit_reads(segments, settings_.heads, o);
+  zero_heads(segments, settings_.heads, o);
   if (settings_.norm)
     for_each_block(segments, [&](Index first, Index rows) {
       const View<float> block = o.slice_rows(first, rows);
       rms_norm(block, settings_.width, settings_.eps, gain_, block, compute);
     });
   if (gated()) apply_gate(x, o, segments, compute);
-  edit_heads(segments, settings_.heads, o, compute);
+  scale_heads(segments, settings_.heads, o, compute);
   for_each_block(segments, [&](Index first, Index rows) {
     output_.run(o.slice_rows(first, rows), y.slice_rows(first, rows), compute);
   });

@@ -54,9 +54,14 @@ void edit_strengths(std::span<const Segment> segments, const Strengths& strength
 
 void edit_reads(std::span<const Segment> segments, Index heads, View<float> o) {
   for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
-    if (segment.edit(Site::state, Operator::zero, head) ||
-        segment.edit(Site::state, Operator::no_read, head) || segment.edit(Site::head, Operator::zero, head))
+    if (segment.edit(Site::state, Operator::zero, head) || segment.edit(Site::state, Operator::no_read, head))
       fill_rows(0, head_of(segment, o, heads, head));
+  });
+}
+
+void zero_heads(std::span<const Segment> segments, Index heads, View<float> o) {
+  for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
+    if (segment.edit(Site::head, Operator::zero, head)) fill_rows(0, head_of(segment, o, heads, head));
   });
 }
 
@@ -66,7 +71,7 @@ void edit_gates(std::span<const Segment> segments, Index heads, View<float> fact
   });
 }
 
-void edit_heads(std::span<const Segment> segments, Index heads, View<float> y, const Compute& compute) {
+void scale_heads(std::span<const Segment> segments, Index heads, View<float> y, const Compute& compute) {
   for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
     if (const Edit* e = segment.edit(Site::head, Operator::scale, head)) {
       const View<float> rows = head_of(segment, y, heads, head);

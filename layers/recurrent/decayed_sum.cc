@@ -1,0 +1,255 @@
+#include "layers/recurrent/decayed_sum.h"
+
+#include "runtime/base/arena.h"
+#include "runtime/kernels/rowwise.h"
+
+namespace plait {
+namespace {
+
+// Rows of a chunk that share a reference row for channelwise decays.
+constexpr Index kSubChunk = 16;
+
+// y[d] = exp(from[d] - to[d]), the difference in f64, then narrowed.
+void exp_differences(const Kernels& k, const double* from, const double* to, float* y, Index n) {
+  for (Index d = 0; d < n; ++d) y[d] = static_cast<float>(from[d] - to[d]);
+  k.exp(y, y, n);
+}
+
+// sums[i][d] = g_0[d] + ... + g_i[d] for i < count, ascending in f64. g [count, n]
+void sum_channels(View<const float> g, Index count, double* sums) {
+  for (Index i = 0; i < count; ++i)
+    for (Index d = 0; d < g.cols; ++d)
+      sums[i * g.cols + d] = (i == 0 ? 0.0 : sums[(i - 1) * g.cols + d]) + static_cast<double>(g(i, d));
+}
+
+}  // namespace
+
+DecayedSum::DecayedSum(const Sizes& sizes, Index first_field)
+    : sizes_(sizes),
+      state_{sizes.key, sizes.value},
+      stride_(round_up(sizes.chunk, kPanel)),
+      first_field_(first_field) {
+  assert(sizes.query_heads % sizes.key_heads == 0 && sizes.state_heads % sizes.key_heads == 0);
+  assert(sizes.decay != Decay::channelwise || sizes.state_heads == sizes.key_heads);
+}
+
+std::vector<Field> DecayedSum::fields() const {
+  using Kind = Field::Kind;
+  using Order = Field::Order;
+  const Index grid = sizes_.chunk, keys = sizes_.key_heads * sizes_.key;
+  const Shape state = {sizes_.state_heads, state_.panels(), sizes_.key, kPanel};
+  std::vector<Field> all = {
+      gridded_field("S", Kind::anchor, state, Order::rows, grid),
+      gridded_field("k", Kind::open, {keys}, channelwise() ? Order::rows : Order::columns, grid),
+      gridded_field("x", Kind::open, {sizes_.state_heads * sizes_.value}, Order::rows, grid)};
+  if (sizes_.decay == Decay::scalar)
+    all.push_back(gridded_field("g", Kind::open, {sizes_.state_heads}, Order::columns, grid));
+  if (channelwise()) all.push_back(gridded_field("g", Kind::open, {keys}, Order::rows, grid));
+  return all;
+}
+
+DecayedSum::Bound DecayedSum::bind(State& state) const {
+  return {state.anchor(first_field_), state.open(first_field_ + 1), state.open(first_field_ + 2),
+          sizes_.decay == Decay::none ? nullptr : state.open(first_field_ + 3)};
+}
+
+void DecayedSum::run(const Rows& rows, std::span<const Segment> segments, const Compute& compute) const {
+  ChunkWalk<DecayedSum>(*this, segments).run(rows, compute);
+}
+
+void DecayedSum::fold(State& state, const Compute& compute) const { fold_chunk(*this, state, compute); }
+
+void DecayedSum::absorb(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
+                        const Kernels& k) const {
+  const Index n = part.rows, queries = queries_per_key(), width = sizes_.key;
+  Arena::Scope scope(scratch());
+  // Without gaps: rows a power of two apart in a wide batch would share cache sets.
+  const Group group{bound, part, rows, scope.rows(queries * n, width),
+                    scope.rows(queries * n, round_up(part.end(), kPanel))};
+  for (Index h = 0; h < queries; ++h)
+    copy_rows(rows.q.slice_rows(part.row, n).slice_cols((key_head * queries + h) * width, width),
+              group.queries.slice_rows(h * n, n));
+  if (channelwise())
+    score_channels(group, key_head, k);
+  else
+    score_rows(group, key_head, k);
+  for (Index s = 0; s < states_per_key(); ++s) absorb_state(group, key_head * states_per_key() + s, k);
+}
+
+void DecayedSum::score_rows(const Group& in, Index key_head, const Kernels& k) const {
+  const Index width = sizes_.key;
+  float* columns = in.bound.keys + key_head * width * stride_;
+  write_columns(in.rows.k.slice_rows(in.part.row, in.part.rows).slice_cols(key_head * width, width),
+                in.part.first, columns, stride_);
+  score(k, in.queries, columns, stride_, in.part.end(), in.scores);
+}
+
+// sum_d q_id k_jd e^{b_id - b_jd} without a positive exponent: rows j before the sub-chunk of row i meet it
+// at that sub-chunk's first row r, (q_i e^{b_i - b_r}).(k_j e^{b_r - b_j}); the others channel by channel.
+void DecayedSum::score_channels(const Group& in, Index key_head, const Kernels& k) const {
+  const Index n = in.part.rows, first = in.part.first, end = in.part.end(), width = sizes_.key;
+  const Index stride = sizes_.key_heads * width;
+  const View<float> keys(in.bound.keys + key_head * width, sizes_.chunk, width, stride);
+  const View<float> decays(in.bound.decays + key_head * width, sizes_.chunk, width, stride);
+  const auto own = [&](View<const float> all) {
+    return all.slice_rows(in.part.row, n).slice_cols(key_head * width, width);
+  };
+  copy_rows(own(in.rows.k), keys.slice_rows(first, n));
+  for (Index i = 0; i < n; ++i)
+    k.clamp(own(in.rows.g).row(i), kLowestLogDecay, 0, decays.row(first + i), width);
+
+  Arena::Scope scope(scratch());
+  double* sums = scope.take<double>(end * width);
+  sum_channels(decays, end, sums);
+  const View<float> shifted = scope.rows(end, width);  // k_j e^{b_r - b_j} for the sub-chunk at hand
+  Index reference = -1;
+  for (Index i = 0; i < n; ++i) {
+    const Index r = (first + i) / kSubChunk * kSubChunk;
+    for (Index j = 0; r != reference && j < r; ++j) {
+      exp_differences(k, sums + r * width, sums + j * width, shifted.row(j), width);
+      k.multiply(shifted.row(j), keys.row(j), shifted.row(j), width);
+    }
+    reference = r;
+    score_channels_of_row(in, i, sums, keys, shifted, k);
+  }
+}
+
+void DecayedSum::score_channels_of_row(const Group& in, Index i, const double* sums, View<const float> keys,
+                                       View<const float> shifted, const Kernels& k) const {
+  const Index n = in.part.rows, width = sizes_.key, queries = queries_per_key();
+  const Index place = in.part.first + i, r = place / kSubChunk * kSubChunk;
+  const double* own = sums + place * width;
+  Arena::Scope scope(scratch());
+  float* factors = scope.take(width);
+  float* query = scope.take(width);
+  exp_differences(k, own, sums + r * width, factors, width);
+  for (Index h = 0; h < queries; ++h) {
+    k.multiply(in.queries.row(h * n + i), factors, query, width);
+    for (Index j = 0; j < r; ++j) in.scores(h * n + i, j) = k.dot(query, shifted.row(j), width);
+  }
+  for (Index j = r; j <= place; ++j) {
+    exp_differences(k, own, sums + j * width, factors, width);
+    k.multiply(factors, keys.row(j), factors, width);
+    for (Index h = 0; h < queries; ++h)
+      in.scores(h * n + i, j) = k.dot(in.queries.row(h * n + i), factors, width);
+  }
+  // From here on the query meets the anchor only.
+  for (Index d = 0; d < width; ++d) factors[d] = static_cast<float>(own[d]);
+  k.exp(factors, factors, width);
+  for (Index h = 0; h < queries; ++h)
+    k.multiply(in.queries.row(h * n + i), factors, in.queries.row(h * n + i), width);
+}
+
+void DecayedSum::absorb_state(const Group& in, Index state, const Kernels& k) const {
+  const Index n = in.part.rows, first = in.part.first, end = in.part.end(), width = sizes_.value;
+  const Index outputs = sizes_.outputs() / sizes_.state_heads;  // heads that read this state
+  const Index query = state * outputs / (sizes_.outputs() / sizes_.query_heads) % queries_per_key();
+  Arena::Scope scope(scratch());
+  const View<float> reads = scope.rows(outputs * n, width);
+  read_state(k, state_, in.queries.slice_rows(query * n, outputs * n),
+             in.bound.state + state * state_.elements(), reads);
+  View<float> weights = in.scores.slice_rows(query * n, outputs * n);
+  if (sizes_.decay == Decay::scalar) {
+    weights = scope.rows(outputs * n, end);
+    decay_reads(in, state, reads, weights, k);
+  }
+
+  const View<float> x = scope.rows(end, width);
+  const View<float> open(in.bound.values + state * width, sizes_.chunk, width, sizes_.state_heads * width);
+  copy_rows(open.slice_rows(0, first), x.slice_rows(0, first));
+  for (Index i = 0; i < n; ++i) {
+    const Index row = in.part.row + i;
+    k.scale(in.rows.v.row(row) + state * width, in.rows.write(row, state), x.row(first + i), width);
+  }
+  copy_rows(x.slice_rows(first, n), open.slice_rows(first, n));
+  for (Index h = 0; h < outputs; ++h) {
+    const View<float> o = reads.slice_rows(h * n, n);
+    combine_triangular(k, first, weights.slice_rows(h * n, n), x, o);
+    copy_rows(o, in.rows.o.slice_rows(in.part.row, n).slice_cols((state * outputs + h) * width, width));
+  }
+}
+
+// Scalar decays: reads times e^{b_i}, weights = scores times e^{b_i - b_j}.
+void DecayedSum::decay_reads(const Group& in, Index state, View<float> reads, View<float> weights,
+                             const Kernels& k) const {
+  const Index n = in.part.rows, first = in.part.first, outputs = reads.rows / n;
+  const Index query = state * outputs / (sizes_.outputs() / sizes_.query_heads) % queries_per_key();
+  float* decays = in.bound.decays + state * stride_;
+  for (Index i = 0; i < n; ++i)
+    decays[first + i] = std::max(in.rows.g(in.part.row + i, state), kLowestLogDecay);
+  Arena::Scope scope(scratch());
+  double* sums = scope.take<double>(in.part.end());
+  float* factors = scope.take(in.part.end());
+  sum_decays(decays, in.part.end(), sums);
+  for (Index i = 0; i < n; ++i) {
+    float own = 0;
+    k.exp_difference(sums + first + i, 0.0, &own, 1);
+    k.exp_difference_from(sums[first + i], sums, factors, first + i + 1);
+    for (Index h = 0; h < outputs; ++h) {
+      k.scale(reads.row(h * n + i), own, reads.row(h * n + i), reads.cols);
+      k.multiply(in.scores.row((query + h) * n + i), factors, weights.row(h * n + i), first + i + 1);
+    }
+  }
+}
+
+void DecayedSum::fold(const Bound& bound, Index key_head, const Kernels& k) const {
+  for (Index s = 0; s < states_per_key(); ++s) fold_state(bound, key_head * states_per_key() + s, k);
+}
+
+void DecayedSum::fold_state(const Bound& bound, Index state, const Kernels& k) const {
+  const Index n = sizes_.chunk, width = sizes_.value, key_head = state / states_per_key();
+  float* s = bound.state + state * state_.elements();
+  Arena::Scope scope(scratch());
+  const View<float> x = scope.rows(n, width);
+  copy_rows(View<const float>(bound.values + state * width, n, width, sizes_.state_heads * width), x);
+  if (channelwise()) {
+    const View<float> keys = scope.rows(sizes_.key, n);
+    fold_channels(bound, key_head, keys, s, k);
+    write_state(k, state_, keys, x, s);
+    return;
+  }
+  if (sizes_.decay == Decay::scalar) fold_scalar(bound, state, x, k);
+  write_state(k, state_, {bound.keys + key_head * sizes_.key * stride_, sizes_.key, n, stride_}, x, s);
+}
+
+// S <- e^{b_n} S, x_j <- e^{b_n - b_j} x_j
+void DecayedSum::fold_scalar(const Bound& bound, Index state, View<float> x, const Kernels& k) const {
+  const Index n = sizes_.chunk;
+  float* s = bound.state + state * state_.elements();
+  Arena::Scope scope(scratch());
+  double* sums = scope.take<double>(n);
+  float* factors = scope.take(n);
+  sum_decays(bound.decays + state * stride_, n, sums);
+  k.exp_difference_from(sums[n - 1], sums, factors, n);
+  for (Index j = 0; j < n; ++j) k.scale(x.row(j), factors[j], x.row(j), x.cols);
+  float decay = 0;
+  k.exp_difference(sums + n - 1, 0.0, &decay, 1);
+  k.scale(s, decay, s, state_.elements());
+}
+
+// S <- diag(e^{b_n}) S, keys [key, n] = (k_j e^{b_n - b_j})'
+void DecayedSum::fold_channels(const Bound& bound, Index key_head, View<float> keys, float* state,
+                               const Kernels& k) const {
+  const Index n = sizes_.chunk, width = sizes_.key, stride = sizes_.key_heads * width;
+  const View<const float> open(bound.keys + key_head * width, n, width, stride);
+  Arena::Scope scope(scratch());
+  double* sums = scope.take<double>(n * width);
+  sum_channels({bound.decays + key_head * width, n, width, stride}, n, sums);
+  const double* last = sums + (n - 1) * width;
+  float* row = scope.take(width);
+  for (Index j = 0; j < n; ++j) {
+    exp_differences(k, last, sums + j * width, row, width);
+    k.multiply(row, open.row(j), row, width);
+    write_columns({row, 1, width}, j, keys.data, keys.stride);
+  }
+  for (Index d = 0; d < width; ++d) row[d] = static_cast<float>(last[d]);
+  k.exp(row, row, width);
+  state_.for_each_panel([&](Index p, Index, Index) {
+    for (Index d = 0; d < width; ++d) {
+      float* s = state + (p * width + d) * kPanel;
+      k.scale(s, row[d], s, kPanel);
+    }
+  });
+}
+
+}  // namespace plait

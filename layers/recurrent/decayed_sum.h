@@ -1,0 +1,91 @@
+// Form A, a decayed sum of outer products, on the chunk grid:
+//   S = diag(e^g) S + k (write v)^T;  o = S^T q
+// (linear attention, gated linear attention, Mamba-2 and their relatives;
+// layers/recurrent/gated_linear_attention.md).
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "layers/recurrent/chunks.h"
+#include "layers/recurrent/panels.h"
+#include "runtime/run/layer.h"
+
+namespace plait {
+
+class DecayedSum {
+ public:
+  enum class Decay { none, scalar, channelwise };
+  struct Sizes {
+    // Each state head has a key head (state_heads a multiple of key_heads). Several query heads read one
+    // state, or several states are read by one query head: output head h uses query head h / (outputs /
+    // query_heads) and state h / (outputs / state_heads), outputs = max(query_heads, state_heads).
+    Index query_heads = 0, key_heads = 0, state_heads = 0;
+    Index key = 0, value = 0;  // widths of one head
+    Index chunk = 0;
+    Decay decay = Decay::none;
+    Index outputs() const { return std::max(query_heads, state_heads); }
+  };
+  // All rows of a batch; those the segments cover are read and written.
+  struct Rows {
+    View<const float> q;      // [rows, query_heads * key], scale included
+    View<const float> k;      // [rows, key_heads * key]
+    View<const float> v;      // [rows, state_heads * value]
+    View<const float> g;      // log decay <= 0: [rows, state_heads], or [rows, key_heads * key] channelwise
+    View<const float> write;  // [rows, state_heads]
+    View<float> o;            // [rows, outputs * value]
+  };
+  struct Bound {  // one sequence's fields
+    float *state, *keys, *values, *decays;
+  };
+
+  DecayedSum() = default;
+  // The core's fields are first_field and those after it in the layer's list.
+  DecayedSum(const Sizes& sizes, Index first_field);
+  // Anchor S [state_heads, ceil(value / 32), key, 32]; open k, x (write v), g.
+  std::vector<Field> fields() const;
+
+  void run(const Rows& rows, std::span<const Segment> segments, const Compute& compute) const;
+  void fold(State& state, const Compute& compute) const;
+
+  // For the walk over chunks.
+  Index grid() const { return sizes_.chunk; }
+  Index units() const { return sizes_.key_heads; }
+  Bound bind(State& state) const;
+  void absorb(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
+              const Kernels& k) const;
+  void fold(const Bound& bound, Index key_head, const Kernels& k) const;
+
+ private:
+  // Query heads of one key head: stacked [queries * n, key], and weights [queries * n, end] on the open rows.
+  struct Group {
+    const Bound& bound;
+    const ChunkRows& part;
+    const Rows& rows;
+    View<float> queries;
+    View<float>
+        scores;  // q_i.k_j; with a channelwise decay the decays are in them and in the queries already
+  };
+  Index states_per_key() const { return sizes_.state_heads / sizes_.key_heads; }
+  Index queries_per_key() const { return sizes_.query_heads / sizes_.key_heads; }
+  bool channelwise() const { return sizes_.decay == Decay::channelwise; }
+
+  void score_rows(const Group& in, Index key_head, const Kernels& k) const;
+  void score_channels(const Group& in, Index key_head, const Kernels& k) const;
+  void score_channels_of_row(const Group& in, Index i, const double* sums, View<const float> keys,
+                             View<const float> shifted, const Kernels& k) const;
+  void absorb_state(const Group& in, Index state, const Kernels& k) const;
+  void decay_reads(const Group& in, Index state, View<float> reads, View<float> weights,
+                   const Kernels& k) const;
+  void fold_state(const Bound& bound, Index state, const Kernels& k) const;
+  void fold_scalar(const Bound& bound, Index state, View<float> x, const Kernels& k) const;
+  void fold_channels(const Bound& bound, Index key_head, View<float> keys, float* state,
+                     const Kernels& k) const;
+
+  Sizes sizes_;
+  StateShape state_;
+  Index stride_ = 0;  // of the open columns
+  Index first_field_ = 0;
+};
+
+}  // namespace plait

@@ -1,0 +1,120 @@
+#include "layers/recurrent/gated_linear_attention.h"
+
+#include "layers/recurrent/decayed_sum.h"
+#include "layers/recurrent/inputs.h"
+#include "layers/recurrent/output.h"
+#include "layers/recurrent/rows.h"
+#include "layers/recurrent/strengths.h"
+#include "layers/reference/gated_linear_attention.h"
+#include "runtime/base/arena.h"
+#include "runtime/kernels/rowwise.h"
+
+namespace plait {
+namespace {
+
+GatedOutput::Settings output_of(const GatedLinearAttentionSettings& s) {
+  using Gate = GatedLinearAttentionSettings::Gate;
+  const auto gate = s.gate == Gate::silu      ? GatedOutput::Gate::silu
+                    : s.gate == Gate::sigmoid ? GatedOutput::Gate::sigmoid
+                                              : GatedOutput::Gate::none;
+  return {s.num_heads, s.value_head_dim, gate, true, static_cast<float>(s.norm_eps)};
+}
+
+class GatedLinearAttention final : public Layer {
+ public:
+  GatedLinearAttention(const GatedLinearAttentionSettings& settings, const Parameters& parameters)
+      : s_(settings),
+        inputs_(parameters, {"q", "k", "v"}, settings.conv),
+        decay_0_(parameters.tensor("decay_0")),
+        decay_1_(parameters.tensor("decay_1")),
+        decay_bias_(to_float(parameters.tensor("decay_bias"))),
+        core_({settings.num_heads, settings.num_kv_heads, settings.num_kv_heads, settings.head_dim,
+               settings.value_head_dim, settings.chunk, DecayedSum::Decay::channelwise},
+              inputs_.convolves() ? 1 : 0),
+        output_(parameters, output_of(settings)) {
+    if (inputs_.convolves()) fields_.push_back(inputs_.field());
+    for (Field& field : core_.fields()) fields_.push_back(std::move(field));
+    sites_ = {decay_site(), write_site(), state_site(), head_site()};
+    if (inputs_.convolves()) sites_.push_back(conv_site());
+    if (output_.gated()) sites_.push_back(gate_site());
+  }
+
+  Signature signature() const override { return {{inputs_.in()}, output_.out()}; }
+  std::span<const Field> fields() const override { return fields_; }
+  std::span<const SiteSpec> sites() const override { return sites_; }
+
+  void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
+    const View<const float> x = ports.input();
+    const Compute& compute = context.compute;
+    const Index queries = s_.num_heads * s_.head_dim, keys = s_.num_kv_heads * s_.head_dim;
+    Arena::Scope scope(scratch());
+    const View<float> qkv = scope.rows(x.rows, inputs_.width()), g = scope.rows(x.rows, keys),
+                      write = scope.rows(x.rows, s_.num_kv_heads);
+    inputs_.run(x, qkv, segments, kConv, compute);
+    const View<float> q = qkv.slice_cols(0, queries);
+    for_each_block(segments, [&](Index first, Index rows) {
+      const auto block = [&](auto all) { return all.slice_rows(first, rows); };
+      if (inputs_.convolves()) map_rows(kernels(compute).silu, block(qkv), block(qkv), compute);
+      scale_rows(block(q), static_cast<float>(s_.scale), block(q), compute);
+      run_decays(block(x), block(g), compute);
+      fill_rows(1, block(write));
+    });
+    edit_strengths(segments, {s_.num_kv_heads, g, {}, write});
+
+    const View<float> o = scope.rows(x.rows, s_.num_heads * s_.value_head_dim);
+    core_.run({q, qkv.slice_cols(queries, keys), qkv.slice_cols(queries + keys, qkv.cols - queries - keys), g,
+               write, o},
+              segments, compute);
+    output_.run(x, o, segments, ports.output, compute);
+  }
+
+  void fold(State& state, Index, Context& context) const override { core_.fold(state, context.compute); }
+
+ private:
+  static constexpr Index kConv = 0;  // field of convolution inputs
+
+  // g = logsigmoid(decay_1 decay_0 x + bias) / temperature
+  void run_decays(View<const float> x, View<float> g, const Compute& compute) const {
+    Arena::Scope scope(scratch());
+    const View<float> inner = scope.rows(x.rows, s_.decay_rank);
+    decay_0_.run(x, inner, compute);
+    decay_1_.run(inner, g, compute);
+    add_bias(decay_bias_, g, compute);
+    map_rows(kernels(compute).log_sigmoid, g, g, compute);
+    scale_rows(g, static_cast<float>(1 / s_.decay_temperature), g, compute);
+  }
+
+  GatedLinearAttentionSettings s_;
+  ConvolvedInputs inputs_;
+  Linear decay_0_, decay_1_;
+  std::vector<float> decay_bias_;
+  DecayedSum core_;
+  GatedOutput output_;
+  std::vector<Field> fields_;
+  std::vector<SiteSpec> sites_;
+};
+
+}  // namespace
+
+Kind gated_linear_attention_kind() {
+  Kind kind;
+  kind.key = "gated_linear_attention";
+  kind.group = "recurrent";
+  kind.summary = "linear attention whose state decays by a gate per key channel";
+  kind.source = "Yang, Wang, Shen, Panda, Kim, arXiv 2312.06635, equations 3 and 4";
+  kind.examples = {
+      R"({"num_heads": 2, "head_dim": 32})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "conv": 4, "gate": "sigmoid",
+          "decay_temperature": 0.5})",
+      R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "gate": "none", "decay_rank": 3})"};
+  kind.tensors = [](Config& config) {
+    return gated_linear_attention_tensors(read_gated_linear_attention(config));
+  };
+  kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
+    return std::make_unique<GatedLinearAttention>(read_gated_linear_attention(config), parameters);
+  };
+  kind.twin = make_gated_linear_attention_twin;
+  return kind;
+}
+
+}  // namespace plait

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "runtime/base/isa.h"
 #include "runtime/base/view.h"
 
 namespace plait {
@@ -10,9 +11,6 @@ namespace plait {
 // exact: f32 activations, weights widened; the same bits on every instruction set.
 // fast: bf16 weights meet activations rounded to bf16; the same bits for one instruction set.
 enum class Numerics { exact, fast };
-
-// automatic: the best this machine has, or what PLAIT_ISA names.
-enum class Isa { automatic, portable, avx2, avx512 };
 
 // Absolute grids of the arithmetic, a property of the card. Changing one changes bits.
 struct Grids {

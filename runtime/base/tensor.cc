@@ -16,8 +16,8 @@ namespace {
 constexpr std::array kDTypes = {"f32", "f64", "bf16", "f16", "q8", "q4"};
 
 template <class T>
-float widen(T value) {
-  if constexpr (std::is_same_v<T, float>)
+auto widen(T value) {
+  if constexpr (std::is_floating_point_v<T>)
     return value;
   else
     return to_float(value);
@@ -52,6 +52,9 @@ std::vector<Out> widened(const Tensor& tensor) {
   switch (tensor.dtype) {
     case DType::f32:
       copy_rows<float>(tensor, values.data());
+      break;
+    case DType::f64:
+      copy_rows<double>(tensor, values.data());
       break;
     case DType::bf16:
       copy_rows<bf16>(tensor, values.data());

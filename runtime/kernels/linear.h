@@ -1,5 +1,5 @@
-// y = x W': the packed matrix product. Every output element is one chain of fused multiply-adds over `in` ascending,
-// whatever the number of rows and threads (architecture section 4).
+// y = x W': the packed matrix product. Every output element is one chain of fused multiply-adds over `in`
+// ascending, whatever the number of rows and threads (architecture section 4).
 #pragma once
 
 #include "runtime/base/numerics.h"
@@ -8,8 +8,8 @@
 
 namespace plait {
 
-// A weight [out, in] in panels. Copies share the storage. f32 and bf16; f16 is widened to f32 at construction; q8
-// and q4 are refused with a sentence until plait has their kernels.
+// A weight [out, in] in panels. Copies share the storage. f32 and bf16; f16 is widened to f32 at
+// construction; q8 and q4 are refused with a sentence until plait has their kernels.
 class Linear {
  public:
   Linear() = default;

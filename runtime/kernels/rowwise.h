@@ -1,5 +1,6 @@
 // Elementwise functions and norms on blocks of rows: what layers compose instead of writing inner loops.
-// All shapes [rows, cols]; outputs may equal inputs. Rows are independent; large blocks are spread over threads.
+// All shapes [rows, cols]; outputs may equal inputs. Rows are independent; large blocks are spread over
+// threads.
 #pragma once
 
 #include <span>
@@ -11,7 +12,8 @@
 namespace plait {
 
 void map_rows(Kernels::Map f, View<const float> x, View<float> y, const Compute& compute);
-void zip_rows(Kernels::Zip f, View<const float> x, View<const float> y, View<float> z, const Compute& compute);
+void zip_rows(Kernels::Zip f, View<const float> x, View<const float> y, View<float> z,
+              const Compute& compute);
 void copy_rows(View<const float> x, View<float> y);
 void fill_rows(float value, View<float> y);
 // y = x * a
@@ -19,13 +21,13 @@ void scale_rows(View<const float> x, float a, View<float> y, const Compute& comp
 // y += bias, one value per column. bias [cols]
 void add_bias(std::span<const float> bias, View<float> y, const Compute& compute);
 
-// y = x / sqrt(mean x^2 + eps) * gain, per row and per group of `group` columns (a head; cols for the whole row).
-// gain [group] shared by the groups, or [cols]; null = 1.
+// y = x / sqrt(mean x^2 + eps) * gain, per row and per group of `group` columns (a head; cols for the whole
+// row). gain [group] shared by the groups, or [cols]; null = 1.
 void rms_norm(View<const float> x, Index group, float eps, std::span<const float> gain, View<float> y,
               const Compute& compute);
 // y = (x - mean) / sqrt(var + eps) * gain + bias (biased variance), per group as above.
-void layer_norm(View<const float> x, Index group, float eps, std::span<const float> gain, std::span<const float> bias,
-                View<float> y, const Compute& compute);
+void layer_norm(View<const float> x, Index group, float eps, std::span<const float> gain,
+                std::span<const float> bias, View<float> y, const Compute& compute);
 // y = x / sqrt(sum x^2 + eps), per group.
 void l2_norm(View<const float> x, Index group, float eps, View<float> y, const Compute& compute);
 

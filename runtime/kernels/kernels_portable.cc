@@ -1,0 +1,10 @@
+#include "runtime/kernels/functions.h"
+#include "runtime/kernels/lanes_portable.h"
+
+namespace plait {
+
+extern const Kernels kernels_portable;
+// Constant-initialised: no instruction of the set runs before the machine is asked.
+constinit const Kernels kernels_portable = make_table(Isa::portable, "portable");
+
+}  // namespace plait

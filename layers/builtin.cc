@@ -1,4 +1,6 @@
 // The registration table: one row per kind.
+#include "layers/attention/polynomial_attention.h"
+#include "layers/attention/softmax_attention.h"
 #include "layers/blocks/add.h"
 #include "layers/blocks/embedding.h"
 #include "layers/blocks/gated_mlp.h"
@@ -7,6 +9,11 @@
 #include "layers/blocks/rms_norm.h"
 #include "layers/blocks/scale.h"
 #include "layers/blocks/short_convolution.h"
+#include "layers/recurrent/delta_net.h"
+#include "layers/recurrent/gated_delta_net.h"
+#include "layers/recurrent/gated_linear_attention.h"
+#include "layers/recurrent/linear_attention.h"
+#include "layers/recurrent/mamba2.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/registry.h"
 
@@ -23,6 +30,13 @@ Registry make_builtin() {
   registry.add(add_kind());
   registry.add(scale_kind());
   registry.add(head_kind());
+  registry.add(softmax_attention_kind());
+  registry.add(polynomial_attention_kind());
+  registry.add(linear_attention_kind());
+  registry.add(gated_linear_attention_kind());
+  registry.add(delta_net_kind());
+  registry.add(gated_delta_net_kind());
+  registry.add(mamba2_kind());
   return registry;
 }
 

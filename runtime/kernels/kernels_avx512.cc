@@ -1,5 +1,7 @@
-#include "runtime/kernels/functions.h"
+// The lanes come first: the functions are written in them.
 #include "runtime/kernels/lanes_avx512.h"
+
+#include "runtime/kernels/functions.h"
 
 namespace plait {
 

@@ -74,7 +74,7 @@ class Mamba2 final : public Layer {
               segments, compute);
     edit_reads(segments, s_.num_heads, y);
     add_skip(segments, inner, y, compute);
-    zero_heads(segments, s_.num_heads, y);
+    clear_heads(segments, Site::head, Operator::zero, s_.num_heads, y);
     run_output(all.slice_cols(0, s_.inner()), y, segments, ports.output, compute);
   }
 

@@ -52,17 +52,15 @@ void edit_strengths(std::span<const Segment> segments, const Strengths& strength
   });
 }
 
-void edit_reads(std::span<const Segment> segments, Index heads, View<float> o) {
+void clear_heads(std::span<const Segment> segments, Site site, Operator op, Index heads, View<float> o) {
   for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
-    if (segment.edit(Site::state, Operator::zero, head) || segment.edit(Site::state, Operator::no_read, head))
-      fill_rows(0, head_of(segment, o, heads, head));
+    if (segment.edit(site, op, head)) fill_rows(0, head_of(segment, o, heads, head));
   });
 }
 
-void zero_heads(std::span<const Segment> segments, Index heads, View<float> o) {
-  for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
-    if (segment.edit(Site::head, Operator::zero, head)) fill_rows(0, head_of(segment, o, heads, head));
-  });
+void edit_reads(std::span<const Segment> segments, Index heads, View<float> o) {
+  clear_heads(segments, Site::state, Operator::zero, heads, o);
+  clear_heads(segments, Site::state, Operator::no_read, heads, o);
 }
 
 void edit_gates(std::span<const Segment> segments, Index heads, View<float> factors) {

@@ -20,10 +20,10 @@ struct Strengths {
 // decay/{one, constant, zero}, write/{constant, zero}, erase/off, state/{freeze, no_write, delete_write}. The
 // strength a delta rule calls beta is both erase and write, so the edits of `write` and `state` change both.
 void edit_strengths(std::span<const Segment> segments, const Strengths& strengths);
-// state/{zero, no_read}: what is read from the state := 0. o [rows, heads * width]
+// Rows of o := 0 where an edit of that site and operator covers the head. o [rows, heads * width]
+void clear_heads(std::span<const Segment> segments, Site site, Operator op, Index heads, View<float> o);
+// state/{zero, no_read}: what is read from the state := 0.
 void edit_reads(std::span<const Segment> segments, Index heads, View<float> o);
-// head/zero: a head's output := 0, before norm and gate. o [rows, heads * width]
-void zero_heads(std::span<const Segment> segments, Index heads, View<float> o);
 // gate/one: factor := 1. factors [rows, heads * width]
 void edit_gates(std::span<const Segment> segments, Index heads, View<float> factors);
 // head/scale on what enters the output projection. y [rows, heads * width]

@@ -9,13 +9,20 @@
 
 namespace plait {
 
-// Reads card, tensors and tokenizer. Panel datasets that can be mapped are mapped (no copy); everything else is read.
-// Throws Error naming the file and dataset for anything damaged, foreign or unsupported.
+// Reads card, tensors and tokenizer. Datasets that can be mapped are mapped (no copy; the file must not be
+// changed in place while the model lives, replacing it is fine); everything else is read. The file is first
+// walked in a child process (weights/probe.h), so call it before threads are started where that is possible.
+// Throws Error naming the file and dataset for anything damaged, foreign, unsupported or larger than the
+// memory available.
 ModelData read_model_file(const std::string& path);
 std::shared_ptr<const Model> load(const std::string& path);
 
-// Writes tensor by tensor, so that a model larger than memory can be made: begin, add.., finish. Written beside its place
-// and renamed by finish(); a writer destroyed before finish() leaves nothing behind.
+// Where tensor `name` of node `node` lies: "/blocks/3/mixer/q".
+std::string tensor_path(const std::string& node, const std::string& name);
+
+// Writes tensor by tensor, so that a model larger than memory can be made: begin, add.., finish. Written
+// beside its place and renamed by finish(); a writer destroyed before finish() leaves nothing behind. Throws
+// Error (disk full, no permission, a name given twice); after an Error only destroy it.
 class ModelWriter {
  public:
   ModelWriter(const std::string& path, const Json& card, const std::string& source);

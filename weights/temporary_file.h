@@ -1,0 +1,29 @@
+// Output files appear whole or not at all: written beside their place, flushed, renamed.
+#pragma once
+
+#include <string>
+
+namespace plait {
+
+// Owns a file of a fresh name in the folder of `path` until commit() renames it to `path`; removed by the
+// destructor otherwise. Where `path` is a symbolic link, the file it points to is the one replaced.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& path);  // created empty; throws Error (no folder, no permission)
+  ~TemporaryFile();
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  const std::string& path() const { return path_; }                // to write to
+  const std::string& destination() const { return destination_; }  // as the caller named it
+  void commit();  // flushes file and folder to the disk; throws Error
+
+ private:
+  std::string destination_, target_, path_;
+  int slot_ = -1;
+};
+
+// Removes the temporary files this process has open (the first 32). Safe to call in a signal handler.
+void remove_temporary_files() noexcept;
+
+}  // namespace plait

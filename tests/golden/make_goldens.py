@@ -1,0 +1,488 @@
+#!/usr/bin/env python3
+"""Golden numbers of the mixer kinds, from other people's code.
+
+    python3 -m venv venv && venv/bin/pip install torch==2.13.0 numpy
+    venv/bin/pip install flash-linear-attention==0.6.0 triton transformers==5.23.0
+    venv/bin/python tests/golden/make_goldens.py            # rewrites tests/golden/*.json and *.bin
+
+Runs on a CPU. Every case is a whole mixer y = f(x): projections, convolutions and gates written out here in a line or
+two of PyTorch, the core taken from the library named in `source`. All inputs and weights are float32 numbers; the
+computation and the stored y are float64 (`widened` says how). README.md describes the files.
+"""
+
+import contextlib
+import importlib.metadata
+import inspect
+import json
+import math
+import pathlib
+import sys
+
+import numpy
+import torch
+import torch.nn.functional as F
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOKENS, PREFIX, WIDTH = 70, 23, 20  # PREFIX: where the reference is stopped and continued from its state
+K, V = 24, 40
+
+
+class Wide:
+    """A module's `torch` whose float32 is float64."""
+
+    float32 = float = torch.float64
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+@contextlib.contextmanager
+def widened(*modules):
+    """The references narrow to float32 (`.float()`, `torch.float32`); inside this they compute in float64."""
+    narrow = torch.Tensor.float
+    torch.Tensor.float = lambda self: self.double()
+    for module in modules:
+        module.torch = Wide()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.Tensor.float = narrow
+        for module in modules:
+            module.torch = torch
+
+
+class Case:
+    """Draws named float32 tensors and writes one golden."""
+
+    def __init__(self, name, kind, settings, source):
+        self.name, self.kind, self.settings, self.source = name, kind, settings, source
+        seed = int.from_bytes(name.encode(), "little") % (2**31)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.tensors = {}
+        self.x = self.draw(TOKENS, WIDTH)
+
+    def draw(self, *shape, scale=1.0, shift=0.0):
+        numbers = torch.randn(*shape, generator=self.generator, dtype=torch.float64) * scale + shift
+        return numbers.to(torch.float32).double()
+
+    def uniform(self, *shape, low, high):
+        numbers = torch.rand(*shape, generator=self.generator, dtype=torch.float64) * (high - low) + low
+        return numbers.to(torch.float32).double()
+
+    def keep(self, name, values):
+        self.tensors[name] = values.to(torch.float32).double()
+        return self.tensors[name]
+
+    def matrix(self, name, rows, columns=WIDTH):
+        return self.keep(name, self.draw(rows, columns, scale=columns**-0.5))
+
+    def gain(self, name, *shape):
+        return self.keep(name, self.draw(*shape, scale=0.1, shift=1.0))
+
+    def bias(self, name, *shape):
+        return self.keep(name, self.draw(*shape, scale=0.3))
+
+    def taps(self, name, channels, kernel=4):
+        return self.keep(name, self.uniform(channels, kernel, low=-0.6, high=0.6))
+
+    def project(self, name, rows):
+        return self.x @ self.matrix(name, rows).T
+
+    def write(self, y):
+        """One JSON header and one file of little-endian numbers: x and the tensors float32, y float64."""
+        arrays, blob = [], b""
+        for name, values, dtype in [("x", self.x, "<f4"), *((n, t, "<f4") for n, t in self.tensors.items()), ("y", y, "<f8")]:
+            array = values.detach().contiguous().numpy().astype(dtype)
+            arrays.append({"name": name, "dtype": dtype[1:], "shape": list(array.shape), "offset": len(blob)})
+            blob += array.tobytes()
+        header = {
+            "kind": self.kind, "settings": self.settings, "width": WIDTH, "source": self.source,
+            "versions": {name: version(name) for name in ("torch", "flash-linear-attention", "transformers")},
+            "arrays": arrays,
+        }
+        assert torch.isfinite(y).all() and tuple(y.shape) == (TOKENS, WIDTH), self.name
+        (HERE / f"{self.name}.json").write_text(json.dumps(header, indent=1) + "\n")
+        (HERE / f"{self.name}.bin").write_bytes(blob)
+        print(f"{self.name:32} {len(blob):7} bytes  |y| up to {y.abs().max():.3f}", file=sys.stderr)
+
+
+def version(package):
+    return importlib.metadata.version(package).split("+")[0]
+
+
+def heads(x, width):
+    """[T, H * width] -> [1, T, H, width]"""
+    return x.reshape(1, x.shape[0], -1, width)
+
+
+def convolve(x, taps, bias=None):
+    """Depthwise, causal, the last tap on the current token. x [T, channels], taps [channels, kernel]"""
+    kernel = taps.shape[1]
+    return F.conv1d(x.T[None], taps[:, None], bias, padding=kernel - 1, groups=x.shape[1])[0, :, : x.shape[0]].T
+
+
+def l2norm(x):
+    return x / torch.sqrt((x * x).sum(-1, keepdim=True) + 1e-6)
+
+
+def rms_norm(x, gain, eps=1e-5):
+    return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps) * gain
+
+
+def flat(x):
+    return x.reshape(x.shape[-3], -1)
+
+
+def in_two_parts(op, state, *inputs, axis=1):
+    """op(inputs, initial state) -> (o, final state), first on PREFIX tokens, then on the rest from the state it left."""
+    first, state = op([x.narrow(axis, 0, PREFIX) for x in inputs], state)
+    rest, _ = op([x.narrow(axis, PREFIX, x.shape[axis] - PREFIX) for x in inputs], state)
+    return torch.cat([first, rest], axis)
+
+
+# -- the recurrent kinds ---------------------------------------------------------------------------------------------
+
+
+def delta_net(name, settings, activation=F.silu, norm=l2norm):
+    from fla.ops.delta_rule import naive
+
+    h = 2
+    case = Case(name, "delta_net", {"num_heads": h, "head_dim": K, "value_head_dim": V, **settings},
+                "fla.ops.delta_rule.naive.delta_rule_recurrence")
+    convolved = settings.get("conv", 4) > 0
+    conv = lambda n, y: convolve(y, case.taps(n + "_conv", y.shape[1])) if convolved else y
+    q, k = (heads(activation(conv(n, case.project(n, h * K))), K) for n in "qk")
+    v = heads(F.silu(conv("v", case.project("v", h * V))), V)
+    strength = 2 if settings.get("negative_eigenvalues") else 1
+    beta = strength * torch.sigmoid(case.project("beta", h))[None] if settings.get("beta", True) else torch.ones(1, TOKENS, h).double()
+    with widened(naive):
+        o = in_two_parts(
+            lambda a, s: naive.delta_rule_recurrence(*a, initial_state=s), None,
+            *(t.transpose(1, 2) for t in (norm(q), norm(k), v, beta)), axis=2).transpose(1, 2)
+    o = rms_norm(o, case.gain("norm", V))
+    if settings.get("gate") == "silu":
+        o = o * F.silu(heads(case.project("gate", h * V), V))
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
+def gated_delta_net(name, settings, gate=F.silu):
+    from fla.ops.gated_delta_rule import naive
+
+    h, hv = 2, 4
+    case = Case(name, "gated_delta_net",
+                {"num_heads": h, "num_value_heads": hv, "head_dim": K, "value_head_dim": V, **settings},
+                "fla.ops.gated_delta_rule.naive.naive_recurrent_gated_delta_rule")
+    mixed = lambda n, rows: F.silu(convolve(case.project(n, rows), case.taps(n + "_conv", rows)))
+    q, k = (l2norm(heads(mixed(n, h * K), K)).repeat_interleave(hv // h, 2) for n in "qk")
+    v = heads(mixed("v", hv * V), V)
+    a_log = case.keep("a_log", torch.log(case.uniform(hv, low=1, high=16)))
+    dt_bias = case.keep("dt_bias", torch.log(torch.expm1(case.uniform(hv, low=0.01, high=0.1))))
+    g = (-torch.exp(a_log) * F.softplus(case.project("a", hv) + dt_bias))[None]
+    beta = torch.sigmoid(case.project("beta", hv))[None] * (2 if settings.get("negative_eigenvalues") else 1)
+    with widened(naive):
+        o = in_two_parts(
+            lambda t, s: naive.naive_recurrent_gated_delta_rule(*t, initial_state=s, output_final_state=True), None,
+            q, k, v, beta, g)
+        chunked, _ = naive.naive_chunk_gated_delta_rule(q, k, v, g, beta, chunk_size=16)
+    assert (o - chunked).abs().max() < 1e-12
+    o = rms_norm(o, case.gain("norm", V))
+    if gate:
+        o = o * gate(heads(case.project("gate", hv * V), V))
+    case.write(flat(o) @ case.matrix("o", WIDTH, hv * V).T)
+
+
+def gated_delta_net_qwen3_next(name):
+    """transformers' whole mixer; its fused projections are taken apart by key head."""
+    from transformers import Qwen3NextConfig
+    from transformers.models.qwen3_next import modeling_qwen3_next as m
+
+    h, hv = 2, 4
+    case = Case(name, "gated_delta_net",
+                {"num_heads": h, "num_value_heads": hv, "head_dim": K, "value_head_dim": V, "norm_eps": 1e-6},
+                "transformers.models.qwen3_next.Qwen3NextGatedDeltaNet")
+    config = Qwen3NextConfig(
+        hidden_size=WIDTH, linear_num_key_heads=h, linear_num_value_heads=hv, linear_key_head_dim=K,
+        linear_value_head_dim=V, linear_conv_kernel_dim=4, rms_norm_eps=1e-6, num_hidden_layers=1,
+        layer_types=["linear_attention"])
+    r = hv // h
+    q, k, v, z = (case.matrix(n, rows) for n, rows in (("q", h * K), ("k", h * K), ("v", hv * V), ("gate", hv * V)))
+    a, b = (case.matrix(n, hv) for n in ("a", "beta"))
+    with widened(m):
+        # Where flash-linear-attention is installed, transformers would call its GPU kernels.
+        m.torch_chunk_gated_delta_rule = inspect.unwrap(m.torch_chunk_gated_delta_rule)
+        mixer = m.Qwen3NextGatedDeltaNet(config, 0).double().eval()
+        by_key_head = lambda *w: torch.cat([t.reshape(h, -1, WIDTH) for t in w], 1).reshape(-1, WIDTH)
+        values = {
+            "in_proj_qkvz.weight": by_key_head(q, k, v, z),
+            "in_proj_ba.weight": by_key_head(b, a),
+            "conv1d.weight": torch.cat([case.taps(n + "_conv", w.shape[0]) for n, w in (("q", q), ("k", k), ("v", v))])[:, None],
+            "A_log": case.keep("a_log", torch.log(case.uniform(hv, low=1, high=16))),
+            "dt_bias": case.keep("dt_bias", torch.log(torch.expm1(case.uniform(hv, low=0.01, high=0.1)))),
+            "norm.weight": case.gain("norm", V),
+            "out_proj.weight": case.matrix("o", WIDTH, hv * V),
+        }
+        assert r * h == hv
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None])[0])
+
+
+def gated_linear_attention(name, settings):
+    from fla.ops.gla import naive
+
+    h, kv, rank = 4, 2, 16
+    case = Case(name, "gated_linear_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "value_head_dim": V, **settings},
+                "fla.ops.gla.naive.naive_recurrent_gla")
+    conv = lambda n, y: F.silu(convolve(y, case.taps(n + "_conv", y.shape[1]))) if settings.get("conv") else y
+    q = heads(conv("q", case.project("q", h * K)), K)
+    k = heads(conv("k", case.project("k", kv * K)), K)
+    v = heads(conv("v", case.project("v", kv * V)), V)
+    low = case.project("decay_0", rank) @ case.matrix("decay_1", kv * K, rank).T
+    g = heads(F.logsigmoid(low + case.bias("decay_bias", kv * K)) / 16, K)
+    k, v, g = (t.repeat_interleave(h // kv, 2) for t in (k, v, g))
+    with widened(naive):
+        o = in_two_parts(
+            lambda t, s: naive.naive_recurrent_gla(*t, initial_state=s, output_final_state=True), None, q, k, v, g)
+    o = rms_norm(o, case.gain("norm", V)) * F.silu(heads(case.project("gate", h * V), V))
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
+def linear_attention(name, settings, features):
+    from fla.ops.linear_attn import naive
+
+    h, kv, k_width = 4, 2, settings["head_dim"]
+    case = Case(name, "linear_attention", {"num_heads": h, "num_kv_heads": kv, "value_head_dim": V, **settings},
+                "fla.ops.linear_attn.naive.naive_recurrent_linear_attn")
+    normalise = settings.get("normalise", True)
+    with widened(naive):
+        q = features(heads(case.project("q", h * k_width), k_width))
+        k = features(heads(case.project("k", kv * k_width), k_width)).repeat_interleave(h // kv, 2)
+        v = heads(case.project("v", kv * V), V).repeat_interleave(h // kv, 2)
+        # The scale is the one of the head, also where the features are wider.
+        o = in_two_parts(
+            lambda t, s: naive.naive_recurrent_linear_attn(
+                *t, scale=k_width**-0.5, initial_state=s, output_final_state=True, normalize=normalise), None, q, k, v)
+    if settings.get("output_norm"):
+        o = rms_norm(o, case.gain("norm", V))
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
+def taylor_features(x):
+    """fla.modules.feature_map.TaylorFeatureMap"""
+    from fla.modules import feature_map
+
+    with widened(feature_map):
+        return feature_map.TaylorFeatureMap(x.shape[-1])(x)
+
+
+def mamba2(name, settings, norm_eps=1e-5):
+    """transformers' torch path, which must agree with simple_gla (q = C, k = B, v = dt x, g = dt A, scale 1) + D x."""
+    from fla.ops.simple_gla import naive
+    from transformers import Mamba2Config
+    from transformers.models.mamba2 import modeling_mamba2 as m
+
+    h, p, n, groups = 4, 10, 24, 2
+    inner, conv_width = h * p, h * p + 2 * groups * n
+    case = Case(name, "mamba2", {"num_heads": h, "head_dim": p, "state_dim": n, "num_groups": groups, **settings},
+                "transformers.models.mamba2.Mamba2Mixer; fla.ops.simple_gla.naive.naive_recurrent_simple_gla")
+    limit = (settings.get("dt_min", 0.0), settings.get("dt_max", math.inf))
+    config = Mamba2Config(
+        hidden_size=WIDTH, expand=inner // WIDTH, num_heads=h, head_dim=p, state_size=n, n_groups=groups,
+        conv_kernel=4, chunk_size=16, use_bias=False, use_conv_bias=True, layer_norm_epsilon=norm_eps,
+        time_step_limit=limit, num_hidden_layers=1)
+    w = {
+        "in_proj.weight": case.matrix("in", inner + conv_width + h),
+        "conv1d.weight": case.taps("conv_weight", conv_width)[:, None],
+        "conv1d.bias": case.bias("conv_bias", conv_width),
+        "dt_bias": case.keep("dt_bias", torch.log(torch.expm1(case.uniform(h, low=0.01, high=0.5)))),
+        "A_log": case.keep("a_log", torch.log(case.uniform(h, low=1, high=4))),
+        "D": case.gain("d", h),
+        "norm.weight": case.gain("norm", inner),
+        "out_proj.weight": case.matrix("out", WIDTH, inner),
+    }
+    with widened(m):
+        mixer = m.Mamba2Mixer(config, 0).double().eval()
+        mixer.load_state_dict(w)
+        y = mixer(case.x[None])[0]
+    # The same by identity.
+    z, xbc, dt = (case.x @ w["in_proj.weight"].T).split([inner, conv_width, h], -1)
+    xbc = F.silu(convolve(xbc, w["conv1d.weight"][:, 0], w["conv1d.bias"]))
+    x, b, c = xbc.split([inner, groups * n, groups * n], -1)
+    x, b, c = heads(x, p), heads(b, n).repeat_interleave(h // groups, 2), heads(c, n).repeat_interleave(h // groups, 2)
+    dt = F.softplus(dt + w["dt_bias"]).clamp(*limit)[None]
+    with widened(naive):
+        o = in_two_parts(
+            lambda t, s: naive.naive_recurrent_simple_gla(*t, scale=1.0, initial_state=s), None,
+            c, b, x * dt[..., None], -dt * torch.exp(w["A_log"]))
+    o = flat(o + x * w["D"][:, None]) * F.silu(z)
+    o = rms_norm(o.reshape(TOKENS, groups, -1), 1.0, norm_eps).reshape(TOKENS, inner) * w["norm.weight"]
+    assert (o @ w["out_proj.weight"].T - y).abs().max() < 1e-12
+    case.write(y)
+
+
+def ttt_linear(name, settings):
+    """The definition: one gradient step per token on the inner loss at the mini-batch's start, by autograd."""
+    h, f, m = 2, K, 16
+    case = Case(name, "ttt_linear", {"num_heads": h, "head_dim": f, "mini_batch": m, **settings},
+                "torch.autograd.grad of 1/2 |LN(k W + b) - (v - k)|^2 at the mini-batch's start")
+    xq = case.project("q", h * f)
+    if settings.get("conv"):
+        shared = xq
+        xq, xk = (convolve(shared, case.taps(n, h * f), case.bias(n + "_bias", h * f)) for n in ("conv_q", "conv_k"))
+    else:
+        xk = case.project("k", h * f)
+    xv = case.project("v", h * f)
+    xq, xk, xv = (t.reshape(TOKENS, h, f) for t in (xq, xk, xv))
+    lr = torch.sigmoid(case.project("lr", h) + case.bias("lr_bias", h)) * settings.get("base_lr", 1.0) / f
+    token = (1 / torch.arange(1, m + 1) + case.keep("token_idx", case.draw(m, scale=0.05))).clamp_min(0)
+    w, b = case.keep("w0", case.draw(h, f, f, scale=0.1)), case.bias("b0", h, f)
+    gamma, beta = case.gain("ln_weight", h, f), case.bias("ln_bias", h, f)
+
+    def rotated(t):  # pairs (2i, 2i + 1) as complex numbers
+        angle = (torch.arange(TOKENS) % m)[:, None] * 10000.0 ** (-torch.arange(0, f, 2, dtype=torch.float64) / f)
+        pairs = torch.view_as_complex(t.reshape(TOKENS, h, f // 2, 2).contiguous())
+        return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)[:, None]).reshape(TOKENS, h, f)
+
+    xq, xk = rotated(xq), rotated(xk)
+    out = torch.empty(TOKENS, h, f, dtype=torch.float64)
+    for i in range(h):
+        norm = lambda z: F.layer_norm(z, (f,), gamma[i], beta[i], 1e-6)
+        weight, shift = w[i].clone().requires_grad_(), b[i].clone().requires_grad_()
+        for t in range(TOKENS):
+            if t % m == 0:
+                start = weight.detach().requires_grad_(), shift.detach().requires_grad_()
+                sums = [torch.zeros_like(s) for s in start]
+            loss = 0.5 * ((norm(xk[t, i] @ start[0] + start[1]) - (xv[t, i] - xk[t, i])) ** 2).sum()
+            sums = [s + lr[t, i] * g for s, g in zip(sums, torch.autograd.grad(loss, start))]
+            weight, shift = (s - token[t % m] * g for s, g in zip(start, sums))
+            out[t, i] = (xq[t, i] + norm(xq[t, i] @ weight + shift)).detach()
+    out = F.layer_norm(out.reshape(TOKENS, h * f), (h * f,), case.gain("post_norm_weight", h * f),
+                       case.bias("post_norm_bias", h * f), 1e-6)
+    if settings.get("gate") == "gelu_tanh":
+        out = F.gelu(case.project("gate", h * f), approximate="tanh") * out
+    case.write(out @ case.matrix("o", WIDTH, h * f).T)
+
+
+# -- attention -------------------------------------------------------------------------------------------------------
+
+
+def causal_mask(window=0):
+    row, column = torch.arange(TOKENS)[:, None], torch.arange(TOKENS)[None]
+    seen = (column <= row) & ((column > row - window) if window else True)
+    return torch.where(seen, 0.0, -math.inf).double()[None, None]
+
+
+def run_attention(case, module, modules, attention, rotary, config, weights, mask):
+    """One of transformers' attention modules by its eager path."""
+    from transformers import modeling_rope_utils
+
+    config._attn_implementation = "eager"
+    with widened(module, modeling_rope_utils, *modules), torch.no_grad():
+        mixer = attention(config, 0).double().eval()
+        mixer.load_state_dict(weights)
+        cos_sin = rotary(config)(case.x[None], torch.arange(TOKENS)[None])
+        return mixer(case.x[None], cos_sin, mask)[0][0]
+
+
+def softmax_attention_qwen3_next(name):
+    from transformers import Qwen3NextConfig
+    from transformers.models.qwen3_next import modeling_qwen3_next as m
+
+    h, kv, d = 4, 2, K
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": d, "rope": {"theta": 1000.0, "dim": d // 2},
+                 "qk_norm": {"eps": 1e-6, "form": "one_plus"}, "gate": "sigmoid", "gate_packing": "per_query_head"},
+                "transformers.models.qwen3_next.Qwen3NextAttention")
+    config = Qwen3NextConfig(
+        hidden_size=WIDTH, num_attention_heads=h, num_key_value_heads=kv, head_dim=d, rms_norm_eps=1e-6,
+        num_hidden_layers=1, attention_bias=False, layer_types=["full_attention"],
+        rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "partial_rotary_factor": 0.5})
+    weights = {
+        "q_proj.weight": case.matrix("q", h * 2 * d), "k_proj.weight": case.matrix("k", kv * d),
+        "v_proj.weight": case.matrix("v", kv * d), "o_proj.weight": case.matrix("o", WIDTH, h * d),
+        "q_norm.weight": case.bias("q_norm", d), "k_norm.weight": case.bias("k_norm", d),
+    }
+    case.write(run_attention(case, m, [], m.Qwen3NextAttention, m.Qwen3NextRotaryEmbedding, config, weights, causal_mask()))
+
+
+def softmax_attention_llama3(name):
+    from transformers import LlamaConfig
+    from transformers.models.llama import modeling_llama as m
+
+    h, kv, d = 4, 2, K
+    scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": d,
+                 "rope": {"theta": 10000.0, "scaling": {"type": "llama3", **scaling}}},
+                "transformers.models.llama.LlamaAttention, rope type llama3")
+    config = LlamaConfig(
+        hidden_size=WIDTH, num_attention_heads=h, num_key_value_heads=kv, head_dim=d, num_hidden_layers=1,
+        max_position_embeddings=512, rope_parameters={"rope_type": "llama3", "rope_theta": 10000.0, **scaling})
+    weights = {n + "_proj.weight": case.matrix(n, rows) for n, rows in (("q", h * d), ("k", kv * d), ("v", kv * d))}
+    weights["o_proj.weight"] = case.matrix("o", WIDTH, h * d)
+    case.write(run_attention(case, m, [], m.LlamaAttention, m.LlamaRotaryEmbedding, config, weights, causal_mask()))
+
+
+def softmax_attention_gpt_oss(name):
+    from transformers import GptOssConfig
+    from transformers.models.gpt_oss import modeling_gpt_oss as m
+
+    h, kv, d, window = 4, 2, K, 17
+    yarn = {"factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": 64, "truncate": False}
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": d, "window": window, "normaliser": "sink_softmax",
+                 "bias": True, "output_bias": True, "rope": {"theta": 10000.0, "scaling": {"type": "yarn", **yarn}}},
+                "transformers.models.gpt_oss.GptOssAttention, rope type yarn")
+    config = GptOssConfig(
+        hidden_size=WIDTH, num_attention_heads=h, num_key_value_heads=kv, head_dim=d, num_hidden_layers=1,
+        sliding_window=window, layer_types=["sliding_attention"], attention_bias=True, max_position_embeddings=256,
+        rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, **yarn})
+    weights = {"sinks": case.bias("sinks", h)}
+    for n, rows in (("q", h * d), ("k", kv * d), ("v", kv * d)):
+        weights[n + "_proj.weight"], weights[n + "_proj.bias"] = case.matrix(n, rows), case.bias(n + "_bias", rows)
+    weights["o_proj.weight"], weights["o_proj.bias"] = case.matrix("o", WIDTH, h * d), case.bias("o_bias", WIDTH)
+    case.write(run_attention(case, m, [], m.GptOssAttention, m.GptOssRotaryEmbedding, config, weights, causal_mask(window)))
+
+
+def polynomial_attention(name):
+    from fla.ops.rebased import naive
+
+    h, k_width = 2, K
+    case = Case(name, "polynomial_attention",
+                {"num_heads": h, "head_dim": k_width, "value_head_dim": V, "degree": 2, "denominator": "sum", "eps": 1e-6},
+                "fla.ops.rebased.naive.naive_parallel_rebased")
+    q, k, v = (heads(case.project(n, h * w), w).transpose(1, 2) for n, w in (("q", k_width), ("k", k_width), ("v", V)))
+    with widened(naive):
+        o = naive.naive_parallel_rebased(q, k, v, scale=k_width**-0.5, use_norm=True).transpose(1, 2)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
+def main():
+    sum_norm = lambda x: x / x.sum(-1, keepdim=True)
+    elu_plus_one = lambda x: F.elu(x) + 1
+    delta_net("delta_net", {})
+    delta_net("delta_net_elu_sum_gated", {"conv": 0, "qk_activation": "elu", "qk_norm": "sum", "gate": "silu"},
+              elu_plus_one, sum_norm)
+    gated_delta_net("gated_delta_net", {})
+    gated_delta_net("gated_delta_net_negative", {"negative_eigenvalues": True, "gate": "none"}, None)
+    gated_delta_net_qwen3_next("gated_delta_net_qwen3_next")
+    gated_linear_attention("gated_linear_attention", {})
+    gated_linear_attention("gated_linear_attention_conv", {"conv": 4})
+    linear_attention("linear_attention_elu", {"head_dim": K, "feature_map": "elu"}, elu_plus_one)
+    linear_attention("linear_attention_relu_norm",
+                     {"head_dim": K, "feature_map": "relu", "normalise": False, "output_norm": True}, F.relu)
+    linear_attention("linear_attention_taylor2", {"head_dim": 9, "feature_map": "taylor2"}, taylor_features)
+    mamba2("mamba2", {})
+    mamba2("mamba2_limits", {"dt_min": 0.05, "dt_max": 0.4})
+    ttt_linear("ttt_linear", {})
+    ttt_linear("ttt_linear_share_qk_gated", {"conv": 4, "gate": "gelu_tanh", "base_lr": 0.5})
+    softmax_attention_qwen3_next("softmax_attention_qwen3_next")
+    softmax_attention_llama3("softmax_attention_llama3")
+    softmax_attention_gpt_oss("softmax_attention_gpt_oss")
+    polynomial_attention("polynomial_attention_rebased")
+
+
+if __name__ == "__main__":
+    main()

@@ -336,7 +336,7 @@ def ttt_linear(name, settings):
     xv = case.project("v", h * f)
     xq, xk, xv = (t.reshape(TOKENS, h, f) for t in (xq, xk, xv))
     lr = torch.sigmoid(case.project("lr", h) + case.bias("lr_bias", h)) * settings.get("base_lr", 1.0) / f
-    token = (1 / torch.arange(1, m + 1) + case.keep("token_idx", case.draw(m, scale=0.05))).clamp_min(0)
+    token = (1 / torch.arange(1, m + 1, dtype=torch.float64) + case.keep("token_idx", case.draw(m, scale=0.05))).clamp_min(0)
     w, b = case.keep("w0", case.draw(h, f, f, scale=0.1)), case.bias("b0", h, f)
     gamma, beta = case.gain("ln_weight", h, f), case.bias("ln_bias", h, f)
 

@@ -89,7 +89,7 @@ struct KeyTile {
 };
 
 // Tiles of about this many rows reuse a block of keys well; a hint for callers, without influence on bits.
-inline constexpr Index kTileRows = 64;
+inline constexpr Index kTileRows = 96;
 
 void walk_keys(std::span<const KeyTile> tiles, const KeyRule& rule, Index key_width, Index value_width,
                const Grids& grids, const Compute& compute);

@@ -145,12 +145,12 @@ TEST(SoftmaxAttention, BitsDoNotDependOnSplitOrThreads) {
     if (window > 0) settings["sinks"] = 5;
     const Case c(settings);
     const std::vector<float> whole = c.layer.run(c.input);
-    for (const std::vector<Index>& split : std::vector<std::vector<Index>>{{1}, {3}, {64, 1, 21}, {129, 7}})
-      for (const int threads : {1, 2, 3})
-        EXPECT_TRUE(same_bits(
-            c.layer.run(c.input, {.split = split, .compute = {Numerics::exact, Isa::automatic, threads}}),
-            whole))
-            << "window " << window << ", split " << split[0] << ", threads " << threads;
+    for (const auto& [split, threads] :
+         std::vector<std::pair<std::vector<Index>, int>>{{{1}, 1}, {{3}, 1}, {{64, 1, 21}, 3}, {{129, 7}, 2}})
+      EXPECT_TRUE(same_bits(
+          c.layer.run(c.input, {.split = split, .compute = {Numerics::exact, Isa::automatic, threads}}),
+          whole))
+          << "window " << window << ", split " << split[0] << ", threads " << threads;
   }
 }
 

@@ -43,6 +43,7 @@ void install_signals() {
   sigaction(SIGTERM, &action, nullptr);
   action.sa_handler = SIG_IGN;  // writing to a closed pipe fails and is seen by print()
   sigaction(SIGPIPE, &action, nullptr);
+  sigaction(SIGXFSZ, &action, nullptr);  // so does writing past the file size limit
 }
 
 // Always one line, whatever the message holds.

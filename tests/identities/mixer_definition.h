@@ -1,0 +1,305 @@
+// A recurrent mixer of form A or B in double, token by token, with one edit applied where its definition
+// says: what the edits of the kinds are tested against.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "layers/reference/recurrence.h"
+#include "tests/identities/tolerance.h"
+#include "tests/one_kind.h"
+
+namespace plait::testing {
+
+// One edit over the tokens [begin, end).
+struct RangeEdit {
+  Edit edit;
+  Index begin = 0, end = 0;
+  bool at(Site site, Operator op, Index token, Index head) const {
+    return edit.site == site && edit.op == op && token >= begin && token < end && covers(edit, head);
+  }
+};
+
+inline RangeEdit range_edit(Site site, Operator op, Index begin, Index end, std::vector<Index> heads = {},
+                            double value = 0) {
+  RangeEdit range{{}, begin, end};
+  range.edit.node = "tested";
+  range.edit.site = site;
+  range.edit.op = op;
+  range.edit.heads = std::move(heads);
+  range.edit.value = value;
+  return range;
+}
+
+// The fast kind over the rows in pieces: before the range, inside it in pieces of 7 with the edit, after it.
+inline std::vector<float> run_edited(const OneKind& kind, const KindInput& input, const RangeEdit& range) {
+  const Layer& layer = kind.layer();
+  const Index in = layer.signature().inputs[0], out = layer.signature().output;
+  std::vector<float> y(static_cast<std::size_t>(input.rows * out), std::nanf(""));
+  State state(layer.fields());
+  Edits edits;
+  edits.add(&range.edit);
+  Context context{};
+  const std::vector<View<const float>> inputs = {{input.inputs[0].data(), input.rows, in}};
+  Ports ports;
+  ports.inputs = inputs;
+  ports.output = View<float>(y.data(), input.rows, out);
+  for (Index first = 0; first < input.rows;) {
+    const bool inside = first >= range.begin && first < range.end;
+    const Index stop = inside                ? std::min(range.end, first + 7)
+                       : first < range.begin ? range.begin
+                                             : input.rows;
+    const Segment segment{&state, first, first, stop - first, inside ? &edits : nullptr};
+    layer.run(ports, {&segment, 1}, context);
+    state.advance(first = stop);
+  }
+  return y;
+}
+
+class MixerDefinition {
+ public:
+  using Rows = reference::Rows;
+
+  // settings: with every key that differs from its default; the heads always.
+  MixerDefinition(const std::string& kind, const Json& settings, const OneKind::Values& values)
+      : kind_(kind), s_(settings), w_(parameters(values)) {
+    mamba_ = kind == "mamba2";
+    key_ = integer(mamba_ ? "state_dim" : "head_dim", 0);
+    value_ = mamba_ ? integer("head_dim", 0) : integer("value_head_dim", key_);
+    const Index heads = integer("num_heads", 0);
+    queries_ = mamba_ ? integer("num_groups", 1) : heads;
+    keys_ = mamba_ ? queries_ : integer("num_kv_heads", heads);
+    states_ = mamba_ ? heads : integer("num_value_heads", keys_);
+    outputs_ = std::max(queries_, states_);
+  }
+
+  std::vector<double> run(const KindInput& input, const RangeEdit& edit) const {
+    std::vector<double> wide = widen(input.inputs[0]);
+    const View<const double> x(wide.data(), input.rows, static_cast<Index>(wide.size()) / input.rows);
+    Inputs in = mamba_ ? mamba_inputs(x, edit) : linear_inputs(x, edit);
+    strengths(in, edit);
+    Rows o = recur(in, edit);
+    finish(in, o, edit);
+    return w_.project(mamba_ ? "out" : "o", o.view()).data;
+  }
+
+ private:
+  struct Inputs {
+    Rows q, k, v, g, erase, write;  // g [rows, states * channels]; erase, write [rows, states]
+    Rows z;                         // gate before its function, or no columns
+  };
+
+  static Parameters parameters(const OneKind::Values& values) {
+    std::map<std::string, Tensor> tensors;
+    for (const auto& [name, numbers] : values)
+      tensors[name] = make_tensor({static_cast<Index>(numbers.size())}, numbers);
+    return Parameters(tensors);
+  }
+  Index integer(const char* key, Index fallback) const { return s_.value(key, fallback); }
+  std::string text(const char* key, const char* fallback) const {
+    return s_.value(key, std::string(fallback));
+  }
+
+  Rows convolve(const Rows& x, const std::string& taps, const std::vector<double>& bias,
+                const RangeEdit& e) const {
+    const std::vector<double>& weight = w_[taps];
+    const Index kernel = static_cast<Index>(weight.size()) / x.cols;
+    Rows y(x.rows, x.cols);
+    for (Index t = 0; t < x.rows; ++t)
+      for (Index c = 0; c < x.cols; ++c) {
+        if (e.at(Site::conv, Operator::identity, t, 0)) {
+          y(t, c) = x(t, c);
+          continue;
+        }
+        y(t, c) = bias.empty() ? 0 : bias[static_cast<std::size_t>(c)];
+        const Index taps_seen = e.at(Site::conv, Operator::current_tap, t, 0) ? 1 : kernel;
+        for (Index back = 0; back < taps_seen && back <= t; ++back)
+          y(t, c) += weight[static_cast<std::size_t>(c * kernel + kernel - 1 - back)] * x(t - back, c);
+      }
+    return y;
+  }
+
+  Rows input(const char* name, View<const double> x, const RangeEdit& e) const {
+    const Index kernel = integer("conv", kind_ == "delta_net" || kind_ == "gated_delta_net" ? 4 : 0);
+    Rows y = w_.project(name, x);
+    if (kernel > 0) y = convolve(y, std::string(name) + "_conv", {}, e);
+    if (kernel > 0 || kind_ == "delta_net" || kind_ == "gated_delta_net") reference::map(y, reference::silu);
+    return y;
+  }
+
+  void normalise(Rows& x, const RangeEdit& e) const {
+    for (Index t = 0; t < x.rows; ++t)
+      for (Index h = 0; h < x.cols / key_; ++h) {
+        double sum = 1e-6;
+        for (Index d = 0; d < key_; ++d) sum += x(t, h * key_ + d) * x(t, h * key_ + d);
+        if (!e.at(Site::qk_norm, Operator::off, t, h))
+          for (Index d = 0; d < key_; ++d) x(t, h * key_ + d) /= std::sqrt(sum);
+      }
+  }
+
+  Inputs linear_inputs(View<const double> x, const RangeEdit& e) const {
+    Inputs in{input("q", x, e),      input("k", x, e),      input("v", x, e), Rows(x.rows, states_),
+              Rows(x.rows, states_), Rows(x.rows, states_), Rows(x.rows, 0)};
+    reference::map(in.write, [](double) { return 1.0; });
+    if (kind_ == "linear_attention")
+      for (Rows* rows : {&in.q, &in.k})
+        reference::map(*rows, [](double value) { return value > 0 ? value + 1 : std::exp(value); });
+    if (kind_ == "delta_net" || kind_ == "gated_delta_net") {
+      normalise(in.q, e);
+      normalise(in.k, e);
+      in.write = w_.project("beta", x);
+      reference::map(in.write, reference::sigmoid);
+      in.erase = in.write;
+    }
+    if (kind_ == "gated_delta_net") {
+      in.g = w_.project("a", x);
+      for (Index t = 0; t < x.rows; ++t)
+        for (Index h = 0; h < states_; ++h)
+          in.g(t, h) = -std::exp(w_.at("a_log", h)) * reference::softplus(in.g(t, h) + w_.at("dt_bias", h));
+    }
+    if (kind_ == "gated_linear_attention") {
+      in.g = w_.project("decay_1", w_.project("decay_0", x).view());
+      for (Index t = 0; t < x.rows; ++t)
+        for (Index c = 0; c < in.g.cols; ++c)
+          in.g(t, c) = reference::log_sigmoid(in.g(t, c) + w_.at("decay_bias", c)) /
+                       s_.value("decay_temperature", 16.0);
+    }
+    if (text("gate", kind_ == "gated_delta_net" || kind_ == "gated_linear_attention" ? "silu" : "none") !=
+        "none")
+      in.z = w_.project("gate", x);
+    for (double& value : in.q.data) value /= std::sqrt(static_cast<double>(key_));
+    return in;
+  }
+
+  Inputs mamba_inputs(View<const double> x, const RangeEdit& e) const {
+    const Rows all = w_.project("in", x);
+    const Index inner = states_ * value_, group = queries_ * key_;
+    const auto columns = [](const Rows& from, Index first, Index count) {
+      Rows some(from.rows, count);
+      for (Index t = 0; t < from.rows; ++t) std::copy_n(from.row(t) + first, count, some.row(t));
+      return some;
+    };
+    Rows mixed = convolve(columns(all, inner, inner + 2 * group), "conv_weight", w_["conv_bias"], e);
+    reference::map(mixed, reference::silu);
+    Rows dt = columns(all, 2 * inner + 2 * group, states_), g = dt;
+    for (Index t = 0; t < x.rows; ++t)
+      for (Index h = 0; h < states_; ++h) {
+        dt(t, h) = reference::softplus(dt(t, h) + w_.at("dt_bias", h));
+        g(t, h) = -std::exp(w_.at("a_log", h)) * dt(t, h);
+      }
+    return {columns(mixed, inner + group, group),
+            columns(mixed, inner, group),
+            columns(mixed, 0, inner),
+            g,
+            Rows(x.rows, states_),
+            dt,
+            columns(all, 0, inner)};
+  }
+
+  void strengths(Inputs& in, const RangeEdit& e) const {
+    const Index channels = in.g.cols / states_;
+    const bool delta = kind_ == "delta_net" || kind_ == "gated_delta_net";
+    for (Index t = 0; t < in.q.rows; ++t)
+      for (Index h = 0; h < states_; ++h) {
+        const auto at = [&](Site site, Operator op) { return e.at(site, op, t, h); };
+        for (Index c = h * channels; c < (h + 1) * channels; ++c) {
+          if (at(Site::decay, Operator::one) || at(Site::state, Operator::freeze)) in.g(t, c) = 0;
+          if (at(Site::decay, Operator::zero)) in.g(t, c) = -1e9;
+          if (at(Site::decay, Operator::constant)) in.g(t, c) = e.edit.value;
+        }
+        if (at(Site::write, Operator::constant)) in.write(t, h) = e.edit.value;
+        if (at(Site::write, Operator::constant) && delta) in.erase(t, h) = e.edit.value;
+        if (at(Site::erase, Operator::off)) in.erase(t, h) = 0;
+        if (at(Site::write, Operator::zero) || at(Site::state, Operator::no_write) ||
+            at(Site::state, Operator::delete_write) || at(Site::state, Operator::freeze))
+          in.write(t, h) = in.erase(t, h) = 0;
+      }
+  }
+
+  // Reads of the state, with the mass in a column of its own for a normalised kind.
+  Rows recur(const Inputs& in, const RangeEdit& e) const {
+    Rows o(in.q.rows, outputs_ * value_);
+    const Index channels = in.g.cols / states_, reads = outputs_ / states_;
+    for (Index h = 0; h < states_; ++h) {
+      Rows s(key_, value_ + 1);  // the last column sums write * k
+      for (Index t = 0; t < in.q.rows; ++t) {
+        const double* k = in.k.row(t) + h / (states_ / keys_) * key_;
+        for (Index d = 0; d < key_; ++d)
+          for (Index c = 0; c <= value_; ++c)
+            s(d, c) *= std::exp(in.g(t, h * channels + (channels == 1 ? 0 : d)));
+        for (Index c = 0; c <= value_; ++c) {
+          double old = 0;
+          for (Index d = 0; d < key_; ++d) old += s(d, c) * k[d];
+          const double v = c < value_ ? in.v(t, h * value_ + c) : 1;
+          for (Index d = 0; d < key_; ++d) s(d, c) += k[d] * (in.write(t, h) * v - in.erase(t, h) * old);
+        }
+        for (Index i = h * reads; i < (h + 1) * reads; ++i) read(in, e, s, t, i, o.row(t) + i * value_);
+      }
+    }
+    return o;
+  }
+
+  void read(const Inputs& in, const RangeEdit& e, const Rows& s, Index t, Index output, double* o) const {
+    if (e.at(Site::state, Operator::zero, t, output) || e.at(Site::state, Operator::no_read, t, output))
+      return;
+    const double* q = in.q.row(t) + output / (outputs_ / queries_) * key_;
+    double mass = 0;
+    for (Index d = 0; d < key_; ++d) {
+      for (Index c = 0; c < value_; ++c) o[c] += s(d, c) * q[d];
+      mass += s(d, value_) * q[d];
+    }
+    for (Index c = 0; kind_ == "linear_attention" && c < value_; ++c) o[c] /= mass + 1e-10;
+  }
+
+  // Skip, norm, gate and head edits.
+  void finish(const Inputs& in, Rows& o, const RangeEdit& e) const {
+    for (Index t = 0; t < o.rows; ++t)
+      for (Index c = 0; c < o.cols; ++c) {
+        if (mamba_ && !e.at(Site::skip_d, Operator::zero, t, c / value_))
+          o(t, c) += w_.at("d", c / value_) * in.v(t, c);
+        if (e.at(Site::head, Operator::zero, t, c / value_)) o(t, c) = 0;
+      }
+    const bool norm_first = !mamba_;
+    if (norm_first && kind_ != "linear_attention") reference::rms_normalise(o, value_, 1e-5, w_["norm"]);
+    for (Index t = 0; in.z.cols > 0 && t < o.rows; ++t)
+      for (Index c = 0; c < o.cols; ++c)
+        if (!e.at(Site::gate, Operator::one, t, c / value_)) o(t, c) *= reference::silu(in.z(t, c));
+    if (mamba_) reference::rms_normalise(o, o.cols / queries_, 1e-5, w_["norm"]);
+    for (Index t = 0; t < o.rows; ++t)
+      for (Index c = 0; c < o.cols; ++c)
+        if (e.at(Site::head, Operator::scale, t, c / value_)) o(t, c) *= e.edit.value;
+  }
+
+  std::string kind_;
+  Json s_;
+  reference::Weights w_;
+  bool mamba_ = false;
+  Index key_ = 0, value_ = 0, queries_ = 0, keys_ = 0, states_ = 0, outputs_ = 0;
+};
+
+// Every site and operator the kind declares against its definition: on all heads and on one, over a range of
+// tokens that begins and ends inside chunks; and each edit must change something.
+inline void expect_edits_as_defined(const std::string& name, const Json& settings,
+                                    const Surroundings& surroundings, double c, double length) {
+  const OneKind::Values values = OneKind::random_values(name, settings, surroundings, 21);
+  const OneKind kind(name, settings, surroundings, values);
+  const MixerDefinition definition(name, settings, values);
+  const KindInput input = random_input(90, surroundings.width, 22);
+  const std::vector<float> plain = kind.run(input);
+  expect_near(plain, definition.run(input, {}), c, length);
+  for (const SiteSpec& site : kind.layer().sites())
+    for (const Operator op : site.operators)
+      for (const std::vector<Index>& heads : std::vector<std::vector<Index>>{{}, {1}}) {
+        if (site.site == Site::conv && !heads.empty()) continue;  // the whole convolution
+        const double value = site.site == Site::decay ? -0.25 : 0.375;
+        const RangeEdit range = range_edit(site.site, op, 20, 70, heads, value);
+        SCOPED_TRACE(name + " " + name_of(site.site) + "/" + name_of(op) + (heads.empty() ? "" : " head 1"));
+        const std::vector<float> edited = run_edited(kind, input, range);
+        expect_near(edited, definition.run(input, range), c, length);
+        EXPECT_FALSE(same_bits(edited, plain));
+      }
+}
+
+}  // namespace plait::testing

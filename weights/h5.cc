@@ -9,6 +9,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 
 #include "runtime/base/arena.h"
 #include "runtime/base/error.h"
@@ -30,10 +31,12 @@ constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 46;
 constexpr std::uint64_t kMetadataRoom = std::uint64_t{1} << 20;  // kept free for HDF5's own blocks
 constexpr std::size_t kMaxNames = 1'000'000;
 
-std::recursive_mutex& mutex() {
-  static std::recursive_mutex instance;
+// Not a recursive mutex: that knows its owner by a thread id, which a forked child does not keep.
+std::mutex& mutex() {
+  static std::mutex instance;
   return instance;
 }
+thread_local int guards = 0;
 
 // The innermost message of the library's error stack: " (unable to ...)".
 std::string reason() {
@@ -172,7 +175,8 @@ void swap_pairs(std::byte* data, std::uint64_t bytes) {
 
 }  // namespace
 
-Guard::Guard() : lock_(mutex()) {
+Guard::Guard() {
+  if (guards++ == 0) mutex().lock();
   // After a close that failed the library's own exit handler crashes; plait closes what it opens, so it is
   // not needed.
   static const int once = H5dont_atexit();
@@ -181,7 +185,10 @@ Guard::Guard() : lock_(mutex()) {
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 
-Guard::~Guard() { H5Eset_auto2(H5E_DEFAULT, printer_, printer_data_); }
+Guard::~Guard() {
+  H5Eset_auto2(H5E_DEFAULT, printer_, printer_data_);
+  if (--guards == 0) mutex().unlock();
+}
 
 Handle& Handle::operator=(Handle&& other) noexcept {
   if (this == &other) return *this;

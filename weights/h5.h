@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,7 +26,6 @@ class Guard {
   Guard& operator=(const Guard&) = delete;
 
  private:
-  std::unique_lock<std::recursive_mutex> lock_;
   int (*printer_)(std::int64_t, void*) = nullptr;
   void* printer_data_ = nullptr;
 };

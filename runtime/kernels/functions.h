@@ -15,48 +15,88 @@ using plait::Start;
 // -- products
 // -------------------------------------------------------------------------------------------------------
 
-// How a row of weights is read: f32 as it lies, or a half pair widened.
-struct PlainRow {
-  const float* w;
-  Index ldw;
-  Lanes at(Index k, int vector) const { return load(w + k * ldw + 16 * vector); }
-  Lanes at(Index k, int vector, Index n) const { return load(w + k * ldw + 16 * vector, n); }
-};
-
 #if defined(__clang__)
 #define PLAIT_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define PLAIT_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// R rows times V vectors of 16 columns, the accumulators in registers. `last` columns of the last vector
-// count.
-template <int R, int V, bool whole>
-inline void tile(Index depth, Index last, const float* x, Index ldx, PlainRow w, float* y, Index ldy,
-                 Start start) {
-  Lanes acc[R][V];
+// Calls tile(Rows<R>{}, first row) for tiles of nearly equal height: twelve rows and one would cost more than
+// seven and six. Every height has the same chains.
+template <int R>
+struct Rows {};
+template <int R = kTileRows, class Tile>
+inline void with_height(Index height, Index first, const Tile& tile) {
+  if (height == R)
+    tile(Rows<R>{}, first);
+  else if constexpr (R > 1)
+    with_height<R - 1>(height, first, tile);
+}
+template <class Tile>
+inline void each_tile(Index rows, const Tile& tile) {
+  const Index tiles = (rows + kTileRows - 1) / kTileRows;
+  for (Index t = 0, first = 0; t < tiles; ++t) {
+    const Index height = (rows - first) / (tiles - t);
+    with_height(height, first, tile);
+    first += height;
+  }
+}
+
+// One product of f32 panels, its rows and columns left open.
+struct Product {
+  Index depth;
+  const float* x;
+  Index ldx;
+  const float* w;
+  Index ldw;
+  float* y;
+  Index ldy;
+  Start start;
+};
+
+enum class Shape { rectangle, triangle };  // a triangle's row r takes depth + r terms
+
+// R rows from `first` times V vectors of 16 columns, the accumulators in registers. `last` columns of the
+// last vector count.
+template <int R, int V, bool whole, Shape shape>
+inline void tile(const Product& p, Index first, Index last) {
+  const Index depth = shape == Shape::triangle ? p.depth + first : p.depth;
+  const float *x = p.x + first * p.ldx, *w = p.w;
+  float* y = p.y + first * p.ldy;
+  const auto get = [=](const float* place, int v) {
+    return whole || v + 1 < V ? load(place + 16 * v) : load(place + 16 * v, last);
+  };
+  Lanes acc[R][V], row[V];
   PLAIT_UNROLL
   for (int r = 0; r < R; ++r) PLAIT_UNROLL
-  for (int v = 0; v < V; ++v) {
-    const bool full = whole || v + 1 < V;
-    float* place = y + r * ldy + 16 * v;
-    acc[r][v] = start == Start::zero ? all(0) : full ? load(place) : load(place, last);
-  }
-  for (Index k = 0; k < depth; ++k) {
-    Lanes row[V];
+  for (int v = 0; v < V; ++v) acc[r][v] = p.start == Start::zero ? all(0) : get(y + r * p.ldy, v);
+  for (Index k = 0; k < depth; ++k, w += p.ldw) {
     PLAIT_UNROLL
-    for (int v = 0; v < V; ++v) row[v] = whole || v + 1 < V ? w.at(k, v) : w.at(k, v, last);
+    for (int v = 0; v < V; ++v) row[v] = get(w, v);
     PLAIT_UNROLL
     for (int r = 0; r < R; ++r) {
-      const Lanes a = all(x[r * ldx + k]);
+      const Lanes a = all(x[r * p.ldx + k]);
       PLAIT_UNROLL
       for (int v = 0; v < V; ++v) acc[r][v] = fma(a, row[v], acc[r][v]);
+    }
+  }
+  if (shape == Shape::triangle) {
+    PLAIT_UNROLL
+    for (int k = 0; k + 1 < R; ++k) {
+      PLAIT_UNROLL
+      for (int v = 0; v < V; ++v) row[v] = get(w + k * p.ldw, v);
+      PLAIT_UNROLL
+      for (int r = k + 1; r < R; ++r) {
+        const Lanes a = all(x[r * p.ldx + depth + k]);
+        PLAIT_UNROLL
+        for (int v = 0; v < V; ++v) acc[r][v] = fma(a, row[v], acc[r][v]);
+      }
     }
   }
   PLAIT_UNROLL
   for (int r = 0; r < R; ++r) PLAIT_UNROLL
   for (int v = 0; v < V; ++v) {
-    float* place = y + r * ldy + 16 * v;
+    float* place = y + r * p.ldy + 16 * v;
     if (whole || v + 1 < V)
       store(place, acc[r][v]);
     else
@@ -64,55 +104,47 @@ inline void tile(Index depth, Index last, const float* x, Index ldx, PlainRow w,
   }
 }
 
-template <int V, bool whole>
-void tile_rows(Index rows, Index depth, Index last, const float* x, Index ldx, PlainRow w, float* y,
-               Index ldy, Start start) {
-  for (; rows >= kTileRows; rows -= kTileRows, x += kTileRows * ldx, y += kTileRows * ldy)
-    tile<kTileRows, V, whole>(depth, last, x, ldx, w, y, ldy, start);
-  for (; rows >= 4; rows -= 4, x += 4 * ldx, y += 4 * ldy)
-    tile<4, V, whole>(depth, last, x, ldx, w, y, ldy, start);
-  for (; rows >= 2; rows -= 2, x += 2 * ldx, y += 2 * ldy)
-    tile<2, V, whole>(depth, last, x, ldx, w, y, ldy, start);
-  if (rows == 1) tile<1, V, whole>(depth, last, x, ldx, w, y, ldy, start);
+// All rows of the next columns, V vectors of them; moves on.
+template <int V, bool whole, Shape shape>
+void tile_columns(Index rows, Product& p, Index& cols) {
+  const Index width = whole ? 16 * V : cols;
+  each_tile(rows, [&, last = width - 16 * (V - 1)]<int R>(Rows<R>, Index first) {
+    tile<R, V, whole, shape>(p, first, last);
+  });
+  p.w += width;
+  p.y += width;
+  cols -= width;
 }
 
 // Any number of columns, in groups the set's registers hold.
-template <int V>
-inline void columns(Index rows, Index depth, Index cols, const float* x, Index ldx, const float* w, Index ldw,
-                    float* y, Index ldy, Start start) {
-  for (; cols >= 16 * V; cols -= 16 * V, w += 16 * V, y += 16 * V)
-    tile_rows<V, true>(rows, depth, 16, x, ldx, {w, ldw}, y, ldy, start);
-  for (; cols >= 16; cols -= 16, w += 16, y += 16)
-    tile_rows<1, true>(rows, depth, 16, x, ldx, {w, ldw}, y, ldy, start);
-  if (cols > 0) tile_rows<1, false>(rows, depth, cols, x, ldx, {w, ldw}, y, ldy, start);
+template <Shape shape>
+inline void columns(Index rows, Index cols, Product p) {
+  while (cols >= 16 * kTileVectors) tile_columns<kTileVectors, true, shape>(rows, p, cols);
+  if (kTileVectors > 1 && cols > 16) tile_columns<kTileVectors, false, shape>(rows, p, cols);
+  if (cols == 16) tile_columns<1, true, shape>(rows, p, cols);
+  if (cols > 0) tile_columns<1, false, shape>(rows, p, cols);
 }
 
 void panel(Index rows, Index depth, Index cols, const float* x, Index ldx, const float* w, Index ldw,
            float* y, Index ldy, Start start) {
-  columns<kTileVectors>(rows, depth, cols, x, ldx, w, ldw, y, ldy, start);
+  columns<Shape::rectangle>(rows, cols, {depth, x, ldx, w, ldw, y, ldy, start});
 }
 
-// A tile of rows shares the terms all of them take; each row then goes on alone. Storing between the two does
-// not round.
 void panel_triangular(Index rows, Index first_depth, Index cols, const float* x, Index ldx, const float* w,
                       Index ldw, float* y, Index ldy, Start start) {
-  for (Index r = 0; r < rows; r += kTileRows) {
-    const Index count = rows - r < kTileRows ? rows - r : kTileRows, shared = first_depth + r;
-    panel(count, shared, cols, x + r * ldx, ldx, w, ldw, y + r * ldy, ldy, start);
-    for (Index i = 1; i < count; ++i)
-      panel(1, i, cols, x + (r + i) * ldx + shared, ldx, w + shared * ldw, ldw, y + (r + i) * ldy, ldy,
-            Start::present);
-  }
+  columns<Shape::triangle>(rows, cols, {first_depth, x, ldx, w, ldw, y, ldy, start});
 }
 
 void combine(Index depth, Index cols, const float* x, const float* w, Index ldw, float* y, Start start) {
-  constexpr int kWide = 8;  // enough chains to hide the latency of one
-  columns<kWide>(1, depth, cols, x, 0, w, ldw, y, 0, start);
+  constexpr int kWide = kTileRows < 12 ? 4 : 8;  // enough chains to hide the latency of one
+  for (; cols >= 16 * kWide; cols -= 16 * kWide, w += 16 * kWide, y += 16 * kWide)
+    tile<1, kWide, true, Shape::rectangle>({depth, x, 0, w, ldw, y, 0, start}, 0, 16);
+  columns<Shape::rectangle>(1, cols, {depth, x, 0, w, ldw, y, 0, start});
 }
 
 void packed_f32(Index rows, Index depth, const float* x, Index ldx, const float* w, float* y, Index ldy,
                 Start start) {
-  columns<kTileVectors>(rows, depth, 32, x, ldx, w, 32, y, ldy, start);
+  columns<Shape::rectangle>(rows, 32, {depth, x, ldx, w, 32, y, ldy, start});
 }
 
 // Pairs of bf16 [depth/2][32][2]: lane c of a vector of words holds columns c of rows k (low half) and k + 1
@@ -155,15 +187,9 @@ void packed_bf16(Index rows, Index depth, const float* x, Index ldx, const plait
   constexpr int V = kTileVectors;
   for (int c = 0; c < 32; c += 16 * V) {
     const uint32_t* w = (const uint32_t*)(const void*)weights + c;
-    const float* from = x;
-    float* to = y + c;
-    Index left_rows = rows;
-    for (; left_rows >= kTileRows; left_rows -= kTileRows, from += kTileRows * ldx, to += kTileRows * ldy)
-      widened_tile<kTileRows, V>(depth, from, ldx, w, to, ldy, start);
-    for (; left_rows >= 4; left_rows -= 4, from += 4 * ldx, to += 4 * ldy)
-      widened_tile<4, V>(depth, from, ldx, w, to, ldy, start);
-    for (; left_rows >= 1; --left_rows, from += ldx, to += ldy)
-      widened_tile<1, V>(depth, from, ldx, w, to, ldy, start);
+    each_tile(rows, [&]<int R>(Rows<R>, Index first) {
+      widened_tile<R, V>(depth, x + first * ldx, ldx, w, y + first * ldy + c, ldy, start);
+    });
   }
 }
 
@@ -207,17 +233,12 @@ inline void pair_tile(Index pairs, const uint16_t* x, Index ldx, const uint32_t*
 void packed_bf16_fast(Index rows, Index depth, const plait::bf16* activations, Index ldx,
                       const plait::bf16* weights, float* y, Index ldy, Start start) {
   constexpr int V = kTileVectors;
+  const uint16_t* x = (const uint16_t*)(const void*)activations;
   for (int c = 0; c < 32; c += 16 * V) {
     const uint32_t* w = (const uint32_t*)(const void*)weights + c;
-    const uint16_t* from = (const uint16_t*)(const void*)activations;
-    float* to = y + c;
-    Index left_rows = rows;
-    for (; left_rows >= kTileRows; left_rows -= kTileRows, from += kTileRows * ldx, to += kTileRows * ldy)
-      pair_tile<kTileRows, V>(depth / 2, from, ldx, w, to, ldy, start);
-    for (; left_rows >= 4; left_rows -= 4, from += 4 * ldx, to += 4 * ldy)
-      pair_tile<4, V>(depth / 2, from, ldx, w, to, ldy, start);
-    for (; left_rows >= 1; --left_rows, from += ldx, to += ldy)
-      pair_tile<1, V>(depth / 2, from, ldx, w, to, ldy, start);
+    each_tile(rows, [&]<int R>(Rows<R>, Index first) {
+      pair_tile<R, V>(depth / 2, x + first * ldx, ldx, w, y + first * ldy + c, ldy, start);
+    });
   }
 }
 
@@ -248,13 +269,14 @@ inline float tree(Lanes a) {
   return sum_lanes(t);
 }
 
-// acc = step(acc, index, count) over groups of 16; a lane past the end adds +0.
+// acc = step(acc, index, count) over groups of 16. A lane past the end keeps what it has: adding +0 would
+// clear the sign of a -0.
 template <class Step>
 inline float fold(Index n, Step step) {
   Lanes acc = all(0);
   Index i = 0;
   for (; i + 16 <= n; i += 16) acc = step(acc, i, (Index)16);
-  if (i < n) acc = step(acc, i, n - i);
+  if (i < n) acc = select(first_lanes(n - i), step(acc, i, n - i), acc);
   return tree(acc);
 }
 
@@ -390,18 +412,18 @@ inline Lanes tanh_of(Lanes x) {
   return select(equal(x, x), t, x);
 }
 
-// Complementary error function for z >= 0 by Press et al.'s Chebyshev fit, relative error below 1.2e-7.
-inline Lanes erfc_of(Lanes z) {
-  const Lanes t = all(1) / fma(all(0.5f), z, all(1));
-  Lanes p = all(0.17087277f);
-  const float series[] = {-0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f, -0.18628806f,
-                          0.09678418f,  0.37409196f, 1.00002368f,  -1.26551223f};
-  for (float c : series) p = fma(p, t, all(c));
-  return t * exp_of(fma(all(0) - z, z, p));
-}
-
+// x Phi(x). The distribution's tail is exp(-a^2 / 2) t P(t), t = 1 / (1 + 0.3 a), a = |x|, with P fitted for
+// the smallest relative error up to a = 15. What rounding a^2 loses is put back, or the tail would be wrong
+// by a^2 times as much.
 inline Lanes gelu_of(Lanes x) {
-  const Lanes tail = all(0.5f) * erfc_of(absolute(x) * all(0.707106781f));
+  const Lanes a = smaller(all(20), absolute(x)), square = a * a, lost = fma(a, a, all(0) - square);
+  const Lanes e = exp_of(all(-0.5f) * square), corrected = fma(e, all(-0.5f) * lost, e);
+  const Lanes t = all(1) / fma(a, all(0.3f), all(1));
+  Lanes p = all(-0.020628713f);
+  const float series[] = {0.11246507f,  -0.22828542f, 0.1918841f,  -0.07950981f, 0.09620525f,
+                          0.078372113f, 0.11023937f,  0.11957131f, 0.119686715f};
+  for (float c : series) p = fma(p, t, all(c));
+  const Lanes tail = corrected * (t * p);
   return x * select(less(x, all(0)), tail, all(1) - tail);
 }
 // x (1 + tanh u) / 2 = x sigmoid(2 u)
@@ -506,6 +528,18 @@ inline double cosine_of(double r) {
   return c;
 }
 
+inline uint64_t bits_of(double x) {
+  uint64_t word;
+  memcpy(&word, &x, sizeof word);
+  return word;
+}
+// -x where the lowest bit of `negative` is set.
+inline double with_sign(double x, uint64_t negative) {
+  const uint64_t word = bits_of(x) ^ negative << 63;
+  memcpy(&x, &word, sizeof x);
+  return x;
+}
+
 void sin_cos(const double* angle, float* sine, float* cosine, Index n) {
   constexpr double kTwoOverPi = 0.63661977236758134308, kShift = 6755399441055744.0;  // 1.5 * 2^52 rounds
   constexpr double kHigh = 1.57079632679489655800e+00, kMiddle = 6.12323399573676603587e-17,
@@ -515,12 +549,11 @@ void sin_cos(const double* angle, float* sine, float* cosine, Index n) {
     double r = __builtin_fma(-turns, kHigh, angle[i]);
     r = __builtin_fma(-turns, kMiddle, r);
     r = __builtin_fma(-turns, kLow, r);
-    uint64_t word;
-    memcpy(&word, &shifted, sizeof word);
+    const uint64_t quadrant = bits_of(shifted);
     const double s = sine_of(r), c = cosine_of(r);
-    const double by_quadrant[4] = {s, c, -s, -c};
-    sine[i] = (float)by_quadrant[word & 3];
-    cosine[i] = (float)by_quadrant[(word + 1) & 3];
+    const bool odd = quadrant & 1;
+    sine[i] = (float)with_sign(odd ? c : s, quadrant >> 1);
+    cosine[i] = (float)with_sign(odd ? s : c, (quadrant + 1) >> 1);
   }
 }
 

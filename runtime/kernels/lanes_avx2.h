@@ -52,6 +52,9 @@ inline Mask less(Lanes x, Lanes y) {
 inline Mask equal(Lanes x, Lanes y) {
   return {_mm256_cmp_ps(x.a, y.a, _CMP_EQ_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_EQ_OQ)};
 }
+inline Mask first_lanes(ptrdiff_t n) {
+  return {_mm256_castsi256_ps(first(n)), _mm256_castsi256_ps(first(n - 8))};
+}
 inline Lanes select(Mask m, Lanes x, Lanes y) {
   return {_mm256_blendv_ps(y.a, x.a, m.a), _mm256_blendv_ps(y.b, x.b, m.b)};
 }

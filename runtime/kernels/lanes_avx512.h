@@ -38,6 +38,7 @@ inline Lanes smaller(Lanes a, Lanes b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline Lanes root(Lanes a) { return {_mm512_sqrt_ps(a.v)}; }
 inline Mask less(Lanes a, Lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 inline Mask equal(Lanes a, Lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+inline Mask first_lanes(ptrdiff_t n) { return {(__mmask16)((1u << n) - 1)}; }
 inline Lanes select(Mask m, Lanes a, Lanes b) { return {_mm512_mask_blend_ps(m.m, b.v, a.v)}; }
 inline Ints bits(Lanes a) { return {_mm512_castps_si512(a.v)}; }
 inline Lanes floats(Ints a) { return {_mm512_castsi512_ps(a.v)}; }

@@ -70,6 +70,9 @@ inline Mask less(Lanes x, Lanes y) {
 inline Mask equal(Lanes x, Lanes y) {
   return each<Mask>([&](Mask& z, int i) { z.m[i] = x.v[i] == y.v[i]; });
 }
+inline Mask first_lanes(ptrdiff_t n) {
+  return each<Mask>([&](Mask& z, int i) { z.m[i] = i < n; });
+}
 inline Lanes select(Mask m, Lanes x, Lanes y) {
   return each<Lanes>([&](Lanes& z, int i) { z.v[i] = m.m[i] ? x.v[i] : y.v[i]; });
 }

@@ -163,6 +163,7 @@ Kind delta_net_kind() {
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<DeltaNet>(read_delta_net(config), parameters);
   };
+  kind.bound_factor = 16;  // an output norm of small rows, see the page
   kind.twin = make_delta_net_twin;
   return kind;
 }

@@ -113,6 +113,7 @@ Kind gated_linear_attention_kind() {
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<GatedLinearAttention>(read_gated_linear_attention(config), parameters);
   };
+  kind.bound_factor = 16;  // an output norm of small rows, see the page
   kind.twin = make_gated_linear_attention_twin;
   return kind;
 }

@@ -159,6 +159,7 @@ Kind mamba2_kind() {
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<Mamba2>(read_mamba2(config), parameters);
   };
+  kind.bound_factor = 16;  // an output norm of small rows, see the page
   kind.twin = make_mamba2_twin;
   return kind;
 }

@@ -1,8 +1,8 @@
 #include "layers/blocks/add.h"
 
-#include "layers/blocks/rows.h"
 #include "layers/reference/add.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 namespace {

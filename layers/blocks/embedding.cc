@@ -1,9 +1,9 @@
 #include "layers/blocks/embedding.h"
 
-#include "layers/blocks/rows.h"
 #include "layers/reference/embedding.h"
 #include "runtime/kernels/linear.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 namespace {

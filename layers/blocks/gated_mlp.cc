@@ -1,10 +1,10 @@
 #include "layers/blocks/gated_mlp.h"
 
-#include "layers/blocks/rows.h"
 #include "layers/reference/gated_mlp.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/linear.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 namespace {

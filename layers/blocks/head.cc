@@ -1,9 +1,9 @@
 #include "layers/blocks/head.h"
 
-#include "layers/blocks/rows.h"
 #include "layers/reference/head.h"
 #include "runtime/kernels/linear.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 namespace {

@@ -1,8 +1,8 @@
 #include "layers/blocks/rms_norm.h"
 
-#include "layers/blocks/rows.h"
 #include "layers/reference/rms_norm.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 namespace {

@@ -1,8 +1,8 @@
 #include "layers/blocks/scale.h"
 
-#include "layers/blocks/rows.h"
 #include "layers/reference/scale.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/rows.h"
 
 namespace plait {
 namespace {

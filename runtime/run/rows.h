@@ -9,8 +9,8 @@
 
 namespace plait {
 
-// Calls body(first_row, rows) for the rows the segments cover, neighbouring segments joined: one token of each of
-// sixteen streams is one product over sixteen rows, and each weight is read once.
+// Calls body(first_row, rows) for the rows the segments cover, neighbouring segments joined: one token of
+// each of sixteen streams is one product over sixteen rows, and each weight is read once.
 template <class Body>
 void for_each_block(std::span<const Segment> segments, Body&& body) {
   Index first = 0, rows = 0;
@@ -25,8 +25,8 @@ void for_each_block(std::span<const Segment> segments, Body&& body) {
   if (rows > 0) body(first, rows);
 }
 
-// Calls body(row) for rows [first, first + rows), spread over threads in groups: body works on one row only, so the
-// grouping is of no consequence to the result.
+// Calls body(row) for rows [first, first + rows), spread over threads in groups: body works on one row only,
+// so the grouping is of no consequence to the result.
 template <class Body>
 void for_each_row(Index first, Index rows, int threads, Body&& body) {
   constexpr Index kGroup = 16;

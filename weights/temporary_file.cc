@@ -61,6 +61,9 @@ TemporaryFile::TemporaryFile(const std::string& path) : destination_(path) {
   }
   target_ = target.string();
   if (std::filesystem::is_directory(target, ignored)) fail("cannot write file '", path, "': it is a folder");
+  // Renaming would put a file in the place of a device or pipe.
+  if (std::filesystem::exists(target, ignored) && !std::filesystem::is_regular_file(target, ignored))
+    fail("cannot write file '", path, "': it is a device or pipe");
   static std::atomic<unsigned> counter{0};
   for (int attempt = 0; attempt < 100; ++attempt) {
     path_ = cat(target_, ".", ::getpid(), "-", counter++, ".tmp");

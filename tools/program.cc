@@ -52,7 +52,14 @@ void add_common(CLI::App& verb, Common& common, const char* numerics) {
       ->check(CLI::Range(1, kMaxThreads));
   verb.add_option("--numerics", common.numerics, std::string("exact or fast (default: ") + numerics + ")")
       ->check(CLI::IsMember({"exact", "fast"}));
-  verb.add_option("--seed", common.seed, "Seed of everything random (default: 0)");
+  // Whole and not negative: the library would wrap -1 around.
+  verb.add_option("--seed", common.seed, "Seed of everything random (default: 0)")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            return text.find_first_not_of("0123456789") == std::string::npos ? ""
+                                                                             : "'" + text + "' is no seed";
+          },
+          "UINT"));
   verb.add_option("--json", common.json, "Write the result as JSON to this file; - is standard output")
       ->type_name("FILE");
   verb.add_flag("--quiet", common.quiet, "No progress line, no messages but errors");

@@ -247,7 +247,6 @@ void add_run(CLI::App& program, Action& chosen) {
                    "Above 1, tokens seen before get less likely");
   verb->add_option("--stop", args->stops, "Stop before this text; may be given several times")
       ->type_name("TEXT")
-      ->expected(1)
       ->allow_extra_args(false);
   verb->add_option("--load", args->load,
                    "Go on from this snapshot, with its numerics and sampling unless flags say otherwise")

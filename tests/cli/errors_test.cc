@@ -26,8 +26,8 @@ TEST(Usage, MistakesAreExitTwoAndOneSentence) {
       {"ablat", "ablat"},
       {"frobnicate small.h5", "frobnicate"},
       {"score", "MODEL"},
-      {"score small.h5", "input"},
-      {"score small.h5 --text small.txt --tokens small.txt", "input"},
+      {"score small.h5", "--text"},
+      {"score small.h5 --text small.txt --tokens small.txt", "--tokens"},
       {"score small.h5 --text small.txt --store dir", "--store"},
       {"score small.h5 --text small.txt --split 7,0", "7,0"},
       {"score small.h5 --text small.txt --split ''", "split"},
@@ -198,7 +198,8 @@ TEST(Budget, IsKept) {
   text();
   expect_error(plait("score small.h5 --text small.txt --memory 1000"), 3, "budget");
   const auto size = std::filesystem::file_size(folder() / "small.h5");
-  expect_error(plait(cat("score small.h5 --text small.txt --split 1 --memory ", size + 1000)), 3, "states");
+  expect_error(plait(cat("score small.h5 --text small.txt --threads 1 --split 1 --memory ", size + 1000)), 3,
+               "states");
   EXPECT_EQ(plait("score small.h5 --text small.txt --memory 1GB").code, 0);
 }
 
@@ -223,9 +224,6 @@ TEST(FullDisk, OutputFilesAreAbsentOrWhole) {
   const std::string card = "'" PLAIT_SOURCE_DIR "/tests/cli/cards/small.json'";
   write(file("kept.json"), "what was here before");
   const int before = count_files();
-  const auto limited = [](const std::string& arguments) {
-    return shell("ulimit -f 16; \"$PLAIT\" --quiet " + arguments);
-  };
   const auto full = [&](const std::string& arguments, const std::string& name) {
     SCOPED_TRACE(arguments);
     const Outcome outcome = shell("ulimit -f 16; \"$PLAIT\" " + arguments);
@@ -233,7 +231,6 @@ TEST(FullDisk, OutputFilesAreAbsentOrWhole) {
     EXPECT_NE(outcome.error.find(name), std::string::npos) << outcome.error;
     EXPECT_EQ(count_files(), before) << "something was left behind";
   };
-  static_cast<void>(limited);
   full("new " + card + " full.h5 --quiet", "full.h5");
   full("score small.h5 --text small.txt --quiet --dump-logits full.npy", "full.npy");
   full("run small.h5 --prompt 'a prompt' -n 40 --quiet --save full.h5", "full.h5");
@@ -291,7 +288,8 @@ TEST(Interrupt, LeavesNothingHalfWritten) {
 TEST(Interrupt, AReaderThatLeavesEndsTheProgram) {
   small();
   const Outcome outcome = shell(
-      "\"$PLAIT\" run small.h5 --prompt a -n 1000000 --quiet | head -c 5 >/dev/null; echo ${PIPESTATUS[0]}");
+      "\"$PLAIT\" run small.h5 --prompt a -n 1000000 --threads 1 --quiet | head -c 5 >/dev/null; echo "
+      "${PIPESTATUS[0]}");
   EXPECT_EQ(outcome.out, "141\n");
   EXPECT_EQ(outcome.error, "");
 }

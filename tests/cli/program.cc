@@ -15,6 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::size_t kTextBytes =
+    400;  // past the key span (128), many chunks and the window of the small model
+
 struct Folder {
   fs::path path;
   Folder() {
@@ -25,6 +28,7 @@ struct Folder {
   ~Folder() {
     std::error_code ignored;
     fs::remove_all(path, ignored);
+    fs::remove_all(path.string() + "-talk", ignored);
   }
 };
 
@@ -70,8 +74,9 @@ Outcome shell(const std::string& shell_command) {
     return path;
   }();
   const std::string out = (talk / "out").string(), error = (talk / "error").string();
-  const std::string command = cat("cd '", folder().string(), "' && export PLAIT='", PLAIT_PROGRAM, "' && { ",
-                                  shell_command, "\n} >'", out, "' 2>'", error, "' </dev/null");
+  const std::string command =
+      cat("cd '", folder().string(), "' && export PLAIT='", PLAIT_PROGRAM, "' OMP_WAIT_POLICY=passive && { ",
+          shell_command, "\n} >'", out, "' 2>'", error, "' </dev/null");
   const int status = std::system(("bash -c '" +
                                   [&] {
                                     std::string quoted;
@@ -85,7 +90,6 @@ Outcome shell(const std::string& shell_command) {
   outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   outcome.out = read(out);
   outcome.error = read(error);
-  fs::remove_all(talk / "out");
   return outcome;
 }
 
@@ -103,8 +107,9 @@ std::string narrow() { return made("narrow.h5", "--seed 7 --dtype bf16"); }
 std::string text() {
   if (!exists("small.txt")) {
     std::string words;
-    for (int i = 0; words.size() < 700; ++i) words += cat("line ", i * i, " of a text that goes on;\n");
-    words.resize(700);
+    for (int i = 0; words.size() < kTextBytes; ++i)
+      words += cat("line ", i * i, " of a text that goes on;\n");
+    words.resize(kTextBytes);
     write(file("small.txt"), words);
   }
   return "small.txt";

@@ -30,7 +30,7 @@ int count_files();  // in the folder
 // Models every test may use, made by `plait new` on first use: small.h5 (f32) and narrow.h5 (bf16).
 std::string small();
 std::string narrow();
-// 700 bytes of text: small.txt.
+// 400 bytes of text: small.txt.
 std::string text();
 
 // Exit code 3 (or `code`), nothing on standard output, and one line `plait: error: ...` that holds `part`.

@@ -118,7 +118,10 @@ TEST(Tokenize, ThereAndBack) {
   expect_error(plait("tokenize small.h5 --ids ids.txt"), 3, "256");
 }
 
-Json score(const std::string& arguments) { return plait("score " + arguments + " --json -").json(); }
+Json score(const std::string& arguments) {
+  const bool threads = arguments.find("--threads") != std::string::npos;
+  return plait("score " + arguments + (threads ? "" : " --threads 1") + " --json -").json();
+}
 
 TEST(Score, OneDigestForEverySplitAndThreadCountInBothModes) {
   for (const std::string& model : {small(), narrow()})
@@ -140,8 +143,8 @@ TEST(Score, OneDigestForEveryInstructionSetInExactMode) {
     std::string digest;
     int sets = 0;
     for (const char* isa : {"portable", "avx2", "avx512"}) {
-      const Outcome outcome =
-          shell(cat("PLAIT_ISA=", isa, " \"$PLAIT\" score ", model, " --text ", text(), " --json -"));
+      const Outcome outcome = shell(
+          cat("PLAIT_ISA=", isa, " \"$PLAIT\" score ", model, " --text ", text(), " --threads 1 --json -"));
       if (outcome.code == 3) {
         EXPECT_NE(outcome.error.find(isa), std::string::npos)
             << "a machine without it says so: " << outcome.error;
@@ -167,16 +170,16 @@ TEST(Score, NumbersFollowFromTheDumpedLogits) {
   const std::string npy = read(file("logits.npy")), words = read(file("small.txt"));
   const std::size_t header = 10 + (static_cast<unsigned char>(npy[8]) |
                                    static_cast<std::size_t>(static_cast<unsigned char>(npy[9])) << 8);
-  EXPECT_NE(npy.find("'shape': (700, 256)"), std::string::npos);
+  EXPECT_NE(npy.find("'shape': (400, 256)"), std::string::npos);
   EXPECT_EQ(header % 64, 0u);
-  ASSERT_EQ(npy.size(), header + 700 * 256 * 4);
+  ASSERT_EQ(npy.size(), header + 400 * 256 * 4);
   EXPECT_EQ(json["logits_sha256"], sha256(std::string_view(npy).substr(header)));
 
-  std::vector<float> logits(700 * 256);
+  std::vector<float> logits(400 * 256);
   std::memcpy(logits.data(), npy.data() + header, logits.size() * 4);
   std::vector<double> nll;
   double total = 0, correct = 0;
-  for (std::size_t t = 0; t + 1 < 700; ++t) {
+  for (std::size_t t = 0; t + 1 < 400; ++t) {
     const float* row = logits.data() + t * 256;
     double sum = 0;
     int better = 0;
@@ -189,23 +192,23 @@ TEST(Score, NumbersFollowFromTheDumpedLogits) {
     total += nll.back();
     correct += better == 0;
   }
-  const double mean = total / 699;
-  EXPECT_EQ(json["tokens"], 700);
-  EXPECT_EQ(json["scored"], 699);
+  const double mean = total / 399;
+  EXPECT_EQ(json["tokens"], 400);
+  EXPECT_EQ(json["scored"], 399);
   EXPECT_NEAR(json["nll"].get<double>(), mean, 1e-12);
   EXPECT_NEAR(json["bits_per_byte"].get<double>(), mean / std::log(2.0), 1e-12);
   EXPECT_NEAR(json["perplexity"].get<double>(), std::exp(mean), 1e-9);
-  EXPECT_NEAR(json["top1"].get<double>(), correct / 699, 1e-12);
+  EXPECT_NEAR(json["top1"].get<double>(), correct / 399, 1e-12);
   double squares = 0;
   for (const double v : nll) squares += (v - mean) * (v - mean);
-  EXPECT_NEAR(json["nll_stderr"].get<double>(), std::sqrt(squares / 698 / 699), 1e-12);
+  EXPECT_NEAR(json["nll_stderr"].get<double>(), std::sqrt(squares / 398 / 399), 1e-12);
 
   const h5::File table = h5::File::open(file("tokens.h5"));
   const h5::Dataset column = table.root().dataset("nll");
-  ASSERT_EQ(column.shape(), Shape{699});
-  std::vector<double> stored(699);
+  ASSERT_EQ(column.shape(), Shape{399});
+  std::vector<double> stored(399);
   column.read(reinterpret_cast<std::byte*>(stored.data()), [](std::uint64_t) {});
-  for (std::size_t i = 0; i < 699; ++i) EXPECT_NEAR(stored[i], nll[i], 1e-12) << i;
+  for (std::size_t i = 0; i < 399; ++i) EXPECT_NEAR(stored[i], nll[i], 1e-12) << i;
 }
 
 // The same ids as text, as int32 and as int64 arrays.
@@ -221,7 +224,7 @@ TEST(Score, TokensFromFiles) {
     wide_ids.append(reinterpret_cast<const char*>(&wide), 8);
   }
   const auto npy = [](const char* type, const std::string& data) {
-    std::string header = cat("{'descr': '", type, "', 'fortran_order': False, 'shape': (700,), }");
+    std::string header = cat("{'descr': '", type, "', 'fortran_order': False, 'shape': (400,), }");
     header.resize(117, ' ');
     return std::string("\x93NUMPY\x01\x00\x76\x00", 10) + header + "\n" + data;
   };
@@ -243,7 +246,7 @@ TEST(Score, TokensFromFiles) {
 
 TEST(Score, WindowsAreFreshStreams) {
   const Json windows = score(small() + " --text " + text() + " --context 100");
-  EXPECT_EQ(windows["scored"], 7 * 99);
+  EXPECT_EQ(windows["scored"], 4 * 99);
   EXPECT_EQ(score("small.h5 --text small.txt --context 100 --split 7")["logits_sha256"],
             windows["logits_sha256"]);
   write(file("first.txt"), read(file("small.txt")).substr(0, 100));
@@ -268,7 +271,7 @@ TEST(Score, Edits) {
   write(file("none.json"), R"([{"where": "blocks.1.mixer.linear", "operator": "zero", "strength": 0}])");
   EXPECT_EQ(score("small.h5 --text small.txt --edits none.json")["logits_sha256"], clean["logits_sha256"]);
   write(file("late.json"),
-        R"([{"where": "blocks.1.mixer.linear", "operator": "zero", "tokens": [700, 800]}])");
+        R"([{"where": "blocks.1.mixer.linear", "operator": "zero", "tokens": [400, 800]}])");
   EXPECT_EQ(score("small.h5 --text small.txt --edits late.json")["logits_sha256"], clean["logits_sha256"]);
 
   write(file("nowhere.json"), R"([{"where": "blocks.9.mixer", "operator": "zero"}])");
@@ -281,7 +284,7 @@ TEST(Score, Edits) {
 
 TEST(Run, IsAFunctionOfPromptAndSeed) {
   const auto run = [](const std::string& flags) {
-    return plait("run " + small() + " --prompt 'once upon' -n 24 --quiet " + flags);
+    return plait("run " + small() + " --prompt 'once upon' -n 24 --threads 1 --quiet " + flags);
   };
   const Outcome first = run("--seed 3");
   EXPECT_EQ(first.code, 0) << first.error;
@@ -296,12 +299,12 @@ TEST(Run, IsAFunctionOfPromptAndSeed) {
   EXPECT_EQ(json["tokens"].size(), 24u);
   EXPECT_EQ(json["numerics"], "fast");
   write(file("prompt.txt"), "once upon");
-  EXPECT_EQ(plait("run small.h5 --prompt-file prompt.txt -n 24 --quiet --seed 3").out, first.out);
+  EXPECT_EQ(plait("run small.h5 --prompt-file prompt.txt -n 24 --threads 1 --quiet --seed 3").out, first.out);
   EXPECT_NE(plait("run small.h5 --prompt-file prompt.txt -n 4").error.find("tokens/s"), std::string::npos);
 }
 
 TEST(Run, StopsBeforeAStopText) {
-  const Json whole = plait("run " + small() + " --prompt once -n 200 --seed 5 --json -").json();
+  const Json whole = plait("run " + small() + " --prompt once -n 120 --threads 1 --seed 5 --json -").json();
   // A byte that occurs, as a character, neither first nor last.
   const std::string all = whole["text"];
   std::size_t at = 20;
@@ -309,7 +312,8 @@ TEST(Run, StopsBeforeAStopText) {
   ASSERT_LT(at, all.size());
   const std::string stop(1, all[at]);
   const Json json =
-      plait("run small.h5 --prompt once -n 200 --seed 5 --json - --stop 'never occurs' --stop " + stop)
+      plait("run small.h5 --prompt once -n 120 --threads 1 --seed 5 --json - --stop 'never occurs' --stop " +
+            stop)
           .json();
   EXPECT_EQ(json["text"], all.substr(0, all.find(stop)));
   EXPECT_EQ(json["stopped"], "stop");
@@ -317,7 +321,7 @@ TEST(Run, StopsBeforeAStopText) {
 
 TEST(Run, ALoadedSnapshotGoesOnAsIfNothingHappened) {
   for (const char* mode : {"exact", "fast"}) {
-    const std::string flags = cat(" --quiet --json - --numerics ", mode);
+    const std::string flags = cat(" --threads 1 --quiet --json - --numerics ", mode);
     const Json whole =
         plait("run " + narrow() +
               " --prompt 'It was' -n 90 --seed 11 --repetition-penalty 1.1 --top-k 50 --temperature 0.9" +
@@ -328,7 +332,7 @@ TEST(Run, ALoadedSnapshotGoesOnAsIfNothingHappened) {
                            "50 --temperature 0.9 --save half.h5" +
                            flags)
                            .json();
-    const Json second = plait("run narrow.h5 --load half.h5 -n 53 --quiet --json -").json();
+    const Json second = plait("run narrow.h5 --load half.h5 -n 53 --threads 1 --quiet --json -").json();
     Json joined = first["tokens"];
     for (const Json& token : second["tokens"]) joined.push_back(token);
     EXPECT_EQ(joined, whole["tokens"]) << mode;
@@ -336,7 +340,8 @@ TEST(Run, ALoadedSnapshotGoesOnAsIfNothingHappened) {
     EXPECT_EQ(plait("inspect half.h5 --json -").json()["position"], 6 + 37);
 
     // A prompt goes on from the snapshot, too.
-    const Json more = plait("run narrow.h5 --load half.h5 --prompt ' and' -n 5 --quiet --json -").json();
+    const Json more =
+        plait("run narrow.h5 --load half.h5 --prompt ' and' -n 5 --threads 1 --quiet --json -").json();
     EXPECT_EQ(more["position"].get<int>(), 6 + 37 + 4 + 4);  // the last token is not fed without --save
 
     const char* other = std::string(mode) == "exact" ? "fast" : "exact";
@@ -351,7 +356,7 @@ TEST(Run, ALoadedSnapshotGoesOnAsIfNothingHappened) {
 
 TEST(Verify, PassesOnTheSmallModels) {
   for (const std::string& model : {small(), narrow()}) {
-    const Json json = plait("verify " + model + " -n 200 --json -").json();
+    const Json json = plait("verify " + model + " -n 140 --threads 1 --json -").json();
     expect_keys(json, {"passed", "nodes", "checks"});
     EXPECT_EQ(json["passed"], true);
     for (const Json& node : json["nodes"]) {
@@ -366,7 +371,7 @@ TEST(Verify, PassesOnTheSmallModels) {
     }
     EXPECT_GE(json["checks"].size(), 24u);
   }
-  const Outcome plain = plait("verify small.h5 -n 100 --text " + text());
+  const Outcome plain = plait("verify small.h5 -n 40 --threads 1 --text " + text());
   EXPECT_EQ(plain.code, 0) << plain.error;
   EXPECT_NE(plain.out.find("verified"), std::string::npos);
 }

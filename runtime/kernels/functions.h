@@ -510,22 +510,23 @@ void exp_difference_from(double from, const double* x, float* y, Index n) {
   });
 }
 
+// c0 + z (c1 + z (...)): no loop inside, so that a loop over elements can be vectorised.
+inline double polynomial(double, double c0) { return c0; }
+template <class... Rest>
+inline double polynomial(double z, double c0, Rest... rest) {
+  return __builtin_fma(polynomial(z, rest...), z, c0);
+}
+
 // Taylor series to r^17 and r^16 on |r| <= pi / 4: remainders below 1e-16.
 inline double sine_of(double r) {
   const double z = r * r;
-  double s = 1.0 / 355687428096000;
-  const double series[] = {-1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800, 1.0 / 362880,
-                           -1.0 / 5040,          1.0 / 120,        -1.0 / 6};
-  for (double c : series) s = __builtin_fma(s, z, c);
+  const double s = polynomial(z, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800,
+                              1.0 / 6227020800, -1.0 / 1307674368000, 1.0 / 355687428096000);
   return __builtin_fma(s * z, r, r);
 }
 inline double cosine_of(double r) {
-  const double z = r * r;
-  double c = 1.0 / 20922789888000;
-  const double series[] = {-1.0 / 87178291200, 1.0 / 479001600, -1.0 / 3628800, 1.0 / 40320,
-                           -1.0 / 720,         1.0 / 24,        -0.5,           1.0};
-  for (double t : series) c = __builtin_fma(c, z, t);
-  return c;
+  return polynomial(r * r, 1.0, -0.5, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600,
+                    -1.0 / 87178291200, 1.0 / 20922789888000);
 }
 
 inline uint64_t bits_of(double x) {
@@ -533,11 +534,14 @@ inline uint64_t bits_of(double x) {
   memcpy(&word, &x, sizeof word);
   return word;
 }
-// -x where the lowest bit of `negative` is set.
-inline double with_sign(double x, uint64_t negative) {
-  const uint64_t word = bits_of(x) ^ negative << 63;
+// The sine of r + quadrant * pi / 2 from both of r. By bits instead of branches, so that the loop over
+// elements can be vectorised: an odd quadrant exchanges sine and cosine, the upper two change the sign.
+inline float in_quadrant(uint64_t quadrant, double s, double c) {
+  const uint64_t odd = 0 - (quadrant & 1);
+  const uint64_t word = ((bits_of(s) & ~odd) | (bits_of(c) & odd)) ^ (quadrant >> 1) << 63;
+  double x;
   memcpy(&x, &word, sizeof x);
-  return x;
+  return (float)x;
 }
 
 void sin_cos(const double* angle, float* sine, float* cosine, Index n) {
@@ -551,9 +555,8 @@ void sin_cos(const double* angle, float* sine, float* cosine, Index n) {
     r = __builtin_fma(-turns, kLow, r);
     const uint64_t quadrant = bits_of(shifted);
     const double s = sine_of(r), c = cosine_of(r);
-    const bool odd = quadrant & 1;
-    sine[i] = (float)with_sign(odd ? c : s, quadrant >> 1);
-    cosine[i] = (float)with_sign(odd ? s : c, (quadrant + 1) >> 1);
+    sine[i] = in_quadrant(quadrant, s, c);
+    cosine[i] = in_quadrant(quadrant + 1, s, c);
   }
 }
 

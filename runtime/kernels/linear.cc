@@ -1,6 +1,7 @@
 #include "runtime/kernels/linear.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 
 #include "runtime/base/arena.h"
@@ -12,9 +13,11 @@
 namespace plait {
 namespace {
 
-// A slice of a panel this deep (64 kB) stays in the cache while all rows pass over it; the chain goes on in
-// the next.
+// Blocks for the caches; they cut loops, never a chain. A slice of a panel (64 kB) stays near while a block
+// of rows passes over it, and a block of rows (768 kB) while panel after panel streams past.
 constexpr Index kDepthF32 = 512, kDepthBf16 = 1024;
+constexpr Index kBlockElements = 192 * 1024,
+                kBlockRows = 96;  // at least so many rows share the reading of a panel
 
 // Activations in bf16, `in` padded with a zero to whole pairs.
 View<const bf16> round_rows(View<const float> x, Arena::Scope& scope, const Compute& compute) {
@@ -28,29 +31,39 @@ View<const bf16> round_rows(View<const float> x, Arena::Scope& scope, const Comp
   return {half, x.rows, padded};
 }
 
-// Panels go out in contiguous ranges, so that a single row streams the weight; a few ranges per thread even
-// the load.
-template <class Body>
-void for_each_panel(Index panels, int threads, Body&& body) {
-  const Index ranges = std::min<Index>(panels, threads > 1 ? Index{threads} * 8 : 1);
-  parallel_for(threads, ranges, [&](Index range) {
-    for (Index p = panels * range / ranges; p < panels * (range + 1) / ranges; ++p) body(p);
-  });
+// The panels [first, last) of y for its rows, which are rows [row, row + y.rows) of x. Calls product(panel,
+// row, rows, first depth, depth, y, ldy, start). The last panel of a weight whose `out` is no multiple of 32
+// goes through a block of its own, because a product writes whole panels.
+template <class Product>
+void run_panels(Index first, Index last, Index row, Index depth, Index step, View<float> y,
+                const Product& product) {
+  Arena::Scope scope(scratch());
+  const Index whole = y.cols / kPanel;
+  const View<float> rest = last > whole ? scope.rows(y.rows, kPanel) : View<float>();
+  for (Index p = first; p < last; ++p) {
+    const View<float> place = p < whole ? y.slice_cols(p * kPanel, kPanel) : rest;
+    for (Index k = 0; k == 0 || k < depth; k += step)
+      product(p, row, y.rows, k, std::min(step, depth - k), place.data, place.stride,
+              k == 0 ? Start::zero : Start::present);
+  }
+  const auto cols = static_cast<std::size_t>(y.cols - whole * kPanel);
+  for (Index r = 0; r < rest.rows; ++r)
+    std::memcpy(y.row(r) + whole * kPanel, rest.row(r), cols * sizeof(float));
 }
 
-// Runs product(first depth, depth, y, ldy, start) over the depth of one panel. The last panel of a weight
-// whose `out` is no multiple of 32 goes through a block of its own, because a product writes whole panels.
+// Tasks are blocks of rows times contiguous ranges of panels, so that a single row streams the weight; a few
+// ranges per thread even the load.
 template <class Product>
-void one_panel(Index panel, Index depth, Index step, View<float> y, Product&& product) {
-  Arena::Scope scope(scratch());
-  const Index first = panel * kPanel, cols = std::min(kPanel, y.cols - first);
-  const bool whole = cols == kPanel;
-  const View<float> place = whole ? y.slice_cols(first, kPanel) : scope.rows(y.rows, kPanel);
-  for (Index k = 0; k < depth; k += step)
-    product(k, std::min(step, depth - k), place.data, place.stride, k == 0 ? Start::zero : Start::present);
-  if (whole) return;
-  for (Index r = 0; r < y.rows; ++r)
-    std::memcpy(y.row(r) + first, place.row(r), static_cast<std::size_t>(cols) * sizeof(float));
+void run_all(Index depth, Index step, View<float> y, int threads, const Product& product) {
+  const Index panels = ceil_div(y.cols, kPanel),
+              blocks = ceil_div(y.rows, std::max(kBlockRows, kBlockElements / std::max<Index>(1, depth)));
+  const Index ranges = std::min<Index>(panels, threads > 1 ? Index{threads} * 8 : 1);
+  parallel_for(threads, blocks * ranges, [&](Index task) {
+    const Index block = task / ranges, range = task % ranges;
+    const Index row = y.rows * block / blocks, next = y.rows * (block + 1) / blocks;
+    run_panels(panels * range / ranges, panels * (range + 1) / ranges, row, depth, step,
+               y.slice_rows(row, next - row), product);
+  });
 }
 
 }  // namespace
@@ -65,36 +78,24 @@ Linear::Linear(const Tensor& weight) {
 }
 
 void Linear::run(View<const float> x, View<float> y, const Compute& compute) const {
+  assert(x.cols == in_ && y.cols == out_ && x.rows == y.rows);
   const Kernels& k = kernels(compute);
-  const Index panels = ceil_div(out_, kPanel), rows = x.rows;
-  if (rows == 0) return;
-  if (weight_.dtype == DType::f32) {
-    const auto* w = static_cast<const float*>(weight_.data);
-    for_each_panel(panels, compute.threads, [&](Index p) {
-      one_panel(p, in_, kDepthF32, y, [&](Index at, Index depth, float* to, Index ldy, Start start) {
-        k.packed_f32(rows, depth, x.data + at, x.stride, w + (p * in_ + at) * kPanel, to, ldy, start);
-      });
-    });
-    return;
-  }
+  // A table's product of one packed panel, bound to its operands.
+  const auto run = [&](auto packed, auto from, const auto* w, Index stride, Index depth, Index step) {
+    run_all(
+        depth, step, y, compute.threads,
+        [&](Index panel, Index row, Index rows, Index at, Index count, float* to, Index ldy, Start start) {
+          packed(rows, count, from.row(row) + at, from.stride, w + (panel * stride + at) * kPanel, to, ldy,
+                 start);
+        });
+  };
+  if (weight_.dtype == DType::f32)
+    return run(k.packed_f32, x, static_cast<const float*>(weight_.data), in_, in_, kDepthF32);
   const auto* w = static_cast<const bf16*>(weight_.data);
   const Index padded = round_up(in_, 2);
-  if (compute.numerics == Numerics::exact) {
-    for_each_panel(panels, compute.threads, [&](Index p) {
-      one_panel(p, in_, kDepthBf16, y, [&](Index at, Index depth, float* to, Index ldy, Start start) {
-        k.packed_bf16(rows, depth, x.data + at, x.stride, w + (p * padded + at) * kPanel, to, ldy, start);
-      });
-    });
-    return;
-  }
+  if (compute.numerics == Numerics::exact) return run(k.packed_bf16, x, w, padded, in_, kDepthBf16);
   Arena::Scope scope(scratch());
-  const View<const bf16> half = round_rows(x, scope, compute);
-  for_each_panel(panels, compute.threads, [&](Index p) {
-    one_panel(p, padded, kDepthBf16, y, [&](Index at, Index depth, float* to, Index ldy, Start start) {
-      k.packed_bf16_fast(rows, depth, half.data + at, half.stride, w + (p * padded + at) * kPanel, to, ldy,
-                         start);
-    });
-  });
+  run(k.packed_bf16_fast, round_rows(x, scope, compute), w, padded, padded, kDepthBf16);
 }
 
 void Linear::row(Index out, float* y) const {

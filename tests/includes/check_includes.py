@@ -56,7 +56,7 @@ LIBRARIES = {
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 # The standard library has no extension; C and POSIX headers are few and plain.
 PLAIN = re.compile(r"^([a-z0-9_]+|(sys|linux)/[a-z0-9_]+\.h|"
-                   r"(unistd|fcntl|errno|fenv|math|pthread|sched|signal|spawn|stddef|stdint|stdio|stdlib|string|time)\.h)$")
+                   r"(unistd|fcntl|errno|fenv|math|poll|pthread|sched|signal|spawn|stddef|stdint|stdio|stdlib|string|time)\.h)$")
 
 
 def room_of(path):

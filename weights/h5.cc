@@ -593,10 +593,11 @@ void File::reserve(std::uint64_t bytes) {
   checked(H5Fget_eoa(impl_->file.get(), &end), cat("file '", *impl_->shown, "'"), "cannot be written");
   if (end + bytes + kMetadataRoom <= impl_->reserved) return;
   const std::uint64_t want = end + bytes + 2 * kMetadataRoom;
-  int error = ::fallocate(descriptor(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(impl_->reserved),
-                          static_cast<off_t>(want - impl_->reserved)) == 0
-                  ? 0
-                  : errno;
+  const auto from = static_cast<off_t>(impl_->reserved), length = static_cast<off_t>(want - impl_->reserved);
+  const bool allowed = want <= file_size_limit();
+  int error = !allowed                                                            ? EFBIG
+              : ::fallocate(descriptor(), FALLOC_FL_KEEP_SIZE, from, length) != 0 ? errno
+                                                                                  : 0;
   // File systems that cannot reserve: ask for the room instead.
   if (error == EOPNOTSUPP || error == ENOSYS)
     error = want - impl_->reserved > available_disk(impl_->path) ? ENOSPC : 0;

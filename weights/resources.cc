@@ -107,10 +107,13 @@ std::uint64_t available_disk(const std::string& path) {
   const std::string folder = fs::absolute(path).parent_path().string();
   std::uint64_t room = kUnknown;
   if (::statvfs(folder.c_str(), &stats) == 0) room = std::uint64_t{stats.f_bavail} * stats.f_frsize;
+  return std::min(room, file_size_limit());
+}
+
+std::uint64_t file_size_limit() {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-    room = std::min<std::uint64_t>(room, limit.rlim_cur);
-  return room;
+  const bool known = ::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  return known ? limit.rlim_cur : kUnknown;
 }
 
 void require_disk(std::uint64_t bytes, const std::string& path) {

@@ -20,6 +20,9 @@ void require_memory(std::uint64_t bytes, const std::string& what);
 std::uint64_t available_disk(const std::string& path);
 void require_disk(std::uint64_t bytes, const std::string& path);
 
+// How long a file of this process may become.
+std::uint64_t file_size_limit();
+
 std::string byte_text(std::uint64_t bytes);  // "3.9 TiB"
 
 }  // namespace plait

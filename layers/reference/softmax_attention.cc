@@ -4,8 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "layers/reference/dense.h"
-
 namespace plait {
 namespace {
 

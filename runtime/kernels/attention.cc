@@ -11,6 +11,7 @@ namespace plait {
 namespace {
 
 constexpr Index kLanes = 16;
+constexpr Index kMostPartials = Index{1} << 24;  // floats
 constexpr Index kEdgeGroup = 12;  // rows per product where rows begin and end at different keys
 
 Index lane_floor(Index position) { return position / kLanes * kLanes; }
@@ -348,27 +349,49 @@ void walk_tile(const KeyTile& tile, const KeyRule& rule, const Sizes& sizes, con
     finish_row(tile.rows[static_cast<std::size_t>(r)], Partial(totals + r * sizes.partial), rule, sizes, k);
 }
 
-// One tile's spans spread over threads, then combined in ascending order: the same sums as walk_tile.
-void walk_spans(const KeyTile& tile, std::span<const Index> spans, const KeyRule& rule, const Sizes& sizes,
+// A span of a tile, and where its rows' partials go.
+struct Part {
+  Index tile, span, partials;
+};
+
+struct Parts {
+  std::vector<Part> all;
+  Index room = 0;  // floats of all partials
+
+  Parts(std::span<const KeyTile> tiles, const Sizes& sizes, Index key_span) {
+    for (std::size_t t = 0; t < tiles.size(); ++t)
+      for (Index span : spans_of(tiles[t], key_span)) {
+        all.push_back({static_cast<Index>(t), span, room});
+        room += static_cast<Index>(tiles[t].rows.size()) * sizes.partial;
+      }
+  }
+};
+
+// All spans of all tiles spread over threads, then combined in ascending order: the same sums as walk_tile.
+void walk_parts(std::span<const KeyTile> tiles, const Parts& parts, const KeyRule& rule, const Sizes& sizes,
                 const Grids& grids, const Compute& compute) {
   const Kernels& k = kernels(compute);
   Arena::Scope scope(scratch());
-  const auto rows = static_cast<Index>(tile.rows.size()), count = static_cast<Index>(spans.size());
-  float* partials = scope.take(count * rows * sizes.partial);
-  parallel_for(compute.threads, count, [&](Index i) {
+  float* partials = scope.take(parts.room);
+  parallel_for(compute.threads, static_cast<Index>(parts.all.size()), [&](Index i) {
+    const Part& part = parts.all[static_cast<std::size_t>(i)];
     Arena::Scope own(scratch());
-    SpanWalk walk(tile, rule, sizes, grids.key_block, k, own);
-    const Index begin = spans[static_cast<std::size_t>(i)] * grids.key_span;
-    walk.run(begin, begin + grids.key_span, partials + i * rows * sizes.partial);
+    SpanWalk walk(tiles[static_cast<std::size_t>(part.tile)], rule, sizes, grids.key_block, k, own);
+    walk.run(part.span * grids.key_span, (part.span + 1) * grids.key_span, partials + part.partials);
   });
-  float* totals = scope.take(sizes.partial);
-  for (Index r = 0; r < rows; ++r) {
-    const QueryRow& row = tile.rows[static_cast<std::size_t>(r)];
-    start_row(row, Partial(totals), rule, sizes);
-    for (Index i = 0; i < count; ++i)
-      combine(Partial(totals), Partial(partials + (i * rows + r) * sizes.partial), rule, sizes, k);
-    finish_row(row, Partial(totals), rule, sizes, k);
-  }
+  parallel_for(compute.threads, static_cast<Index>(tiles.size()), [&](Index t) {
+    Arena::Scope own(scratch());
+    const Partial total(own.take(sizes.partial));
+    const auto rows = tiles[static_cast<std::size_t>(t)].rows;
+    for (Index r = 0; r < static_cast<Index>(rows.size()); ++r) {
+      const QueryRow& row = rows[static_cast<std::size_t>(r)];
+      start_row(row, total, rule, sizes);
+      for (const Part& part : parts.all)
+        if (part.tile == t)
+          combine(total, Partial(partials + part.partials + r * sizes.partial), rule, sizes, k);
+      finish_row(row, total, rule, sizes, k);
+    }
+  });
 }
 
 }  // namespace
@@ -378,11 +401,11 @@ void walk_keys(std::span<const KeyTile> tiles, const KeyRule& rule, Index key_wi
   assert(grids.key_span % grids.key_block == 0);
   const Sizes sizes(rule, key_width, value_width);
   const auto count = static_cast<Index>(tiles.size());
-  // Few tiles (decoding) and a long context: the spans keep the threads busy.
+  // Few tiles (decoding) and a long context: the spans keep the threads busy, at the price of room for their
+  // partials.
   if (compute.threads > 1 && count < 2 * compute.threads) {
-    for (const KeyTile& tile : tiles)
-      walk_spans(tile, spans_of(tile, grids.key_span), rule, sizes, grids, compute);
-    return;
+    const Parts parts(tiles, sizes, grids.key_span);
+    if (parts.room <= kMostPartials) return walk_parts(tiles, parts, rule, sizes, grids, compute);
   }
   parallel_for(compute.threads, count, [&](Index i) {
     walk_tile(tiles[static_cast<std::size_t>(i)], rule, sizes, grids, kernels(compute));

@@ -22,6 +22,9 @@ using testing::same_bits;
 
 constexpr Index kRows = 150, kWidth = 24;  // past four chunks, two key blocks and a key span
 constexpr const char* kKind = "polynomial_attention";
+// A weight's relative error is up to 4 times its logit's (p = 4); the longest sum has 330 features (8
+// channels, p = 4).
+constexpr double kStages = 4, kTerms = 330;
 
 Surroundings surroundings(Index chunk = 32) {
   Surroundings s;
@@ -114,8 +117,7 @@ struct Case {
   std::vector<float> run(std::vector<Edit> edits) const {
     return testing::run_pieces(layer, input, {{0, kRows, std::move(edits)}});
   }
-  // A weight takes p times a logit's error; 24 inputs, the features and 150 keys meet.
-  void expect(const std::vector<float>& actual) const { expect_near(actual, loop.output(), 8, 512); }
+  void expect(const std::vector<float>& actual) const { expect_near(actual, loop.output(), kStages, kTerms); }
 
   Json settings;
   OneKind::Values values;
@@ -209,7 +211,7 @@ TEST(PolynomialAttention, MeetsItsTwinInEveryExample) {
     const auto values = OneKind::random_values(kKind, settings, surroundings(), 2);
     const OneKind layer(kKind, settings, surroundings(), values);
     const auto input = random_input(kRows, kWidth, 3);
-    expect_near(layer.run(input), layer.twin(input), 16, 512);
+    expect_near(layer.run(input), layer.twin(input), kStages, kTerms);
   }
 }
 
@@ -236,9 +238,9 @@ TEST(PolynomialAttention, BothEvaluationsMeetTheTwin) {
         for (const char* evaluation : evaluations()) {
           const OneKind layer(kKind, with(settings, "evaluation", evaluation), surroundings(), values);
           outputs.push_back(layer.run(input));
-          expect_near(outputs.back(), layer.twin(input), 16, 512);
+          expect_near(outputs.back(), layer.twin(input), kStages, kTerms);
         }
-        expect_near(outputs[0], testing::widen(outputs[1]), 16, 512);
+        expect_near(outputs[0], testing::widen(outputs[1]), kStages, kTerms);
       }
 }
 
@@ -247,7 +249,7 @@ TEST(PolynomialAttention, AgreesOverChunks) {
   const auto input = random_input(kRows, kWidth, 7);
   const std::vector<double> expected = OneKind(kKind, kDecayed, surroundings(), values).twin(input);
   for (const Index chunk : {1, 7, 32, 40, 64})
-    expect_near(OneKind(kKind, kDecayed, surroundings(chunk), values).run(input), expected, 8, 512);
+    expect_near(OneKind(kKind, kDecayed, surroundings(chunk), values).run(input), expected, kStages, kTerms);
 }
 
 TEST(PolynomialAttention, BitsDoNotDependOnSplitOrThreads) {
@@ -451,7 +453,7 @@ TEST_P(PolynomialSites, SkippedRowsAreNeutral) {
   c.loop.decay = [&](Index t, Index, double g) { return skipped(t) ? 0 : g; };
   std::vector<double> expected = c.loop.output();
   std::fill(expected.begin() + 20 * kWidth, expected.begin() + 75 * kWidth, 0.0);
-  expect_near(y, expected, 8, 512);
+  expect_near(y, expected, kStages, kTerms);
 }
 
 TEST_P(PolynomialSites, PositionNormAndGateAreLayersWithoutThem) {

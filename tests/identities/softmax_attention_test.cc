@@ -23,6 +23,8 @@ using testing::same_bits;
 
 constexpr Index kRows = 150, kWidth = 24;  // past two key blocks and a key span
 constexpr const char* kKind = "softmax_attention";
+// The longest sum has 150 terms; the errors of logits and of weighted values add up.
+constexpr double kStages = 2;
 
 Surroundings surroundings(Index width = kWidth) {
   Surroundings s;
@@ -99,9 +101,7 @@ struct Case {
         layer(kKind, settings, surroundings(), values),
         loop(settings, values, input) {}
 
-  // Products over 24 inputs, 16 or so channels, 150 keys and 32 or so head columns meet; logits of size 1
-  // make their absolute error the weight's relative one.
-  void expect(const std::vector<float>& actual) const { expect_near(actual, loop.output(), 4, 256); }
+  void expect(const std::vector<float>& actual) const { expect_near(actual, loop.output(), kStages, kRows); }
 
   Json settings;
   OneKind::Values values;
@@ -122,7 +122,7 @@ TEST(SoftmaxAttention, MeetsItsTwinInEveryExample) {
     const auto values = OneKind::random_values(kKind, settings, surroundings(), 2);
     const OneKind layer(kKind, settings, surroundings(), values);
     const auto input = random_input(kRows, kWidth, 3);
-    expect_near(layer.run(input), layer.twin(input), 4, 512);
+    expect_near(layer.run(input), layer.twin(input), kStages, kRows);
   }
 }
 
@@ -184,7 +184,7 @@ TEST(SoftmaxAttention, ConstantLogitsCancelUnlessThereIsASink) {
     const std::vector<float> after = OneKind(kKind, settings, surroundings(), values).run(input);
     const double error = testing::relative_error(testing::widen(after), testing::widen(before));
     if (std::string(normaliser) == "softmax")
-      EXPECT_LE(error, 4 * kEps * std::sqrt(256.0));
+      EXPECT_LE(error, kStages * kEps * std::sqrt(static_cast<double>(kRows)));
     else
       EXPECT_GT(error, 0.01);
   }
@@ -202,7 +202,7 @@ TEST(SoftmaxAttention, PermutedKeysGiveTheSameLastRow) {
     return std::vector<double>(all.end() - kWidth, all.end());
   };
   EXPECT_LE(testing::relative_error(last(c.layer.run(c.input)), last(c.layer.run(reversed))),
-            4 * kEps * std::sqrt(256.0));
+            kStages * kEps * std::sqrt(static_cast<double>(kRows)));
 }
 
 // P_sink = sigmoid(lse - c) P_softmax: the sinks are a factor on each row's output (softmax-family 5.1,
@@ -225,7 +225,7 @@ TEST(SoftmaxAttention, SinkLogitsAreAGateOfTheLogSum) {
       return 1 / (1 + std::exp(double{sinks[static_cast<std::size_t>(h)]} - std::log(sum)));
     };
     EXPECT_LE(testing::relative_error(layer.twin(input), loop.output()), 1e-14);
-    expect_near(layer.run(input), loop.output(), 4, 256);
+    expect_near(layer.run(input), loop.output(), kStages, kRows);
   }
 }
 
@@ -239,7 +239,7 @@ TEST(SoftmaxAttention, AFarSinkIsNoSink) {
   values.erase("sinks");
   const OneKind plain(kKind, kPlain, surroundings(), values);
   EXPECT_EQ(sink.twin(input), plain.twin(input));
-  expect_near(sink.run(input), plain.twin(input), 4, 256);
+  expect_near(sink.run(input), plain.twin(input), kStages, kRows);
 }
 
 TEST(SoftmaxAttention, AnOpenGateIsNoGateAndAZeroGateHalves) {
@@ -255,7 +255,7 @@ TEST(SoftmaxAttention, AnOpenGateIsNoGateAndAZeroGateHalves) {
   std::vector<double> expected = plain.twin(input);
   for (double& y : expected) y /= 2;
   EXPECT_LE(testing::relative_error(half, expected), 1e-15);
-  expect_near(fast, expected, 4, 256);
+  expect_near(fast, expected, kStages, kRows);
 }
 
 // per_query_head packs [queries | gates] head by head: the same numbers as a separate gate.
@@ -388,7 +388,7 @@ TEST(SoftmaxAttentionSites, SkippedRowsAreNeverSeen) {
   c.loop.visible = [](Index, Index j, Index) { return j < 20 || j >= 75; };
   std::vector<double> expected = c.loop.output();
   std::fill(expected.begin() + 20 * kWidth, expected.begin() + 75 * kWidth, 0.0);
-  expect_near(y, expected, 4, 256);
+  expect_near(y, expected, kStages, kRows);
 }
 
 TEST(SoftmaxAttentionSites, GateOneOpensNamedHeads) {
@@ -564,7 +564,7 @@ TEST(KeyWalk, CarriesSideColumnsAndAccumulatorsThroughRaggedRanges) {
     for (std::size_t c = 0; c < weighted.size(); ++c)
       expected.push_back(weighted[c] / mass - plain[c] / seen);
   }
-  expect_near(whole, expected, 8, 200);
+  expect_near(whole, expected, kStages, 200);
 }
 
 }  // namespace

@@ -40,17 +40,14 @@ Cost cost_of(const Model& model) {
   double narrow = 0;
   for (int n = 0; n < model.node_count(); ++n) {
     if (model.kind(n).group == "embedding") continue;
-    const auto config = model.config(n);
-    const auto specs = model.kind(n).tensors(*config);
     for (const auto& [name, tensor] : model.parameters(n).all()) {
       cost.weight_bytes += static_cast<double>(tensor.bytes);
       if (tensor.dtype == DType::bf16) narrow += static_cast<double>(tensor.bytes);
-      const bool matrix = std::any_of(specs.begin(), specs.end(), [&](const TensorSpec& spec) {
-        return spec.name == name && spec.matrix;
-      });
-      if (matrix && n != model.graph().output())
-        cost.flops += 2 * static_cast<double>(element_count(tensor.shape));
     }
+    if (n == model.graph().output()) continue;
+    const auto config = model.config(n);
+    for (const TensorSpec& spec : model.kind(n).tensors(*config))
+      if (spec.matrix) cost.flops += 2 * static_cast<double>(element_count(spec.shape));
   }
   cost.narrow = narrow > cost.weight_bytes / 2;
   return cost;

@@ -125,7 +125,8 @@ TEST(Writer, RefusesNamesTheReaderWouldRefuse) {
                                    {"tokenizer", "w"},
                                    {"a\nb", "w"},
                                    {"\xff", "w"}})
-    EXPECT_NE(sentence([&] { writer.add(node, name, tensor); }), "") << node << " " << name;
+    EXPECT_NE(sentence([&, &node = node, &name = name] { writer.add(node, name, tensor); }), "")
+        << node << " " << name;
   writer.add("a", "w", tensor);
   EXPECT_NE(sentence([&] { writer.add("a", "w", tensor); }).find("twice"), std::string::npos);
 }

@@ -292,6 +292,13 @@ class Walk {
         workspace_(model) {
     for (const Item& item : items)
       item_end_.push_back(item.sequence->position + static_cast<Index>(item.tokens.size()));
+    for (int n = 0; n < model.node_count(); ++n) {
+      const bool table =
+          model.graph().nodes[static_cast<std::size_t>(n)].inputs.empty();  // rows are looked up
+      Index elements = 0;
+      for (const auto& [name, tensor] : model.parameters(n).all()) elements += element_count(tensor.shape);
+      matrix_elements_.push_back(table ? model.width(n) : elements);
+    }
   }
 
   // One pass over the nodes with these slices; afterwards the sequences stand after their rows.
@@ -340,11 +347,27 @@ class Walk {
                             piece->inner.empty() ? nullptr : &piece->inner});
       }
     }
-    if (!segments.empty()) layer.run(ports, segments, context_);
+    if (!segments.empty()) run_layer(node, ports, segments);
     for (const Segment& segment : segments)
       if (segment.state) segment.state->advance(segment.position + segment.rows);
     for (const Piece* piece : pieces) rescale(*piece, ports.output.slice_rows(piece->first_row, piece->rows));
     if (options_.observer && !segments.empty()) options_.observer(node, ports, segments);
+  }
+
+  // Threads change no bit, so they may be chosen by the work: a few rows through a small node are done before
+  // a second thread has woken up, and waiting for it costs far more where cores are shared.
+  void run_layer(int node, const Ports& ports, std::span<const Segment> segments) {
+    constexpr double kWorthThreads = 1 << 21;  // multiplications
+    double work = 0;
+    for (const Segment& segment : segments) {
+      Index per_row = matrix_elements_[static_cast<std::size_t>(node)];
+      for (const Field& field : model_.layer(node).fields())
+        if (field.kind == Field::Kind::log && field.window == 0) per_row += field.width() * segment.position;
+      work += static_cast<double>(segment.rows) * static_cast<double>(per_row);
+    }
+    Context context = context_;
+    if (work < kWorthThreads) context.compute.threads = 1;
+    model_.layer(node).run(ports, segments, context);
   }
 
   // Brings the state to the piece's first row: fills the hole that skipped rows left, applies a reset.
@@ -424,7 +447,7 @@ class Walk {
     const View<float> output = scope.rows(count, model_.width(node));
     const Segment segment{nullptr, rows[0].position, 0, count, nullptr};
     const Ports ports{compact, output, compact_tokens};
-    model_.layer(node).run(ports, {&segment, 1}, context_);
+    run_layer(node, ports, {&segment, 1});
     for (Index r = 0; r < count; ++r) {
       const Wanted& w = rows[static_cast<std::size_t>(r)];
       const Slice one{w.slice->item, w.slice->sequence, w.position, r, 1, w.slice->origin};
@@ -438,7 +461,8 @@ class Walk {
   const RunOptions& options_;
   const LogitSink& sink_;
   std::span<const Item> items_;
-  std::vector<Index> item_end_;  // position after each item's last token
+  std::vector<Index> item_end_;         // position after each item's last token
+  std::vector<Index> matrix_elements_;  // by node: multiplications a row costs, about
   Context context_;
   Workspace workspace_;
 };

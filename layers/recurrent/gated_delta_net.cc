@@ -129,10 +129,11 @@ Kind gated_delta_net_kind() {
   kind.group = "recurrent";
   kind.summary = "delta rule with a decaying matrix state";
   kind.source = "Yang, Kautz, Hatamizadeh, arXiv 2412.06464, equation 10";
-  kind.examples = {
-      R"({"num_heads": 2, "head_dim": 32, "value_head_dim": 32})",
-      R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "negative_eigenvalues": true, "gate": "sigmoid"})",
-      R"({"num_heads": 1, "num_value_heads": 2, "head_dim": 40, "value_head_dim": 24, "conv": 0, "gate": "none"})"};
+  kind.examples = {R"({"num_heads": 2, "head_dim": 32, "value_head_dim": 32})",
+                   R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "negative_eigenvalues": true,
+          "gate": "sigmoid"})",
+                   R"({"num_heads": 1, "num_value_heads": 2, "head_dim": 40, "value_head_dim": 24, "conv": 0,
+          "gate": "none"})"};
   kind.tensors = [](Config& config) { return gated_delta_net_tensors(read_gated_delta_net(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<GatedDeltaNet>(read_gated_delta_net(config), parameters);

@@ -104,7 +104,8 @@ Kind gated_linear_attention_kind() {
   kind.source = "Yang, Wang, Shen, Panda, Kim, arXiv 2312.06635, equations 3 and 4";
   kind.examples = {
       R"({"num_heads": 2, "head_dim": 32})",
-      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "conv": 4, "gate": "sigmoid",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "conv": 4,
+          "gate": "sigmoid",
           "decay_temperature": 0.5})",
       R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "gate": "none", "decay_rank": 3})"};
   kind.tensors = [](Config& config) {

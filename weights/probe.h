@@ -13,7 +13,7 @@ namespace plait {
 struct ProbeLimits {
   std::uint64_t memory = std::uint64_t{1}
                          << 30;  // bytes above what the process has now (not in sanitizer builds)
-  unsigned cpu_seconds = 10;     // besides one second for every 8 MiB read
+  unsigned cpu_seconds = 5;      // besides one second for every 8 MiB read
   unsigned stall_seconds = 30;   // without any progress
 };
 

@@ -39,8 +39,7 @@ TEST(DeltaNet, MeetsItsTwin) {
   }
 }
 
-// Keys of any length with a strength of beta / |k|^2 are unit keys: without its norm the layer is the plain
-// rule.
+// With the norm edited away the layer is, to the last bit, the one built without it.
 TEST(DeltaNet, NormOffIsNoNorm) {
   Json with = kSettings, without = kSettings;
   with["qk_norm"] = "l2";

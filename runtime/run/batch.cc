@@ -73,6 +73,9 @@ class EditPlan::Builder {
   }
 
   void place_inner(const Edit& edit, const std::vector<int>& nodes) {
+    if (edit.site == Site::conv && !edit.heads.empty())
+      fail("edit of '", edit.node, "': a convolution has channels, not heads; conv/", name_of(edit.op),
+           " takes no 'heads'");
     bool placed = false;
     for (int n : nodes) {
       if (!supports(model_.layer(n), edit)) continue;

@@ -220,6 +220,10 @@ TEST_F(Streams, EditsThatDoNotFitAreRefusedWithAReason) {
   decay.site = Site::decay;
   EXPECT_NE(message(decay).find("decay/one"), std::string::npos);
   EXPECT_NE(message(edit("blocks.1.mlp", Operator::freeze)).find("freeze"), std::string::npos);
+  Edit taps = edit("blocks.0.mixer.delta", Operator::identity);
+  taps.site = Site::conv;
+  taps.heads = {1};
+  EXPECT_NE(message(taps).find("takes no 'heads'"), std::string::npos);
   Edit partial = edit("blocks.0", Operator::skip);
   partial.strength = 0.5;
   EXPECT_NE(message(partial).find("strength"), std::string::npos);

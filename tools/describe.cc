@@ -75,6 +75,33 @@ const char* name_of(Field::Kind kind) {
   return "";
 }
 
+namespace {
+
+// A default that follows another setting reads "= num_heads": in every example that leaves it out it is what
+// that setting says, and not the same everywhere.
+void name_followed_settings(const Kind& kind, const std::vector<Example>& examples,
+                            std::vector<Option>& options) {
+  for (Option& option : options) {
+    std::vector<std::pair<Json, Json>> cases;  // settings, default there
+    for (std::size_t i = 0; i < examples.size(); ++i)
+      for (const Option& o : examples[i].options)
+        if (o.name == option.name)
+          cases.emplace_back(Json::parse(kind.examples[i]), Json::parse(o.fallback, nullptr, false));
+    const bool differs =
+        std::any_of(cases.begin(), cases.end(), [&](const auto& c) { return c.second != cases[0].second; });
+    if (!differs) continue;
+    option.fallback = "computed";
+    for (const auto& [key, value] : cases[0].first.items()) {
+      const std::string& name = key;
+      if (std::all_of(cases.begin(), cases.end(),
+                      [&](const auto& c) { return c.first.value(name, Json()) == c.second; }))
+        option.fallback = "= " + name;
+    }
+  }
+}
+
+}  // namespace
+
 KindDescription describe(const Kind& kind) {
   KindDescription all;
   const std::vector<Example> examples = build_examples(kind);
@@ -89,15 +116,34 @@ KindDescription describe(const Kind& kind) {
       if (!known) all.tensors.push_back({spec, false}), uses.push_back(0), known = &all.tensors.back();
       ++uses[static_cast<std::size_t>(known - all.tensors.data())];
     }
-    for (const SiteSpec& site : example.layer->sites())
+    for (const SiteSpec& site : sites_of(*example.layer))
       if (!find_if_same(all.sites, [&](const SiteSpec& s) { return s.site == site.site; }))
         all.sites.push_back(site);
     for (const Field& field : example.layer->fields())
       if (!find_if_same(all.fields, [&](const Field& f) { return f.name == field.name; }))
         all.fields.push_back(field);
   }
+  name_followed_settings(kind, examples, all.options);
   for (std::size_t i = 0; i < uses.size(); ++i) all.tensors[i].required = uses[i] == examples.size();
   return all;
+}
+
+std::vector<SiteSpec> sites_of(const Layer& layer) {
+  std::vector<SiteSpec> sites = {{Site::output, {Operator::zero, Operator::scale, Operator::skip}}};
+  sites.insert(sites.end(), layer.sites().begin(), layer.sites().end());
+  if (layer.fields().empty()) return sites;
+  SiteSpec* state = find_if_same(sites, [](const SiteSpec& s) { return s.site == Site::state; });
+  if (!state) sites.push_back({Site::state, {}}), state = &sites.back();
+  for (const Operator op : {Operator::reset, Operator::reset_every})
+    if (std::find(state->operators.begin(), state->operators.end(), op) == state->operators.end())
+      state->operators.push_back(op);
+  return sites;
+}
+
+std::string operators_of(const SiteSpec& site) {
+  std::string text;
+  for (const Operator op : site.operators) text += std::string(text.empty() ? "" : ", ") + name_of(op);
+  return text;
 }
 
 Json to_json(const SiteSpec& site) {

@@ -28,6 +28,11 @@ struct KindDescription {
 KindDescription describe(const Kind& kind);
 Json to_json(const Kind& kind, const KindDescription& description);
 
+// Every place of a layer an edit may name: its own sites, its output, and the resets the executor applies to
+// any state.
+std::vector<SiteSpec> sites_of(const Layer& layer);
+std::string operators_of(const SiteSpec& site);  // "zero, scale, skip"
+
 Json to_json(const SiteSpec& site);  // {"site", "operators"}
 Json to_json(const Field& field);    // {"name", "kind", "shape", "dtype", "grid", "window", "sinks", "bytes"}
 

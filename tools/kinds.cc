@@ -50,16 +50,11 @@ std::string show_kind(const Kind& kind, const KindDescription& d) {
   rows.clear();
   for (const Field& f : d.fields) rows.push_back({f.name, name_of(f.kind), field_text(f)});
   section(text, "state (of the examples, with width 64)", rows);
-  rows = {{"output", "zero, scale, skip"}};
-  for (const SiteSpec& s : d.sites) {
-    std::string operators;
-    for (const Operator op : s.operators)
-      operators += std::string(operators.empty() ? "" : ", ") + name_of(op);
-    rows.push_back({name_of(s.site), operators});
-  }
+  rows.clear();
+  for (const SiteSpec& s : d.sites) rows.push_back({name_of(s.site), operators_of(s)});
   section(text, "sites and their operators", rows);
   rows.clear();
-  for (const std::string& e : kind.examples) rows.push_back({e});
+  for (const std::string& e : kind.examples) rows.push_back({Json::parse(e).dump()});
   section(text, "examples of settings", rows);
   return text;
 }

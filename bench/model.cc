@@ -20,6 +20,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/parallel.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/kernels/linear.h"
 #include "runtime/run/stream.h"
 #include "weights/initialise.h"
 #include "weights/model_file.h"
@@ -130,6 +131,25 @@ std::map<std::string, double> by_kind(const Model& model, const Compute& compute
   return shares;
 }
 
+// Seconds the matrix products of all recurrent layers take alone: what is left of the layers' time are their
+// cores, convolutions, gates and norms.
+double recurrent_products(const Model& model, const Compute& compute, Index rows) {
+  double total = 0;
+  for (int n = 0; n < model.node_count(); ++n) {
+    if (model.kind(n).group != "recurrent") continue;
+    for (const auto& [name, tensor] : model.parameters(n).all()) {
+      if (tensor.layout != Layout::panels) continue;
+      const Linear linear(tensor);
+      const std::vector<float> x(static_cast<std::size_t>(rows * linear.in()), 0.5f);
+      std::vector<float> y(static_cast<std::size_t>(rows * linear.out()));
+      total += seconds([&] {
+        linear.run({x.data(), rows, linear.in()}, {y.data(), rows, linear.out()}, compute);
+      });
+    }
+  }
+  return total;
+}
+
 void report(const Settings& s, const std::string& path) {
   std::shared_ptr<const Model> model;
   std::vector<Token> tokens(static_cast<std::size_t>(s.tokens));
@@ -176,6 +196,12 @@ void report(const Settings& s, const std::string& path) {
   for (const auto& [kind, time] : shares) total += time;
   for (const auto& [kind, time] : shares)
     std::printf("  %-24s %6.1f %% of prefill\n", kind.c_str(), 100 * time / total);
+  double recurrent = 0;
+  for (const auto& [kind, time] : shares)
+    if (Registry::builtin().find(kind).group == "recurrent") recurrent += time;
+  const double rest = recurrent - recurrent_products(*model, options.compute, s.tokens);
+  std::printf("  %-24s %6.1f %% of prefill (recurrent layers less their products)\n", "recurrence cores",
+              100 * rest / total);
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ Json card_of_kind(const std::string& kind, const Json& settings, const Grids& gr
 std::vector<float> all_logits(Stream& stream, std::span<const Token> tokens, const std::vector<Index>& split);
 
 inline bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 // Largest |a - b| relative to the largest |b|.
 double relative_error(std::span<const double> a, std::span<const double> b);

@@ -79,7 +79,7 @@ bool Config::boolean_or(const std::string& key, bool fallback, const std::string
 int Config::choice(const std::string& key, std::initializer_list<const char*> choices,
                    const std::string& help) {
   std::string all;
-  for (const char* name : choices) all += (all.empty() ? "" : "|") + std::string(name);
+  for (const char* name : choices) all.append(all.empty() ? "" : "|").append(name);
   const Json* value = take(key, all, Json(*choices.begin()).dump(), help);
   if (!value) return 0;
   int index = 0;

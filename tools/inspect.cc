@@ -1,5 +1,6 @@
 // plait inspect: what a model or snapshot file holds.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <map>
 
 #include "runtime/base/error.h"
@@ -118,17 +119,24 @@ std::string tensor_table(const Model& model) {
   return table(rows, "llllr");
 }
 
+// The sites of a node where it stands: only what is added to a residual stream can be skipped on its own.
+std::vector<SiteSpec> node_sites(const Model& model, int n) {
+  std::vector<SiteSpec> sites = sites_of(model.layer(n));
+  const auto& groups = model.graph().groups;
+  const bool contributes = std::any_of(groups.begin(), groups.end(), [&](const Group& g) {
+    return std::find(g.contributions.begin(), g.contributions.end(), n) != g.contributions.end();
+  });
+  if (!contributes) std::erase(sites[0].operators, Operator::skip);
+  return sites;
+}
+
 std::string site_table(const Model& model) {
   Rows rows = {{"NODE/SITE", "OPERATORS"}};
-  for (int n = 0; n < model.node_count(); ++n) {
-    rows.push_back({node_of(model, n).name, "zero, scale, skip"});
-    for (const SiteSpec& site : model.layer(n).sites()) {
-      std::string operators;
-      for (const Operator op : site.operators)
-        operators += std::string(operators.empty() ? "" : ", ") + name_of(op);
-      rows.push_back({node_of(model, n).name + "/" + name_of(site.site), operators});
-    }
-  }
+  for (int n = 0; n < model.node_count(); ++n)
+    for (const SiteSpec& site : node_sites(model, n))
+      rows.push_back(
+          {node_of(model, n).name + (site.site == Site::output ? "" : cat("/", name_of(site.site))),
+           operators_of(site)});
   for (const Group& group : model.graph().groups)
     rows.push_back({group.name + " (group)", "zero, scale, skip"});
   return table(rows, "ll");
@@ -155,7 +163,7 @@ Json node_json(const Model& model, int n, const Inspect& args) {
                {"window_bytes", window_bytes(layer)},
                {"bytes_per_token", log_bytes_per_token(layer)},
                {"sites", Json::array()}};
-  for (const SiteSpec& site : layer.sites())
+  for (const SiteSpec& site : node_sites(model, n))
     json["sites"].push_back(args.sites ? to_json(site) : Json(name_of(site.site)));
   if (args.state) {
     json["fields"] = Json::array();

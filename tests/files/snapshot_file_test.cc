@@ -187,7 +187,7 @@ TEST(SnapshotFile, ContentsThatContradictThemselvesAreRefused) {
               "[5, 40)");
   EXPECT_SAYS(spoiled([](Snapshot& s) { s.states[0].image.items[4].pieces[0].range = {0, 3}; }), "pieces");
   EXPECT_SAYS(spoiled([](Snapshot& s) { s.states[0].image.items[0].bytes.pop_back(); }), "'S'");
-  EXPECT_SAYS(spoiled([](Snapshot& s) { s.model_name = "\xff"; }), "UTF-8");
+  EXPECT_SAYS(spoiled([](Snapshot& s) { s.model_name.assign(1, char(0xff)); }), "UTF-8");
 }
 
 TEST(SnapshotFile, AModelIsNoSnapshotAndTheOtherWayRound) {

@@ -1,20 +1,19 @@
 // The kernels alone: matrix products against oneDNN, a single row against the memory's read bandwidth,
 // elementwise functions per element. A product whose single row differs from its row of the batch prints no
 // figure.
-//   bench_kernels [--threads N] [--isa NAME] [--smoke]
+// bench_kernels --help lists the flags.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "bench/program.h"
 #include "bench/yardsticks.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/error.h"
 #include "runtime/base/panel.h"
-#include "runtime/base/parallel.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/linear.h"
 
@@ -22,32 +21,10 @@ namespace plait {
 namespace {
 
 struct Settings {
-  Compute compute{Numerics::exact, Isa::automatic, available_threads()};
-  bool smoke = false;
+  BenchFlags flags;
+  std::string isa = "automatic";
+  Compute compute{Numerics::exact, Isa::automatic, 1};
 };
-
-Settings parse(int argc, char** argv) {
-  Settings s;
-  for (int i = 1; i < argc; ++i) {
-    const std::string arg = argv[i];
-    if (arg == "--smoke")
-      s.smoke = true;
-    else if (arg == "--threads" && i + 1 < argc)
-      s.compute.threads = std::stoi(argv[++i]);
-    else if (arg == "--isa" && i + 1 < argc)
-      s.compute.isa = parse_isa(argv[++i]);
-    else
-      fail("bench_kernels: unknown flag ", arg);
-  }
-  return s;
-}
-
-template <class F>
-double seconds_of(F&& f) {
-  const auto start = std::chrono::steady_clock::now();
-  f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 std::vector<float> values(Index count) {
   std::vector<float> all(static_cast<std::size_t>(count));
@@ -66,7 +43,7 @@ class Product {
 
   // Seconds per product, all copies once.
   double run(Index rows, const Compute& compute) {
-    return seconds_of([&] {
+    return seconds([&] {
              for (const Linear& w : weights_) run(w, 0, rows, compute);
            }) /
            static_cast<double>(weights_.size());
@@ -105,8 +82,8 @@ void compare(Index out, Index in, const Mode& mode, const Settings& s) {
     if (!product.row_alone_is_the_same(rows, compute))
       fail("a row alone differs from its row of ", rows, " rows");
     double ours = std::numeric_limits<double>::infinity(), theirs = ours;
-    for (int round = 0; round < (s.smoke ? 1 : 4); ++round) {
-      for (int i = 0; i < (s.smoke ? 1 : 5); ++i) ours = std::min(ours, product.run(rows, compute));
+    for (int round = 0; round < s.flags.repeat; ++round) {
+      for (int i = 0; i < (s.flags.smoke ? 1 : 5); ++i) ours = std::min(ours, product.run(rows, compute));
       if (mode.yardstick)
         theirs = std::min(theirs, yardsticks::onednn_seconds({{{out, in}, 1}}, rows,
                                                              mode.dtype == DType::bf16, compute.threads));
@@ -123,9 +100,9 @@ void compare_single_row(Index out, Index in, const Mode& mode, double bandwidth,
   Compute compute = s.compute;
   compute.numerics = mode.numerics;
   const double bytes = static_cast<double>(out * in) * static_cast<double>(bytes_of(mode.dtype));
-  Product product(out, in, mode.dtype, s.smoke ? 1 : static_cast<Index>(256e6 / bytes) + 1);
+  Product product(out, in, mode.dtype, s.flags.smoke ? 1 : static_cast<Index>(256e6 / bytes) + 1);
   double best = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < (s.smoke ? 1 : 7); ++i) best = std::min(best, product.run(1, compute));
+  for (int i = 0; i < (s.flags.smoke ? 1 : 7); ++i) best = std::min(best, product.run(1, compute));
   std::printf("%-10s  %5td x %-5td    1 row   %7.1f GB/s     reading %6.1f  ratio %.2f\n", mode.name, out, in,
               bytes / best * 1e-9, bandwidth * 1e-9, bytes / best / bandwidth);
 }
@@ -137,7 +114,7 @@ void time_functions(const Settings& s) {
   std::vector<float> y(x.size());
   const auto time = [&](const char* name, auto&& f) {
     double best = std::numeric_limits<double>::infinity();
-    for (int i = 0; i < (s.smoke ? 1 : 200); ++i) best = std::min(best, seconds_of(f));
+    for (int i = 0; i < (s.flags.smoke ? 1 : 200); ++i) best = std::min(best, seconds(f));
     std::printf("%-14s %6.3f ns per element\n", name, best / static_cast<double>(n) * 1e9);
   };
   const std::pair<const char*, Kernels::Map> maps[] = {
@@ -160,32 +137,33 @@ void time_functions(const Settings& s) {
        [&] { k.panel_triangular(32, 1, 32, x.data(), 32, x.data() + 1024, 32, y.data(), 32, Start::zero); });
 }
 
-int run(int argc, char** argv) {
-  const Settings s = parse(argc, argv);
+void report(const Settings& s) {
   std::printf("%s, %d threads\n", kernels(s.compute).name, s.compute.threads);
   struct Size {
     Index out, in;
   };
   const std::vector<Size> sizes =
-      s.smoke ? std::vector<Size>{{96, 64}}
-              : std::vector<Size>{{3584, 1024}, {1024, 3584}, {8192, 1024}, {2048, 1024}};
+      s.flags.smoke ? std::vector<Size>{{96, 64}}
+                    : std::vector<Size>{{3584, 1024}, {1024, 3584}, {8192, 1024}, {2048, 1024}};
   for (const Mode& mode : kModes)
     for (const auto [out, in] : sizes) compare(out, in, mode, s);
-  const double bandwidth = yardsticks::read_bandwidth(s.compute.threads, s.smoke);
+  const double bandwidth = yardsticks::read_bandwidth(s.compute.threads, s.flags.smoke);
   for (const Mode& mode : kModes)
     for (const auto [out, in] : sizes) compare_single_row(out, in, mode, bandwidth, s);
   time_functions(s);
-  return 0;
 }
 
 }  // namespace
 }  // namespace plait
 
 int main(int argc, char** argv) {
-  try {
-    return plait::run(argc, argv);
-  } catch (const plait::Error& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  plait::Settings s;
+  CLI::App app("The kernels alone, against oneDNN and the memory.", "bench_kernels");
+  app.add_option("--isa", s.isa, "automatic, avx512, avx2 or portable")->capture_default_str();
+  s.flags.add_to(app);
+  return plait::run_bench(app, argc, argv, [&] {
+    if (s.flags.smoke) s.flags.repeat = 1;
+    s.compute = {plait::Numerics::exact, plait::parse_isa(s.isa), s.flags.threads};
+    plait::report(s);
+  });
 }

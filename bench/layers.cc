@@ -1,17 +1,14 @@
 // One layer at a time: microseconds per token in prefill and decode, the share of that time its own matrix
 // products need when run alone, and state bytes. A kind whose bits depend on the split prints no figure.
-//   bench_layers [KIND ..] [--tokens 512] [--threads N] [--repeat 5] [--smoke]
-// Sizes: bench/layers.json.
+// Sizes: bench/layers.json. bench_layers --help lists the flags.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <set>
 #include <string>
 
-#include "bench/yardsticks.h"
+#include "bench/program.h"
 #include "runtime/base/error.h"
 #include "runtime/base/panel.h"
 #include "runtime/base/parallel.h"
@@ -24,32 +21,10 @@ namespace plait {
 namespace {
 
 struct Settings {
-  std::set<std::string> kinds;
-  Index tokens = 512, repeat = 5;
-  int threads = available_threads();
-  bool smoke = false;
+  BenchFlags flags;
+  std::vector<std::string> kinds;  // none: all
+  Index tokens = 512;
 };
-
-Settings parse(int argc, char** argv) {
-  Settings s;
-  for (int i = 1; i < argc; ++i) {
-    const std::string arg = argv[i];
-    const auto value = [&] { return i + 1 < argc ? std::string(argv[++i]) : std::string(); };
-    if (arg == "--smoke")
-      s.smoke = true, s.tokens = 70, s.repeat = 1;
-    else if (arg == "--tokens")
-      s.tokens = std::stol(value());
-    else if (arg == "--repeat")
-      s.repeat = std::stol(value());
-    else if (arg == "--threads")
-      s.threads = std::stoi(value());
-    else if (arg.starts_with("--"))
-      fail("bench_layers: unknown flag ", arg);
-    else
-      s.kinds.insert(arg);
-  }
-  return s;
-}
 
 // One layer with random f32 weights and its own input rows.
 class Subject {
@@ -75,19 +50,11 @@ class Subject {
   // Runs all rows in pieces of `step`; returns seconds.
   double run(Index step) {
     State state(layer_->fields());
-    const auto start = std::chrono::steady_clock::now();
-    for (Index p = 0; p < rows_; p += step) {
-      const Index count = std::min(step, rows_ - p);
-      const View<const float> x = View<const float>(input_.data(), rows_, width_).slice_rows(p, count);
-      const Index out = layer_->signature().output;
-      const View<float> y = View<float>(output_.data(), rows_, out).slice_rows(p, count);
-      const Segment segment{layer_->fields().empty() ? nullptr : &state, p, 0, count, nullptr};
-      const Ports ports{{&x, 1}, y, {}};
-      layer_->run(ports, {&segment, 1}, context_);
-      state.advance(p + count);
-    }
+    const double time = seconds([&] {
+      for (Index p = 0; p < rows_; p += step) piece(state, p, std::min(step, rows_ - p));
+    });
     state_bytes_ = state.bytes();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return time;
   }
 
   bool bits_depend_on_the_split() {
@@ -109,16 +76,25 @@ class Subject {
       const Linear linear(tensor);
       x.assign(static_cast<std::size_t>(rows * linear.in()), 0.5f);
       y.resize(static_cast<std::size_t>(rows * linear.out()));
-      const auto start = std::chrono::steady_clock::now();
-      linear.run(View<const float>(x.data(), rows, linear.in()), View<float>(y.data(), rows, linear.out()),
-                 context_.compute);
-      total += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      total += seconds([&] {
+        linear.run({x.data(), rows, linear.in()}, {y.data(), rows, linear.out()}, context_.compute);
+      });
     }
     return total;
   }
   std::size_t state_bytes() const { return state_bytes_; }
 
  private:
+  // Rows [p, p + count).
+  void piece(State& state, Index p, Index count) {
+    const View<const float> x = View<const float>(input_.data(), rows_, width_).slice_rows(p, count);
+    const Index out = layer_->signature().output;
+    const View<float> y = View<float>(output_.data(), rows_, out).slice_rows(p, count);
+    const Segment segment{layer_->fields().empty() ? nullptr : &state, p, 0, count, nullptr};
+    layer_->run({{&x, 1}, y, {}}, {&segment, 1}, context_);
+    state.advance(p + count);
+  }
+
   Index rows_, width_;
   Context context_;
   Parameters parameters_;
@@ -131,12 +107,12 @@ void report(const Settings& s, const std::string& key, const Json& sizes) {
   const Kind& kind = Registry::builtin().find(key);
   const Json settings = sizes["settings"];
   const Index width = sizes["width"].get<Index>();
-  if (Subject(kind, settings, width, 70, s.threads).bits_depend_on_the_split())
+  if (Subject(kind, settings, width, 70, s.flags.threads).bits_depend_on_the_split())
     fail(key, ": bits depend on the split; no figure is printed for it");
-  Subject prefill_subject(kind, settings, width, s.tokens, s.threads);
-  Subject decode_subject(kind, settings, width, std::min<Index>(s.tokens, 64), s.threads);
+  Subject prefill_subject(kind, settings, width, s.tokens, s.flags.threads);
+  Subject decode_subject(kind, settings, width, std::min<Index>(s.tokens, 64), s.flags.threads);
   double prefill = 1e30, decode = 1e30, products = 1e30;
-  for (Index r = 0; r < s.repeat; ++r) {
+  for (Index r = 0; r < s.flags.repeat; ++r) {
     prefill = std::min(prefill, prefill_subject.run(s.tokens));
     decode = std::min(decode, decode_subject.run(1));
     products = std::min(products, prefill_subject.products(s.tokens));
@@ -147,19 +123,32 @@ void report(const Settings& s, const std::string& key, const Json& sizes) {
               prefill_subject.state_bytes());
 }
 
+void report_all(const Settings& s) {
+  std::ifstream file(std::string(PLAIT_SOURCE_DIR) + "/bench/layers.json");
+  const Json sizes = Json::parse(file);
+  for (const std::string& kind : s.kinds)
+    if (!sizes.contains(kind)) fail("no sizes for kind '", kind, "' in bench/layers.json");
+  std::printf("isa %s, %d threads, f32, best of %ld\n", kernels().name, s.flags.threads,
+              static_cast<long>(s.flags.repeat));
+  std::printf("%-24s %10s %10s %11s %12s\n", "kind", "prefill us", "decode us", "products", "state bytes");
+  for (const auto& [key, value] : sizes.items())
+    if (s.kinds.empty() || std::find(s.kinds.begin(), s.kinds.end(), key) != s.kinds.end())
+      report(s, key, value);
+}
+
 }  // namespace
 }  // namespace plait
 
-int main(int argc, char** argv) try {
-  const plait::Settings settings = plait::parse(argc, argv);
-  std::ifstream file(std::string(PLAIT_SOURCE_DIR) + "/bench/layers.json");
-  const plait::Json sizes = plait::Json::parse(file);
-  std::printf("isa %s, %d threads, f32, best of %ld\n", plait::kernels().name, settings.threads,
-              static_cast<long>(settings.repeat));
-  std::printf("%-24s %10s %10s %11s %12s\n", "kind", "prefill us", "decode us", "products", "state bytes");
-  for (const auto& [key, value] : sizes.items())
-    if (settings.kinds.empty() || settings.kinds.contains(key)) plait::report(settings, key, value);
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "bench_layers: %s\n", error.what());
-  return 1;
+int main(int argc, char** argv) {
+  plait::Settings s;
+  CLI::App app("One layer at a time: prefill, decode, its own products, state.", "bench_layers");
+  app.add_option("KIND", s.kinds, "Kinds (default: all of bench/layers.json)");
+  app.add_option("--tokens", s.tokens, "Tokens of the prompt")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  s.flags.add_to(app);
+  return plait::run_bench(app, argc, argv, [&] {
+    if (s.flags.smoke) s.tokens = 70, s.flags.repeat = 1;
+    plait::report_all(s);
+  });
 }

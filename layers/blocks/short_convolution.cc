@@ -49,7 +49,7 @@ class ShortConvolution final : public Layer {
       const std::span<const float*> history(scope.take<const float*>(convolution_.kernel() - 1), count);
       gather_history(inputs, segment.position, history);
       convolution_.run(x, history, y, mode_of(segment), context.compute);
-      inputs.append(segment.position, x);
+      inputs.append_passed(segment.position, x);
     }
   }
 

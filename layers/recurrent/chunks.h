@@ -29,8 +29,8 @@ struct ChunkRows {
   Index end() const { return first + rows; }
 };
 
-// Runs all rows of all segments through a core, chunk by chunk; (segment, unit) pairs of one step are spread
-// over threads. A core has
+// Runs all rows of all segments through a core; (segment, unit) pairs are spread over threads, each walks its
+// chunks in order. A core has
 //   Rows                                         views of all rows of the batch
 //   Bound bind(State&) const                     pointers into one sequence's fields
 //   Index grid() const, units() const            units are independent parts (heads) of the recurrence
@@ -41,18 +41,15 @@ class ChunkWalk {
  public:
   ChunkWalk(const Core& core, std::span<const Segment> segments) : core_(core) {
     for (const Segment& segment : segments)
-      if (segment.rows > 0) parts_.push_back({&segment, {}, {}, 0, false, false});
+      if (segment.rows > 0) parts_.push_back({&segment, {}, 0, 0, false});
   }
 
   void run(const typename Core::Rows& rows, const Compute& compute) {
     const Kernels& k = kernels(compute);
     while (step()) {
       const Index units = core_.units();
-      parallel_for(compute.threads, static_cast<Index>(parts_.size()) * units, [&](Index i) {
-        const Part& part = parts_[static_cast<std::size_t>(i / units)];
-        if (part.fold) core_.fold(part.bound, i % units, k);
-        if (part.now.rows > 0) core_.absorb(part.bound, part.now, i % units, rows, k);
-      });
+      parallel_for(compute.threads, static_cast<Index>(parts_.size()) * units,
+                   [&](Index i) { walk(parts_[static_cast<std::size_t>(i / units)], i % units, rows, k); });
     }
   }
 
@@ -60,31 +57,39 @@ class ChunkWalk {
   struct Part {
     const Segment* segment;
     typename Core::Bound bound;
-    ChunkRows now;  // what this step absorbs
-    Index done;     // rows absorbed, those of this step included
-    bool fold;      // this step begins with the fold of the chunk the last step completed
-    bool complete;  // this step completes a chunk
+    Index begin, end;  // rows of the segment that this step absorbs
+    bool fold;         // this step begins with the fold of the chunk the last step completed
   };
 
-  // Plans the next step; false when nothing is left. A chunk is folded by the step after the one that
-  // completed it: one start of the threads per chunk instead of two.
+  // Plans the next step; false when nothing is left. All units stop where the state keeps what the next fold
+  // overwrites (a stream with a rollback depth); otherwise one step takes all rows.
   bool step() {
     for (Part& part : parts_) {
       const Segment& segment = *part.segment;
-      const Index position = segment.position + part.done;
-      part.fold = part.complete;
-      if (part.fold) segment.state->before_fold(position, segment.position + segment.rows);
-      part.now.row = segment.first_row + part.done;
-      part.now.first = position % core_.grid();
-      part.now.rows = std::min(segment.rows - part.done, core_.grid() - part.now.first);
-      part.complete = part.now.rows > 0 && part.now.end() == core_.grid();
+      const Index last = segment.position + segment.rows, position = segment.position + part.end;
+      part.fold = part.begin < part.end && position % core_.grid() == 0;
+      if (part.fold) segment.state->before_fold(position, last);
+      Index boundary = (position / core_.grid() + 1) * core_.grid();
+      while (boundary < last && !segment.state->keeps(boundary, last)) boundary += core_.grid();
+      part.begin = part.end;
+      part.end = std::min(boundary, last) - segment.position;
     }
-    std::erase_if(parts_, [](const Part& part) { return !part.fold && part.now.rows == 0; });
-    for (Part& part : parts_) {
-      part.bound = core_.bind(*part.segment->state);
-      part.done += part.now.rows;
-    }
+    std::erase_if(parts_, [](const Part& part) { return !part.fold && part.begin == part.end; });
+    for (Part& part : parts_) part.bound = core_.bind(*part.segment->state);
     return !parts_.empty();
+  }
+
+  void walk(const Part& part, Index unit, const typename Core::Rows& rows, const Kernels& k) const {
+    const Index grid = core_.grid();
+    bool fold = part.fold;
+    for (Index row = part.begin; fold || row < part.end;) {
+      if (fold) core_.fold(part.bound, unit, k);
+      const Index first = (part.segment->position + row) % grid;
+      const Index count = std::min(part.end - row, grid - first);
+      if (count > 0) core_.absorb(part.bound, {part.segment->first_row + row, count, first}, unit, rows, k);
+      row += count;
+      fold = count > 0 && first + count == grid && row < part.end;
+    }
   }
 
   const Core& core_;

@@ -202,34 +202,34 @@ void DecayedSum::fold_state(const Bound& bound, Index state, const Kernels& k) c
   Arena::Scope scope(scratch());
   const View<float> x = scope.rows(n, width);
   copy_rows(View<const float>(bound.values + state * width, n, width, sizes_.state_heads * width), x);
+  float* decay = sizes_.decay == Decay::none ? nullptr : scope.take(sizes_.key);
   if (channelwise()) {
     const View<float> keys = scope.rows(sizes_.key, n);
-    fold_channels(bound, key_head, keys, s, k);
-    write_state(k, state_, keys, x, s);
+    decay_keys(bound, key_head, keys, decay, k);
+    write_state(k, state_, keys, x, decay, s);
     return;
   }
-  if (sizes_.decay == Decay::scalar) fold_scalar(bound, state, x, k);
-  write_state(k, state_, {bound.keys + key_head * sizes_.key * stride_, sizes_.key, n, stride_}, x, s);
+  if (sizes_.decay == Decay::scalar) decay_values(bound, state, x, decay, k);
+  write_state(k, state_, {bound.keys + key_head * sizes_.key * stride_, sizes_.key, n, stride_}, x, decay, s);
 }
 
-// S <- e^{b_n} S, x_j <- e^{b_n - b_j} x_j
-void DecayedSum::fold_scalar(const Bound& bound, Index state, View<float> x, const Kernels& k) const {
+// decay <- e^{b_n}, x_j <- e^{b_n - b_j} x_j
+void DecayedSum::decay_values(const Bound& bound, Index state, View<float> x, float* decay,
+                              const Kernels& k) const {
   const Index n = sizes_.chunk;
-  float* s = bound.state + state * state_.elements();
   Arena::Scope scope(scratch());
   double* sums = scope.take<double>(n);
   float* factors = scope.take(n);
   sum_decays(bound.decays + state * stride_, n, sums);
   k.exp_difference_from(sums[n - 1], sums, factors, n);
   for (Index j = 0; j < n; ++j) k.scale(x.row(j), factors[j], x.row(j), x.cols);
-  float decay = 0;
-  k.exp_difference(sums + n - 1, 0.0, &decay, 1);
-  k.scale(s, decay, s, state_.elements());
+  k.exp_difference(sums + n - 1, 0.0, decay, 1);
+  std::fill_n(decay + 1, sizes_.key - 1, decay[0]);
 }
 
-// S <- diag(e^{b_n}) S, keys [key, n] = (k_j e^{b_n - b_j})'
-void DecayedSum::fold_channels(const Bound& bound, Index key_head, View<float> keys, float* state,
-                               const Kernels& k) const {
+// decay <- e^{b_n}, keys [key, n] = (k_j e^{b_n - b_j})'
+void DecayedSum::decay_keys(const Bound& bound, Index key_head, View<float> keys, float* decay,
+                            const Kernels& k) const {
   const Index n = sizes_.chunk, width = sizes_.key, stride = sizes_.key_heads * width;
   const View<const float> open(bound.keys + key_head * width, n, width, stride);
   Arena::Scope scope(scratch());
@@ -242,14 +242,8 @@ void DecayedSum::fold_channels(const Bound& bound, Index key_head, View<float> k
     k.multiply(row, open.row(j), row, width);
     write_columns({row, 1, width}, j, keys.data, keys.stride);
   }
-  for (Index d = 0; d < width; ++d) row[d] = static_cast<float>(last[d]);
-  k.exp(row, row, width);
-  state_.for_each_panel([&](Index p, Index, Index) {
-    for (Index d = 0; d < width; ++d) {
-      float* s = state + (p * width + d) * kPanel;
-      k.scale(s, row[d], s, kPanel);
-    }
-  });
+  for (Index d = 0; d < width; ++d) decay[d] = static_cast<float>(last[d]);
+  k.exp(decay, decay, width);
 }
 
 }  // namespace plait

@@ -78,9 +78,8 @@ class DecayedSum {
   void decay_reads(const Group& in, Index state, View<float> reads, View<float> weights,
                    const Kernels& k) const;
   void fold_state(const Bound& bound, Index state, const Kernels& k) const;
-  void fold_scalar(const Bound& bound, Index state, View<float> x, const Kernels& k) const;
-  void fold_channels(const Bound& bound, Index key_head, View<float> keys, float* state,
-                     const Kernels& k) const;
+  void decay_values(const Bound& bound, Index state, View<float> x, float* decay, const Kernels& k) const;
+  void decay_keys(const Bound& bound, Index key_head, View<float> keys, float* decay, const Kernels& k) const;
 
   Sizes sizes_;
   StateShape state_;

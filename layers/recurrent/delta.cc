@@ -130,6 +130,7 @@ void Delta::fold_head(const Bound& bound, Index head, const Kernels& k) const {
   Arena::Scope scope(scratch());
   const View<float> x = scope.rows(n, width);
   copy_rows(View<const float>(bound.values + head * width, n, width, sizes_.value_heads * width), x);
+  float* decay = nullptr;
   if (sizes_.decay == Decay::scalar) {
     double* sums = scope.take<double>(n);
     sum_decays(bound.decays + head * stride_, n, sums);
@@ -137,11 +138,11 @@ void Delta::fold_head(const Bound& bound, Index head, const Kernels& k) const {
     float* factors = scope.take(n);
     k.exp_difference_from(sums[n - 1], sums, factors, n);
     for (Index j = 0; j < n; ++j) k.scale(x.row(j), factors[j], x.row(j), width);
-    float decay = 0;
-    k.exp_difference(sums + n - 1, 0.0, &decay, 1);
-    k.scale(state, decay, state, state_.elements());
+    decay = scope.take(sizes_.key);
+    k.exp_difference(sums + n - 1, 0.0, decay, 1);
+    std::fill_n(decay + 1, sizes_.key - 1, decay[0]);
   }
-  write_state(k, state_, keys, x, state);
+  write_state(k, state_, keys, x, decay, state);
 }
 
 }  // namespace plait

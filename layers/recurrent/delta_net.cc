@@ -45,7 +45,7 @@ class DeltaNet final : public Layer {
  public:
   DeltaNet(const DeltaNetSettings& settings, const Parameters& parameters)
       : s_(settings),
-        inputs_(parameters, {"q", "k", "v"}, settings.conv),
+        inputs_(parameters, {"q", "k", "v"}, settings.conv, Convolution::Activation::none),
         core_(sizes_of(settings), inputs_.convolves() ? 1 : 0),
         output_(parameters, output_of(settings)) {
     if (s_.beta) beta_ = Linear(parameters.tensor("beta"));
@@ -101,12 +101,16 @@ class DeltaNet final : public Layer {
         if (const Kernels::Map f = function_of(s_.qk_activation, table)) map_rows(f, block, block, compute);
       }
     });
-    for (const View<float>& both : {q, k}) {
-      if (s_.qk_norm == Norm::l2) normalise_heads(segments, s_.num_heads, both, kNormEps, compute);
-      if (s_.qk_norm == Norm::sum) divide_by_sums(segments, both, table);
+    const float scale = static_cast<float>(s_.scale);
+    if (s_.qk_norm == Norm::l2) {
+      normalise_heads(segments, s_.num_heads, q, kNormEps, scale, compute);
+      normalise_heads(segments, s_.num_heads, k, kNormEps, 1, compute);
+      return;
     }
+    if (s_.qk_norm == Norm::sum)
+      for (const View<float>& both : {q, k}) divide_by_sums(segments, both, table);
     for_each_block(segments, [&](Index first, Index rows) {
-      scale_rows(q.slice_rows(first, rows), static_cast<float>(s_.scale), q.slice_rows(first, rows), compute);
+      scale_rows(q.slice_rows(first, rows), scale, q.slice_rows(first, rows), compute);
     });
   }
 

@@ -30,7 +30,7 @@ class GatedDeltaNet final : public Layer {
  public:
   GatedDeltaNet(const GatedDeltaNetSettings& settings, const Parameters& parameters)
       : s_(settings),
-        inputs_(parameters, {"q", "k", "v"}, settings.conv),
+        inputs_(parameters, {"q", "k", "v"}, settings.conv, Convolution::Activation::silu),
         a_(parameters.tensor("a")),
         beta_(parameters.tensor("beta")),
         rate_(decay_rates(parameters.vector("a_log"))),
@@ -88,15 +88,13 @@ class GatedDeltaNet final : public Layer {
   // Activation, norms and scale of what the projections gave.
   void prepare(View<float> qkv, View<float> q, View<float> k, std::span<const Segment> segments,
                const Compute& compute) const {
-    for_each_block(segments, [&](Index first, Index rows) {
-      const View<float> block = qkv.slice_rows(first, rows);
-      map_rows(kernels(compute).silu, block, block, compute);
-    });
-    normalise_heads(segments, s_.num_heads, q, kNormEps, compute);
-    normalise_heads(segments, s_.num_heads, k, kNormEps, compute);
-    for_each_block(segments, [&](Index first, Index rows) {
-      scale_rows(q.slice_rows(first, rows), static_cast<float>(s_.scale), q.slice_rows(first, rows), compute);
-    });
+    if (!inputs_.convolves())  // the convolution brings it along
+      for_each_block(segments, [&](Index first, Index rows) {
+        const View<float> block = qkv.slice_rows(first, rows);
+        map_rows(kernels(compute).silu, block, block, compute);
+      });
+    normalise_heads(segments, s_.num_heads, q, kNormEps, static_cast<float>(s_.scale), compute);
+    normalise_heads(segments, s_.num_heads, k, kNormEps, 1, compute);
   }
 
   // g = -exp(a_log) softplus(a x + dt_bias), beta = sigmoid(b x), doubled for negative eigenvalues.

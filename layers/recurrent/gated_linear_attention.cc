@@ -24,7 +24,7 @@ class GatedLinearAttention final : public Layer {
  public:
   GatedLinearAttention(const GatedLinearAttentionSettings& settings, const Parameters& parameters)
       : s_(settings),
-        inputs_(parameters, {"q", "k", "v"}, settings.conv),
+        inputs_(parameters, {"q", "k", "v"}, settings.conv, Convolution::Activation::silu),
         decay_0_(parameters.tensor("decay_0")),
         decay_1_(parameters.tensor("decay_1")),
         decay_bias_(to_float(parameters.tensor("decay_bias"))),
@@ -54,7 +54,6 @@ class GatedLinearAttention final : public Layer {
     const View<float> q = qkv.slice_cols(0, queries);
     for_each_block(segments, [&](Index first, Index rows) {
       const auto block = [&](auto all) { return all.slice_rows(first, rows); };
-      if (inputs_.convolves()) map_rows(kernels(compute).silu, block(qkv), block(qkv), compute);
       scale_rows(block(q), static_cast<float>(s_.scale), block(q), compute);
       run_decays(block(x), block(g), compute);
       fill_rows(1, block(write));

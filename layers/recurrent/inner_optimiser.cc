@@ -113,7 +113,7 @@ void InnerOptimiser::fold(const Bound& bound, Index head, const Kernels& k) cons
   std::fill_n(ones, n, 1.0f);
   for (Index j = 0; j < n; ++j)
     k.scale(bound.gradients + (j * s_.heads + head) * width, factors[j], steps.row(j), width);
-  write_state(k, state_, {bound.keys + head * width * stride_, width, n, stride_}, steps,
+  write_state(k, state_, {bound.keys + head * width * stride_, width, n, stride_}, steps, nullptr,
               bound.w + head * state_.elements());
   k.combine(n, width, ones, steps.data, width, bound.b + head * width, Start::present);
 }

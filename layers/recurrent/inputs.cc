@@ -28,7 +28,7 @@ void convolve(std::span<const Segment> segments, Index field, View<const float> 
       output.convolution->run(rows_of(segment, x), history, rows_of(segment, output.y), mode_of(segment),
                               compute);
     }
-    log.append(segment.position, rows_of(segment, x));
+    log.append_passed(segment.position, rows_of(segment, x));
   }
 }
 
@@ -42,7 +42,7 @@ Field convolution_field(Index channels, Index kernel) {
 }
 
 ConvolvedInputs::ConvolvedInputs(const Parameters& parameters, std::initializer_list<const char*> names,
-                                 Index kernel) {
+                                 Index kernel, Convolution::Activation activation) {
   std::vector<float> taps;
   for (const char* name : names) {
     projections_.emplace_back(parameters.tensor(name));
@@ -51,7 +51,7 @@ ConvolvedInputs::ConvolvedInputs(const Parameters& parameters, std::initializer_
     const auto own = parameters.vector(std::string(name) + "_conv");
     taps.insert(taps.end(), own.begin(), own.end());
   }
-  if (kernel > 0) convolution_ = Convolution(kernel, taps, {}, Convolution::Activation::none);
+  if (kernel > 0) convolution_ = Convolution(kernel, taps, {}, activation);
 }
 
 void ConvolvedInputs::run(View<const float> x, View<float> y, std::span<const Segment> segments, Index log,

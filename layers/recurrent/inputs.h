@@ -27,14 +27,17 @@ class ConvolvedInputs {
  public:
   ConvolvedInputs() = default;
   // Weights `name` [out, width] and, with kernel > 0, taps `name`_conv [out, kernel], for every name.
-  ConvolvedInputs(const Parameters& parameters, std::initializer_list<const char*> names, Index kernel);
+  // `activation` follows the convolution.
+  ConvolvedInputs(const Parameters& parameters, std::initializer_list<const char*> names, Index kernel,
+                  Convolution::Activation activation);
 
   Index in() const { return projections_.front().in(); }
   Index width() const { return width_; }
   bool convolves() const { return convolution_.kernel() > 0; }
   Field field() const { return convolution_field(width_, convolution_.kernel()); }
 
-  // x [rows, in], y [rows, width]: the projections in the order of the names, no activation. `log` is the
+  // x [rows, in], y [rows, width]: the projections in the order of the names; without a convolution there is
+  // no activation either. `log` is the
   // place of field() among the layer's fields, not used without a convolution.
   void run(View<const float> x, View<float> y, std::span<const Segment> segments, Index log,
            const Compute& compute) const;

@@ -33,10 +33,15 @@ void read_state(const Kernels& k, const StateShape& shape, View<const float> x, 
 }
 
 void write_state(const Kernels& k, const StateShape& shape, View<const float> keys, View<const float> x,
-                 float* state) {
+                 const float* decay, float* state) {
   shape.for_each_panel([&](Index p, Index column, Index columns) {
-    k.panel(shape.key, x.rows, columns, keys.data, keys.stride, x.data + column, x.stride,
-            state + p * shape.key * kPanel, kPanel, Start::present);
+    float* panel = state + p * shape.key * kPanel;
+    if (decay)
+      k.panel_decayed(shape.key, x.rows, columns, keys.data, keys.stride, x.data + column, x.stride, decay,
+                      panel, kPanel);
+    else
+      k.panel(shape.key, x.rows, columns, keys.data, keys.stride, x.data + column, x.stride, panel, kPanel,
+              Start::present);
   });
 }
 

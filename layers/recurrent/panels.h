@@ -38,9 +38,10 @@ void score(const Kernels& k, View<const float> x, const float* columns, Index st
 void read_state(const Kernels& k, const StateShape& shape, View<const float> x, const float* state,
                 View<float> y);
 
-// S += sum_j key_j x_j', j ascending. keys [key, n] (tokens are columns), x [n, value]
+// S <- diag(decay) S + sum_j key_j x_j', j ascending. keys [key, n] (tokens are columns), x [n, value], decay
+// [key]; null leaves S as it is.
 void write_state(const Kernels& k, const StateShape& shape, View<const float> keys, View<const float> x,
-                 float* state);
+                 const float* decay, float* state);
 
 // y_i += sum_{j < first + i + 1} weights[i][j] x_j, j ascending. weights [n, first + n], x [first + n, value]
 void combine_triangular(const Kernels& k, Index first, View<const float> weights, View<const float> x,

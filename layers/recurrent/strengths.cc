@@ -78,18 +78,21 @@ void scale_heads(std::span<const Segment> segments, Index heads, View<float> y, 
   });
 }
 
-void normalise_heads(std::span<const Segment> segments, Index heads, View<float> x, float eps,
+void normalise_heads(std::span<const Segment> segments, Index heads, View<float> x, float eps, float factor,
                      const Compute& compute) {
   const Index width = x.cols / heads;
   for (const Segment& segment : segments) {
     const View<float> rows = rows_of(segment, x);
     if (!segment.edit(Site::qk_norm, Operator::off)) {
-      l2_norm(rows, width, eps, rows, compute);
+      l2_norm(rows, width, eps, factor, rows, compute);
       continue;
     }
     for (Index h = 0; h < heads; ++h) {
       const View<float> head = rows.slice_cols(h * width, width);
-      if (!segment.edit(Site::qk_norm, Operator::off, h)) l2_norm(head, width, eps, head, compute);
+      if (segment.edit(Site::qk_norm, Operator::off, h))
+        scale_rows(head, factor, head, compute);
+      else
+        l2_norm(head, width, eps, factor, head, compute);
     }
   }
 }

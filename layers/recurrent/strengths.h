@@ -28,9 +28,9 @@ void edit_reads(std::span<const Segment> segments, Index heads, View<float> o);
 void edit_gates(std::span<const Segment> segments, Index heads, View<float> factors);
 // head/scale on what enters the output projection. y [rows, heads * width]
 void scale_heads(std::span<const Segment> segments, Index heads, View<float> y, const Compute& compute);
-// l2 norm per head in place, eps inside the root, but for rows and heads with qk_norm/off. x [rows, heads *
-// width]
-void normalise_heads(std::span<const Segment> segments, Index heads, View<float> x, float eps,
+// l2 norm per head in place, eps inside the root, but for rows and heads with qk_norm/off; then times
+// `factor`. x [rows, heads * width]
+void normalise_heads(std::span<const Segment> segments, Index heads, View<float> x, float eps, float factor,
                      const Compute& compute);
 
 // The site lists the functions above serve.

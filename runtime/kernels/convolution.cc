@@ -26,29 +26,38 @@ void Convolution::run(View<const float> x, std::span<const float* const> history
                       const Compute& compute) const {
   assert(x.cols == channels_ && y.cols == channels_ && x.rows == y.rows);
   assert(static_cast<Index>(history.size()) == kernel_ - 1);
-  const Index block = 16;
-  parallel_for(compute.threads, ceil_div(x.rows, block), [&](Index b) {
-    for (Index r = b * block; r < std::min(x.rows, (b + 1) * block); ++r)
-      run_row(x, history, r, y.row(r), mode, compute);
+  constexpr Index kBlock = 16;
+  const Kernels& k = kernels(compute);
+  parallel_for(compute.threads, ceil_div(x.rows, kBlock), [&](Index b) {
+    const Index first = b * kBlock;
+    run_block(x, history, first, y.slice_rows(first, std::min(kBlock, x.rows - first)), mode, k);
   });
 }
 
-void Convolution::run_row(View<const float> x, std::span<const float* const> history, Index row, float* y,
-                          Mode mode, const Compute& compute) const {
-  const Kernels& k = kernels(compute);
-  if (mode == Mode::identity) {
-    std::copy_n(x.row(row), channels_, y);
-  } else {
-    Arena::Scope scope(scratch());
-    const float** rows = scope.take<const float*>(kernel_);
-    for (Index w = 0; w < kernel_; ++w) {
-      const Index source = row - (kernel_ - 1) + w;
-      rows[w] = source >= 0 ? x.row(source) : history[static_cast<std::size_t>(row + w)];
-      if (mode == Mode::current_tap && w < kernel_ - 1) rows[w] = nullptr;
+void Convolution::run_block(View<const float> x, std::span<const float* const> history, Index first,
+                            View<float> y, Mode mode, const Kernels& k) const {
+  constexpr Index kStrip = 512;  // channels whose taps stay in the first cache while the rows pass
+  Arena::Scope scope(scratch());
+  const float** rows = scope.take<const float*>(kernel_);
+  for (Index c = 0; c < channels_; c += kStrip) {
+    const Index width = std::min(kStrip, channels_ - c);
+    for (Index r = 0; r < y.rows; ++r) {
+      float* out = y.row(r) + c;
+      if (mode == Mode::identity) {
+        std::copy_n(x.row(first + r) + c, width, out);
+      } else {
+        for (Index w = 0; w < kernel_; ++w) {
+          const Index source = first + r - (kernel_ - 1) + w;
+          const float* row = source >= 0 ? x.row(source) : history[static_cast<std::size_t>(first + r + w)];
+          const bool used = row && (mode == Mode::normal || w == kernel_ - 1);
+          rows[w] = used ? row + c : nullptr;
+        }
+        k.fir(kernel_, rows, taps_.data() + c, channels_, bias_.empty() ? nullptr : bias_.data() + c, out,
+              width);
+      }
+      if (activation_ == Activation::silu) k.silu(out, out, width);
     }
-    k.fir(kernel_, rows, taps_.data(), bias_.empty() ? nullptr : bias_.data(), y, channels_);
   }
-  if (activation_ == Activation::silu) k.silu(y, y, channels_);
 }
 
 }  // namespace plait

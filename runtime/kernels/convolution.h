@@ -13,6 +13,8 @@
 
 namespace plait {
 
+struct Kernels;
+
 class Convolution {
  public:
   enum class Activation { none, silu };
@@ -36,8 +38,9 @@ class Convolution {
            const Compute& compute) const;
 
  private:
-  void run_row(View<const float> x, std::span<const float* const> history, Index row, float* y, Mode mode,
-               const Compute& compute) const;
+  // Rows [first, first + y.rows) of x.
+  void run_block(View<const float> x, std::span<const float* const> history, Index first, View<float> y,
+                 Mode mode, const Kernels& k) const;
 
   Index kernel_ = 0, channels_ = 0;
   Activation activation_ = Activation::none;

@@ -52,6 +52,7 @@ struct Product {
   float* y;
   Index ldy;
   Start start;
+  const float* decay = nullptr;  // factor of each row of y before the chain, with Start::present
 };
 
 enum class Shape { rectangle, triangle };  // a triangle's row r takes depth + r terms
@@ -70,6 +71,11 @@ inline void tile(const Product& p, Index first, Index last) {
   PLAIT_UNROLL
   for (int r = 0; r < R; ++r) PLAIT_UNROLL
   for (int v = 0; v < V; ++v) acc[r][v] = p.start == Start::zero ? all(0) : get(y + r * p.ldy, v);
+  if (p.decay) {
+    PLAIT_UNROLL
+    for (int r = 0; r < R; ++r) PLAIT_UNROLL
+    for (int v = 0; v < V; ++v) acc[r][v] = acc[r][v] * all(p.decay[first + r]);
+  }
   for (Index k = 0; k < depth; ++k, w += p.ldw) {
     PLAIT_UNROLL
     for (int v = 0; v < V; ++v) row[v] = get(w, v);
@@ -128,6 +134,11 @@ inline void columns(Index rows, Index cols, Product p) {
 void panel(Index rows, Index depth, Index cols, const float* x, Index ldx, const float* w, Index ldw,
            float* y, Index ldy, Start start) {
   columns<Shape::rectangle>(rows, cols, {depth, x, ldx, w, ldw, y, ldy, start});
+}
+
+void panel_decayed(Index rows, Index depth, Index cols, const float* x, Index ldx, const float* w, Index ldw,
+                   const float* decay, float* y, Index ldy) {
+  columns<Shape::rectangle>(rows, cols, {depth, x, ldx, w, ldw, y, ldy, Start::present, decay});
 }
 
 void panel_triangular(Index rows, Index first_depth, Index cols, const float* x, Index ldx, const float* w,
@@ -560,12 +571,12 @@ void sin_cos(const double* angle, float* sine, float* cosine, Index n) {
   }
 }
 
-void fir(Index taps, const float* const* rows, const float* weights, const float* bias, float* y,
-         Index channels) {
+void fir(Index taps, const float* const* rows, const float* weights, Index stride, const float* bias,
+         float* y, Index channels) {
   each_lane(channels, [=](Index i, Index count) {
     Lanes acc = bias ? take(bias + i, count) : all(0);
     for (Index w = 0; w < taps; ++w)
-      if (rows[w]) acc = fma(take(weights + w * channels + i, count), take(rows[w] + i, count), acc);
+      if (rows[w]) acc = fma(take(weights + w * stride + i, count), take(rows[w] + i, count), acc);
     put(y + i, acc, count);
   });
 }
@@ -575,6 +586,7 @@ constexpr plait::Kernels make_table(plait::Isa isa, const char* name) {
   k.isa = isa;
   k.name = name;
   k.panel = panel;
+  k.panel_decayed = panel_decayed;
   k.panel_triangular = panel_triangular;
   k.combine = combine;
   k.packed_f32 = packed_f32;

@@ -91,12 +91,15 @@ void layer_norm(View<const float> x, Index group, float eps, std::span<const flo
   });
 }
 
-void l2_norm(View<const float> x, Index group, float eps, View<float> y, const Compute& compute) {
+void l2_norm(View<const float> x, Index group, float eps, float factor, View<float> y,
+             const Compute& compute) {
   const Kernels& k = kernels(compute);
   each_row(x.rows, x.cols, compute, [&](Index r) {
     for (Index first = 0; first < x.cols; first += group) {
       const float* from = x.row(r) + first;
-      k.scale(from, inverse_root(k, k.sum_squares(from, group) + eps), y.row(r) + first, group);
+      float* to = y.row(r) + first;
+      k.scale(from, inverse_root(k, k.sum_squares(from, group) + eps), to, group);
+      if (factor != 1) k.scale(to, factor, to, group);
     }
   });
 }

@@ -28,7 +28,8 @@ void rms_norm(View<const float> x, Index group, float eps, std::span<const float
 // y = (x - mean) / sqrt(var + eps) * gain + bias (biased variance), per group as above.
 void layer_norm(View<const float> x, Index group, float eps, std::span<const float> gain,
                 std::span<const float> bias, View<float> y, const Compute& compute);
-// y = x / sqrt(sum x^2 + eps), per group.
-void l2_norm(View<const float> x, Index group, float eps, View<float> y, const Compute& compute);
+// y = x / sqrt(sum x^2 + eps), then times factor, per group.
+void l2_norm(View<const float> x, Index group, float eps, float factor, View<float> y,
+             const Compute& compute);
 
 }  // namespace plait

@@ -19,12 +19,13 @@ struct Kernels {
   Isa isa;
   const char* name;  // "avx512", "avx2", "portable"
 
-  // -- products
-  // ----------------------------------------------------------------------------------------------- y[r][c] =
-  // start + sum_{k < depth} x[r * ldx + k] * w[k * ldw + c], c < cols <= 32, any number of rows. Columns past
-  // `cols` are neither read nor written.
+  // Products: y[r][c] = start + sum_{k < depth} x[r * ldx + k] * w[k * ldw + c], c < cols <= 32, any number
+  // of rows. Columns past `cols` are neither read nor written.
   void (*panel)(Index rows, Index depth, Index cols, const float* x, Index ldx, const float* w, Index ldw,
                 float* y, Index ldy, Start start);
+  // As `panel` from y, row r of which is multiplied by decay[r] first: a state that decays and is written to.
+  void (*panel_decayed)(Index rows, Index depth, Index cols, const float* x, Index ldx, const float* w,
+                        Index ldw, const float* decay, float* y, Index ldy);
   // As `panel`, but row r takes only its first first_depth + r terms: the triangular part of a chunk or key
   // block.
   void (*panel_triangular)(Index rows, Index first_depth, Index cols, const float* x, Index ldx,
@@ -42,8 +43,7 @@ struct Kernels {
                            Index ldy, Start start);
   void (*to_bf16)(const float* x, bf16* y, Index n);  // nearest even
 
-  // -- sums along a row
-  // ---------------------------------------------------------------------------------------
+  // Sums along a row.
   float (*sum)(const float* x, Index n);
   float (*sum_squares)(const float* x, Index n);
   float (*dot)(const float* x, const float* y, Index n);
@@ -52,8 +52,7 @@ struct Kernels {
   void (*add_to_lanes)(const float* x, Index begin, Index end, float* lanes);
   float (*sum_lanes)(const float* lanes);  // the tree over 16 lanes
 
-  // -- elementwise, y[i] = f(x[i])
-  // ----------------------------------------------------------------------------
+  // Elementwise, y[i] = f(x[i]).
   using Map = void (*)(const float* x, float* y, Index n);
   Map exp, log, sigmoid, silu, softplus, log_sigmoid, tanh, gelu, gelu_tanh, relu, elu_plus_one, square;
   Map reciprocal, sqrt;  // IEEE division and square root, no estimates
@@ -72,9 +71,9 @@ struct Kernels {
   void (*sin_cos)(const double* angle, float* sine, float* cosine, Index n);
   // Depthwise FIR of one output row: y[c] = bias[c] + sum_w taps[w][c] * x_w[c], w ascending, fma chain from
   // bias (or zero when bias is null). rows[w] points at channels of the input row for tap w; a null row is
-  // left out.
-  void (*fir)(Index taps, const float* const* rows, const float* weights /* [taps][channels] */,
-              const float* bias, float* y, Index channels);
+  // left out. weights [taps][stride], the first `channels` of each row are used.
+  void (*fir)(Index taps, const float* const* rows, const float* weights, Index stride, const float* bias,
+              float* y, Index channels);
 };
 
 }  // namespace plait

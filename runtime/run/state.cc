@@ -35,10 +35,11 @@ std::vector<Range> intersect(const std::vector<Range>& a, const std::vector<Rang
 
 }  // namespace
 
-Log::Log(const Field& field)
+Log::Log(const Field& field, Index depth)
     : width_(field.width()),
       window_(field.window),
       sinks_(field.window > 0 ? field.sinks : 0),
+      depth_(depth),
       element_(bytes_of(field.dtype)),
       columns_(field.order == Field::Order::columns) {
   // A short window (a convolution's) would waste most of a long page; panels of columns want whole pages.
@@ -111,6 +112,21 @@ void Log::read(Range range, T* rows) const {
 void Log::append(Index position, View<const float> rows) { write(position, rows); }
 void Log::append(Index position, View<const double> rows) { write(position, rows); }
 
+void Log::append_passed(Index position, View<const float> rows) {
+  const Index end = position + rows.rows;
+  const Index kept = std::min(end - window_ - depth_ + 1, end - 1) / page_rows_ * page_rows_;
+  if (window_ == 0 || sinks_ > 0 || kept <= position) return append(position, rows);
+  drop_before(kept);
+  append(kept, rows.slice_rows(kept - position, end - kept));
+  // What was not copied existed all the same.
+  if (present_.size() > 1 && present_[present_.size() - 2].end == position) {
+    present_[present_.size() - 2].end = present_.back().end;
+    present_.pop_back();
+  } else {
+    present_.back().begin = position;
+  }
+}
+
 void Log::add_range(Index begin, Index end) {
   if (!present_.empty() && present_.back().end == begin)
     present_.back().end = end;
@@ -137,6 +153,10 @@ void Log::drop_before(Index position) {
     pages_.pop_front();
     ++first_page_;
   }
+}
+
+void Log::trim() {
+  if (window_ > 0) drop_before(end_ - window_ - depth_ + 1);
 }
 
 Index Log::first_held() const { return first_page_ * page_rows_; }
@@ -234,7 +254,7 @@ State::State(std::span<const Field> fields, Index depth) : count_(fields.size())
       grid_ = field.grid;
     }
     if (field.kind == Field::Kind::log) {
-      logs_[i] = Log(field);
+      logs_[i] = Log(field, depth_);
     } else {
       values_[i] = std::make_shared<Buffer>(value_bytes(field));
       if (field.kind != Field::Kind::open) fill_initial(field, *values_[i]);
@@ -266,7 +286,7 @@ const Log& State::log(Index field) const {
 }
 
 void State::before_fold(Index boundary, Index run_end) {
-  if (run_end - boundary >= depth_) return;
+  if (!keeps(boundary, run_end)) return;
   while (!kept_.empty() && kept_.back().boundary >= boundary) kept_.pop_back();
   // The copy is what is put aside, so pointers a layer holds stay valid.
   Kept kept{boundary, std::vector<std::shared_ptr<Buffer>>(count_)};
@@ -278,9 +298,7 @@ void State::before_fold(Index boundary, Index run_end) {
 void State::advance(Index position) {
   position_ = position;
   while (!kept_.empty() && position_ - kept_.front().boundary >= depth_) kept_.pop_front();
-  for (std::size_t i = 0; i < count_; ++i)
-    if (fields_[i].kind == Field::Kind::log && fields_[i].window > 0)
-      logs_[i].drop_before(position_ - fields_[i].window - depth_ + 1);
+  for (Log& log : logs_) log.trim();
 }
 
 Index State::fill_hole(Index to) {

@@ -49,7 +49,8 @@ class Log {
   };
 
   Log() = default;
-  explicit Log(const Field& field);
+  // depth: rows kept beyond the window for rollbacks.
+  explicit Log(const Field& field, Index depth = 0);
 
   Index page_rows() const { return page_rows_; }  // 64, or less for short windows; a power of two
   Index width() const { return width_; }
@@ -58,6 +59,9 @@ class Log {
   // Rows [position, position + rows.rows) become rows.rows new rows; position >= end(), a gap is a hole.
   void append(Index position, View<const float> rows);
   void append(Index position, View<const double> rows);
+  // As append, for rows that nobody reads before the state advances: rows that the window will have passed by
+  // then are not copied.
+  void append_passed(Index position, View<const float> rows);
 
   // The page that holds `position`: order rows: element (p, c) at [(p % page_rows) * width + c]; order
   // columns: at [c * page_rows + p % page_rows]. Null where no row of the page is held. Rows of holes are
@@ -79,9 +83,10 @@ class Log {
 
   void truncate(Index end);          // rollback: forget rows at and after `end`
   void hide_before(Index position);  // rows before `position` count as a hole
-  void drop_before(Index position);  // release pages wholly before `position`, except those of the sinks
-  Index first_held() const;          // first position after the sinks whose page is held
-  std::size_t bytes() const;         // of pages held, shared ones counted in full
+  void
+  trim();  // release the pages that only hold rows before the window and the depth, except those of the sinks
+  Index first_held() const;   // first position after the sinks whose page is held
+  std::size_t bytes() const;  // of pages held, shared ones counted in full
   // Rows a reader at end() may still see: the window and the sinks, without holes. Digest, compare and save
   // cover these.
   std::vector<Range> logical() const;
@@ -103,7 +108,9 @@ class Log {
   void read(Range range, T* rows) const;
   void add_range(Index begin, Index end);
 
-  Index width_ = 0, page_rows_ = 64, window_ = 0, sinks_ = 0, end_ = 0, first_page_ = 0;
+  void drop_before(Index position);
+
+  Index width_ = 0, page_rows_ = 64, window_ = 0, sinks_ = 0, depth_ = 0, end_ = 0, first_page_ = 0;
   std::size_t element_ = sizeof(float);
   bool columns_ = false;
   std::deque<std::shared_ptr<Page>> pages_;        // pages first_page_, first_page_ + 1, ...
@@ -152,6 +159,8 @@ class State {
   // anchor, with the end of the rows it is about to run: states with a rollback depth keep a copy of what the
   // fold overwrites.
   void before_fold(Index boundary, Index run_end);
+  // Whether before_fold will put something aside: then no fold may have begun before it is called.
+  bool keeps(Index boundary, Index run_end) const { return run_end - boundary < depth_; }
 
   // For the executor and streams.
   void advance(Index position);  // after a layer ran: the new position; trims windowed logs

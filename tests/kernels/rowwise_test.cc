@@ -30,7 +30,7 @@ TEST(Rowwise, NormsAreWithinRounding) {
     const auto in = View<const float>(x.data(), rows, cols);
     rms_norm(in, group, 1e-6f, gain, {rms.data(), rows, cols}, {});
     layer_norm(in, group, 1e-5f, gain, bias, {layer.data(), rows, cols}, {});
-    l2_norm(in, group, 1e-6f, {l2.data(), rows, cols}, {});
+    l2_norm(in, group, 1e-6f, 1, {l2.data(), rows, cols}, {});
     const double n = static_cast<double>(group);
     for (Index r = 0; r < rows; ++r)
       for (Index first = 0; first < cols; first += group) {

@@ -71,6 +71,25 @@ TEST_P(Tables, PanelIsOneChainPerElement) {
         }
 }
 
+TEST_P(Tables, DecayedPanelRoundsTheProductFirst) {
+  Numbers numbers(21);
+  for (Index rows : {1, 11, 12, 25})
+    for (Index depth : {0, 7})
+      for (Index cols : {3, 16, 32}) {
+        const std::vector<float> x = numbers.normals(rows * depth), w = numbers.normals(depth * 32),
+                                 decay = numbers.normals(rows);
+        std::vector<float> y = numbers.normals(rows * 32), before = y;
+        k_.panel_decayed(rows, depth, cols, x.data(), depth, w.data(), 32, decay.data(), y.data(), 32);
+        for (Index r = 0; r < rows; ++r)
+          for (Index c = 0; c < 32; ++c) {
+            const auto at = static_cast<std::size_t>(r * 32 + c);
+            const float first = before[at] * decay[static_cast<std::size_t>(r)];
+            const float want = c < cols ? chain(x.data() + r * depth, w.data() + c, 32, depth, first) : before[at];
+            ASSERT_TRUE(same(y[at], want)) << rows << " x " << depth << " at " << r << ", " << c;
+          }
+      }
+}
+
 TEST_P(Tables, TriangularStopsAtTheRowsOwnLimit) {
   Numbers numbers(2);
   for (Index rows : {1, 2, 12, 13, 32})
@@ -408,7 +427,7 @@ TEST_P(Tables, FirLeavesOutAbsentRows) {
     const float* rows[3] = {a.data(), nullptr, b.data()};
     std::vector<float> y(static_cast<std::size_t>(channels));
     for (const float* start : {static_cast<const float*>(nullptr), bias.data()}) {
-      k_.fir(3, rows, taps.data(), start, y.data(), channels);
+      k_.fir(3, rows, taps.data(), channels, start, y.data(), channels);
       for (std::size_t i = 0; i < y.size(); ++i) {
         float want = std::fma(taps[i], a[i], start ? bias[i] : 0.0f);
         want = std::fma(taps[2 * y.size() + i], b[i], want);

@@ -7,12 +7,20 @@
 
 namespace plait::testing {
 
-std::uint64_t Numbers::bits() {
-  std::uint64_t z = state_ += 0x9e3779b97f4a7c15ull;
+namespace {
+
+// The finaliser of SplitMix64: neighbouring inputs give unrelated outputs.
+std::uint64_t mix(std::uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
   return z ^ (z >> 31);
 }
+
+}  // namespace
+
+Numbers::Numbers(std::uint64_t seed) : state_(mix(seed + 1)) {}
+
+std::uint64_t Numbers::bits() { return mix(state_ += 0x9e3779b97f4a7c15ull); }
 
 double Numbers::uniform(double low, double high) {
   return low + (high - low) * static_cast<double>(bits() >> 11) * 0x1p-53;

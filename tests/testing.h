@@ -15,7 +15,7 @@ namespace plait::testing {
 // Reproducible numbers that depend on (seed, counter) only.
 class Numbers {
  public:
-  explicit Numbers(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ull + 1) {}
+  explicit Numbers(std::uint64_t seed);
   std::uint64_t bits();
   double uniform(double low, double high);  // [low, high)
   double normal();

@@ -245,7 +245,7 @@ int Inspect::inspect_snapshot(const Snapshot& s) const {
     }
   }
   const Rows rows = {{"snapshot of", s.model_name},
-                     {"model sha256", s.model_digest},
+                     {"model identity", s.model_identity},
                      {"position", std::to_string(s.tokens.size())},
                      {"arithmetic", s.arithmetic.dump()},
                      {"edits", s.edits.dump()},
@@ -254,7 +254,7 @@ int Inspect::inspect_snapshot(const Snapshot& s) const {
                      {"states", cat(s.states.size(), " nodes, ", human_bytes(static_cast<double>(total)))}};
   Json json = {{"snapshot", 1},
                {"model", s.model_name},
-               {"model_sha256", s.model_digest},
+               {"model_identity", s.model_identity},
                {"position", s.tokens.size()},
                {"arithmetic", s.arithmetic},
                {"edits", s.edits},

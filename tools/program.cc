@@ -34,8 +34,7 @@ std::string reason(int error) { return std::strerror(error); }
 
 }  // namespace
 
-// ---- common flags
-// ---------------------------------------------------------------------------------------------
+// Common flags.
 
 Compute Common::compute(Numerics fallback) const {
   Compute compute;
@@ -72,8 +71,7 @@ void add_edits(CLI::App& verb, std::string& path) {
   verb.add_option("--edits", path, "Interventions: a JSON file with a list of edits")->type_name("SPEC");
 }
 
-// ---- input
-// ----------------------------------------------------------------------------------------------------
+// Input.
 
 std::string bundled_model() {
   namespace fs = std::filesystem;
@@ -188,8 +186,7 @@ std::vector<Token> read_tokens(const std::string& path, Index vocab) {
   return tokens;
 }
 
-// ---- output
-// ---------------------------------------------------------------------------------------------------
+// Output.
 
 namespace {
 
@@ -298,8 +295,7 @@ void Progress::clear() {
   shown_ = false;
 }
 
-// ---- numbers for people
-// ---------------------------------------------------------------------------------------
+// Numbers for people.
 
 namespace {
 

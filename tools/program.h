@@ -42,8 +42,7 @@ class UsageError : public std::runtime_error {
 // Thrown when nobody reads standard output any more; ends the program without a message.
 class ReaderGone : public std::exception {};
 
-// ---- common flags
-// ---------------------------------------------------------------------------------------------
+// Common flags.
 
 struct Common {
   int threads = 0;       // 0: all cores this process may use
@@ -63,8 +62,7 @@ void add_common(CLI::App& verb, Common& common, const char* numerics);
 // Declares --edits; what it names is read by read_edits.
 void add_edits(CLI::App& verb, std::string& path);
 
-// ---- input
-// ----------------------------------------------------------------------------------------------------
+// Input.
 
 // The model that comes with plait; throws Error naming where it was looked for.
 std::string bundled_model();
@@ -87,8 +85,7 @@ std::vector<Token> read_tokens(const std::string& path, Index vocab);
 // Throws Error when weights and states together exceed the budget.
 void check_budget(const Common& common, const Model& model, std::size_t state_bytes);
 
-// ---- output
-// ---------------------------------------------------------------------------------------------------
+// Output.
 
 // Standard output. Throws Error when it cannot be written (full disk) and ReaderGone when nobody reads it.
 void print(std::string_view text);
@@ -135,8 +132,7 @@ class Progress {
   Clock::time_point start_, last_;
 };
 
-// ---- numbers for people
-// ---------------------------------------------------------------------------------------
+// Numbers for people.
 
 std::string human_bytes(double bytes);          // "1.5 MB"
 std::string human_count(double count);          // "4.31 M"

@@ -37,8 +37,7 @@ void report(const VerifyOptions& options, double fraction, const std::string& wh
   if (options.progress) options.progress(fraction, what);
 }
 
-// ---- the fast engine's own numbers
-// ----------------------------------------------------------------------------
+// The fast engine's own numbers.
 
 // Outputs of every node for every token, [tokens, width] each; a node's inputs are the outputs of its input
 // nodes.
@@ -101,8 +100,7 @@ Recording record(const Model& model, std::span<const Token> tokens, const Comput
   return recorder.finish();
 }
 
-// ---- twins
-// ----------------------------------------------------------------------------------------------------
+// Twins.
 
 using Matrix = std::vector<double>;  // [tokens, width]
 
@@ -277,8 +275,7 @@ void compare_with_twins(const Model& model, std::span<const Token> tokens, const
   result.logit_error_fast = group_error(chain.logits(), widened(recordings[1].of(model, head)), rows);
 }
 
-// ---- equality of bits
-// -----------------------------------------------------------------------------------------
+// Equality of bits.
 
 namespace {
 

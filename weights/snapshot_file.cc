@@ -199,7 +199,7 @@ void write_root(h5::File& file, h5::Group& root, const Snapshot& snapshot) {
   root.set("plait_snapshot", kSnapshotFormat);
   root.set("created_by", "plait " PLAIT_VERSION);
   root.set("model_name", snapshot.model_name);
-  root.set("model_digest", snapshot.model_digest);
+  root.set("model_identity", snapshot.model_identity);
   root.set("arithmetic", arithmetic);
   root.set("edits", edits);
   root.set("sampler", sampler);
@@ -256,7 +256,7 @@ class Reader {
                    where);  // no dataset is compressed: data are at most the file, twice on restoring
     Snapshot snapshot;
     snapshot.model_name = root.text("model_name");
-    snapshot.model_digest = root.text("model_digest");
+    snapshot.model_identity = root.text("model_identity");
     for (const auto& [name, json] : {std::pair{"arithmetic", &snapshot.arithmetic},
                                      {"edits", &snapshot.edits},
                                      {"sampler", &snapshot.sampler}})

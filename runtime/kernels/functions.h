@@ -12,8 +12,7 @@ namespace {
 using plait::Index;
 using plait::Start;
 
-// -- products
-// -------------------------------------------------------------------------------------------------------
+// Products.
 
 #if defined(__clang__)
 #define PLAIT_UNROLL _Pragma("clang loop unroll(full)")
@@ -263,8 +262,7 @@ void to_bf16(const float* x, plait::bf16* half, Index n) {
   }
 }
 
-// -- sums along a row
-// -----------------------------------------------------------------------------------------------
+// Sums along a row.
 
 float sum_lanes(const float* lanes) {
   float t[16];
@@ -331,8 +329,7 @@ void add_to_lanes(const float* x, Index begin, Index end, float* lanes) {
   for (; i < end; ++i) lanes[i % 16] += x[i];
 }
 
-// -- elementary functions
-// -------------------------------------------------------------------------------------------
+// Elementary functions.
 
 constexpr float kLog2e = 1.44269504089f;
 constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440055e-4f;  // high part exact times 2^9
@@ -448,8 +445,7 @@ inline Lanes square_of(Lanes x) { return x * x; }
 inline Lanes reciprocal_of(Lanes x) { return all(1) / x; }
 inline Lanes root_of(Lanes x) { return root(x); }
 
-// -- elementwise
-// ----------------------------------------------------------------------------------------------------
+// Elementwise.
 
 template <class F>
 inline void each_lane(Index n, F f) {

@@ -11,9 +11,6 @@
 
 namespace plait {
 
-// -- EditPlan
-// -------------------------------------------------------------------------------------------------------
-
 namespace {
 
 bool node_level(const Edit& edit) { return edit.site == Site::output; }
@@ -126,15 +123,11 @@ EditPlan::EditPlan(const Model& model, EditList edits) : entries_(model.graph().
   for (const Edit& edit : edits_) builder.place(edit);
 }
 
-// -- Sequence
-// -------------------------------------------------------------------------------------------------------
-
 Sequence::Sequence(const Model& model, Index rollback_depth) {
   for (int n = 0; n < model.node_count(); ++n) states.emplace_back(model.layer(n).fields(), rollback_depth);
 }
 
-// -- The walk
-// -------------------------------------------------------------------------------------------------------
+// The walk.
 
 namespace {
 

@@ -92,6 +92,8 @@ Model::Model(ModelData data, const Registry& registry)
 
 std::unique_ptr<Config> Model::config(int node) const { return node_config(graph_, widths_, node); }
 
+std::string Model::identity() const { return sha256(cat(digest(), "\n", card().json.dump())); }
+
 Index Model::parameter_count(int node) const {
   const Node& n = graph_.nodes[static_cast<std::size_t>(node)];
   Index count = 0;

@@ -45,6 +45,8 @@ class Model {
   // Least common multiple of all grids of the layers: a kept boundary needs no open rows.
   Index boundary() const { return boundary_; }
   const std::string& digest() const { return data_.digest; }
+  // What a snapshot knows a model by: SHA-256 of the digest of its tensors and of its card.
+  std::string identity() const;
 
   // The tensors every node of a card wants, before any weights exist: what `plait new` fills.
   static std::map<std::string, std::vector<TensorSpec>> wanted(

@@ -10,9 +10,6 @@
 
 namespace plait {
 
-// -- Log
-// ------------------------------------------------------------------------------------------------------------
-
 struct Log::Page {
   Buffer rows;
 };
@@ -208,9 +205,6 @@ void Log::restore(Index end, std::vector<Range> present, const std::vector<Piece
   present_ = std::move(present);
   if (window_ > 0) drop_before(end_ - window_ + 1);
 }
-
-// -- State
-// ----------------------------------------------------------------------------------------------------------
 
 namespace {
 

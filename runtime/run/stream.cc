@@ -112,7 +112,7 @@ void Stream::replay(Index target) {
 Snapshot Stream::snapshot() const {
   Snapshot s;
   s.model_name = model_->card().name;
-  s.model_digest = model_->digest();
+  s.model_identity = model_->identity();
   s.arithmetic = arithmetic();
   s.edits = effective(options_.edits);
   s.id = options_.id;
@@ -146,7 +146,7 @@ void check_position(const std::string& node, Index saved, Index tokens) {
 Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snapshot, StreamOptions options) {
   options.id = snapshot.id;
   Stream stream(std::move(model), std::move(options));
-  check_same("model digest", snapshot.model_digest, stream.model_->digest());
+  check_same("model identity", snapshot.model_identity, stream.model_->identity());
   check_same("arithmetic", snapshot.arithmetic, stream.arithmetic());
   check_same("edits", snapshot.edits, effective(stream.options_.edits));
   const auto position = static_cast<Index>(snapshot.tokens.size());

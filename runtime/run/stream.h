@@ -27,7 +27,7 @@ struct StreamOptions {
 // A saved stream, complete: what a snapshot file holds. Loading it into another model, arithmetic or set of
 // edits is refused with a sentence naming the difference.
 struct Snapshot {
-  std::string model_name, model_digest;
+  std::string model_name, model_identity;
   Json arithmetic;
   Json edits;  // list
   std::uint64_t id = 0;

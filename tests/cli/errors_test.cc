@@ -203,8 +203,7 @@ TEST(Budget, IsKept) {
   EXPECT_EQ(plait("score small.h5 --text small.txt --memory 1GB").code, 0);
 }
 
-// ---- full disks
-// -----------------------------------------------------------------------------------------------
+// Full disks.
 
 TEST(FullDisk, StandardOutput) {
   small();
@@ -255,8 +254,7 @@ TEST(Output, SpecialFilesAreNotReplaced) {
   EXPECT_TRUE(std::filesystem::is_fifo(folder() / "out.fifo"));
 }
 
-// ---- interruptions
-// --------------------------------------------------------------------------------------------
+// Interruptions.
 
 TEST(Interrupt, LeavesNothingHalfWritten) {
   small();

@@ -19,7 +19,7 @@ using testing::sentence;
 Snapshot every_field() {
   Snapshot s;
   s.model_name = "a \"name\"";
-  s.model_digest = std::string(64, 'a');
+  s.model_identity = std::string(64, 'a');
   s.arithmetic = {{"mode", "exact"}, {"chunk", 32}};
   s.edits = Json::array({{{"where", "blocks.3"}}});
   s.sampler = nullptr;
@@ -58,7 +58,7 @@ Snapshot every_field() {
 
 void expect_same(const Snapshot& a, const Snapshot& b) {
   EXPECT_EQ(a.model_name, b.model_name);
-  EXPECT_EQ(a.model_digest, b.model_digest);
+  EXPECT_EQ(a.model_identity, b.model_identity);
   EXPECT_EQ(a.arithmetic, b.arithmetic);
   EXPECT_EQ(a.edits, b.edits);
   EXPECT_EQ(a.sampler, b.sampler);

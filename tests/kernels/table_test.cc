@@ -39,8 +39,7 @@ class Tables : public ::testing::TestWithParam<Isa> {
   return ::testing::AssertionFailure() << a << " differs from " << b;
 }
 
-// -- products: the chain is the definition
-// ----------------------------------------------------------------------------
+// Products: the chain is the definition.
 
 float chain(const float* x, const float* w, Index ldw, Index depth, float start) {
   for (Index i = 0; i < depth; ++i) start = std::fma(x[i], w[i * ldw], start);
@@ -84,7 +83,8 @@ TEST_P(Tables, DecayedPanelRoundsTheProductFirst) {
           for (Index c = 0; c < 32; ++c) {
             const auto at = static_cast<std::size_t>(r * 32 + c);
             const float first = before[at] * decay[static_cast<std::size_t>(r)];
-            const float want = c < cols ? chain(x.data() + r * depth, w.data() + c, 32, depth, first) : before[at];
+            const float want =
+                c < cols ? chain(x.data() + r * depth, w.data() + c, 32, depth, first) : before[at];
             ASSERT_TRUE(same(y[at], want)) << rows << " x " << depth << " at " << r << ", " << c;
           }
       }
@@ -162,8 +162,7 @@ TEST_P(Tables, FastPairsStayWithinRoundingOfTheExactSum) {
   }
 }
 
-// -- sums: sixteen lanes, one tree
-// ------------------------------------------------------------------------------------
+// Sums: sixteen lanes, one tree.
 
 float lanes_then_tree(Index n, const std::function<float(Index, float)>& step) {
   float lanes[16] = {};
@@ -205,8 +204,7 @@ TEST_P(Tables, SumsLeaveLanesPastTheEndAlone) {
                    lanes_then_tree(17, [](Index, float s) { return std::fma(1e-30f, -1e-30f, s); })));
 }
 
-// -- elementary functions
-// ---------------------------------------------------------------------------------------------
+// Elementary functions.
 
 std::vector<float> samples() {
   std::vector<float> x = {0.0f,

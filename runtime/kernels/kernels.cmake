@@ -9,7 +9,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   # g++ 12 takes the undefined pass-through operand of its own avx512 intrinsics for a mistake of ours.
   set_source_files_properties(${PROJECT_SOURCE_DIR}/runtime/kernels/kernels_avx512.cc TARGET_DIRECTORY plait_kernels
                               PROPERTIES COMPILE_OPTIONS
-                                         "$<$<NOT:$<CONFIG:Debug>>:-O3>;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512bf16;-mfma;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>")
+                                         "$<$<NOT:$<CONFIG:Debug>>:-O3>;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512bf16;-mfma;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
 else()
   set_source_files_properties(${sources_of_sets} TARGET_DIRECTORY plait_kernels PROPERTIES HEADER_FILE_ONLY ON)
 endif()

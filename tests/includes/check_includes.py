@@ -44,7 +44,7 @@ LIBRARIES = {
     "hdf5": ["weights/", "tests/"],
     "H5": ["weights/", "tests/"],
     "sqlite3": ["weights/"],
-    "CLI/": ["tools/"],
+    "CLI/": ["tools/", "bench/"],
     "yaml-cpp/": ["tools/"],
     "gtest/": ["tests/"],
     "gmock/": ["tests/"],

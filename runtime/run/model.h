@@ -19,7 +19,8 @@ struct ModelData {
   Json card;
   std::map<std::string, std::map<std::string, Tensor>> tensors;  // node name -> tensor name -> tensor
   std::map<std::string, std::string> tokenizer;                  // file name -> bytes; empty = byte tokenizer
-  std::string digest;                                            // SHA-256 over all tensors, see model_file.h
+  std::map<std::string, std::string> published;  // files that say what the weights were: weights/README.md
+  std::string digest;                            // SHA-256 over all tensors, see model_file.h
   std::string created_by, source;
 };
 
@@ -46,7 +47,8 @@ class Model {
   Index boundary() const { return boundary_; }
   const std::string& digest() const { return data_.digest; }
 
-  // The tensors every node of a card wants, before any weights exist: what `plait new` fills.
+  // The tensors every node of a card wants, those kept aside included, before any weights exist: what `plait
+  // new` fills.
   static std::map<std::string, std::vector<TensorSpec>> wanted(
       const Graph& graph, const Registry& registry = Registry::builtin());
 

@@ -9,7 +9,7 @@
 #include <filesystem>
 
 #include "runtime/base/half.h"
-#include "tests/files/checkpoint.h"
+#include "tests/checkpoint.h"
 #include "tests/files/files.h"
 #include "tests/testing.h"
 #include "weights/families/family.h"

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "tests/files/checkpoint.h"
+#include "tests/checkpoint.h"
 #include "tests/files/files.h"
 #include "tests/testing.h"
 

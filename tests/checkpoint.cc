@@ -1,14 +1,19 @@
-#include "tests/files/checkpoint.h"
+#include "tests/checkpoint.h"
 
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
+#include "runtime/base/error.h"
 #include "runtime/base/half.h"
-#include "tests/files/files.h"
 #include "tests/testing.h"
 
 namespace plait::testing {
 namespace {
+
+void write_bytes(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
 
 std::string encode(const std::vector<float>& values, const std::string& type) {
   std::string bytes;

@@ -151,7 +151,7 @@ std::map<std::string, Index> check_source(const Safetensors& source, const Tenso
   for (const auto& [name, entry] : source.tensors()) {
     if (map.published.contains(name)) continue;
     const auto prefix = std::find_if(map.skipped.begin(), map.skipped.end(),
-                                     [&](const std::string& start) { return name.starts_with(start); });
+                                     [&name = name](const std::string& start) { return name.starts_with(start); });
     if (prefix == map.skipped.end())
       fail("file '", entry.file, "', tensor '", printable(name),
            "': belongs to nothing the configuration describes");

@@ -1,43 +1,13 @@
 // plait new: a model with random weights from a card.
-#include <sys/mman.h>
-
 #include <CLI/CLI.hpp>
 
 #include "runtime/base/error.h"
-#include "runtime/base/panel.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
 #include "weights/initialise.h"
 
 namespace plait {
 namespace {
-
-// Zeros of any size that take no memory, because nobody writes to them.
-std::shared_ptr<const void> endless_zeros(std::size_t bytes) {
-  void* data = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (data == MAP_FAILED)
-    fail("a tensor of ", human_bytes(static_cast<double>(bytes)), " cannot be addressed");
-  return {data, [bytes](const void* p) { ::munmap(const_cast<void*>(p), bytes); }};
-}
-
-// Builds the model the card describes, on zeros: what would be refused when the file is opened is refused
-// before it is written.
-void check_card(const Json& card, const std::string& origin) {
-  ModelData data;
-  data.origin = origin;
-  data.card = card;
-  for (const auto& [node, specs] : Model::wanted(expand_card(card, origin)))
-    for (const TensorSpec& spec : specs) {
-      Tensor tensor{spec.shape, DType::f32, spec.matrix ? Layout::panels : Layout::rows, nullptr, nullptr, 0};
-      const Index elements =
-          spec.matrix ? packed_elements(DType::f32, spec.shape[0], spec.shape[1]) : element_count(spec.shape);
-      tensor.bytes = static_cast<std::size_t>(elements) * sizeof(float);
-      tensor.owner = endless_zeros(tensor.bytes);
-      tensor.data = tensor.owner.get();
-      data.tensors[node][spec.name] = std::move(tensor);
-    }
-  Model(std::move(data));
-}
 
 struct New {
   Common common;

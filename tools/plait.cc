@@ -22,7 +22,8 @@ struct Verb {
   void (*add)(CLI::App&, Action&);
 };
 
-constexpr std::array<Verb, 8> kVerbs = {{{"new", add_new},
+constexpr std::array<Verb, 9> kVerbs = {{{"convert", add_convert},
+                                         {"new", add_new},
                                          {"inspect", add_inspect},
                                          {"kinds", add_kinds},
                                          {"tokenize", add_tokenize},

@@ -12,6 +12,7 @@ namespace plait {
 
 using Action = std::function<int()>;
 
+void add_convert(CLI::App& program, Action& chosen);
 void add_new(CLI::App& program, Action& chosen);
 void add_inspect(CLI::App& program, Action& chosen);
 void add_kinds(CLI::App& program, Action& chosen);

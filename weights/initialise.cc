@@ -1,5 +1,7 @@
 #include "weights/initialise.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -138,7 +140,31 @@ std::uint64_t stored_bytes(const TensorSpec& spec, DType dtype) {
   return static_cast<std::uint64_t>(elements) * bytes_of(packed ? dtype : DType::f32);
 }
 
+// Zeros of any size that take no memory, because nobody writes to them.
+std::shared_ptr<const void> endless_zeros(std::size_t bytes) {
+  void* data = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) fail("a tensor of ", byte_text(bytes), " cannot be addressed");
+  return {data, [bytes](const void* p) { ::munmap(const_cast<void*>(p), bytes); }};
+}
+
 }  // namespace
+
+void check_card(const Json& card, const std::string& origin) {
+  ModelData data;
+  data.origin = origin;
+  data.card = card;
+  for (const auto& [node, specs] : Model::wanted(expand_card(card, origin)))
+    for (const TensorSpec& spec : specs) {
+      Tensor tensor{spec.shape, DType::f32, spec.matrix ? Layout::panels : Layout::rows, nullptr, nullptr, 0};
+      const Index elements =
+          spec.matrix ? packed_elements(DType::f32, spec.shape[0], spec.shape[1]) : element_count(spec.shape);
+      tensor.bytes = static_cast<std::size_t>(elements) * sizeof(float);
+      tensor.owner = endless_zeros(tensor.bytes);
+      tensor.data = tensor.owner.get();
+      data.tensors[node][spec.name] = std::move(tensor);
+    }
+  Model(std::move(data));
+}
 
 Tensor random_tensor(const TensorSpec& spec, const std::string& path, std::uint64_t seed, DType dtype) {
   const Draws draws(seed, path);

@@ -17,6 +17,10 @@ namespace plait {
 std::string write_random_model(const Json& card, const std::string& path, std::uint64_t seed, DType dtype,
                                const std::function<void(double fraction)>& progress = {});
 
+// Builds the model a card describes, on zeros that take no memory: what would be refused when the file is
+// opened is refused before it is written. Throws Error; `origin` names the card in messages.
+void check_card(const Json& card, const std::string& origin);
+
 // One such tensor. `path` is its path in the file: "/blocks/0/mixer/q".
 Tensor random_tensor(const TensorSpec& spec, const std::string& path, std::uint64_t seed, DType dtype);
 

@@ -30,6 +30,11 @@ struct Entry {
   Tensor tensor;  // data and owner are filled by the second pass
 };
 
+// Whether a node's name means a place in the group of files `group`.
+bool inside(const std::string& node, const std::string& group) {
+  return node == group || node.starts_with(group + ".");
+}
+
 // What precedes a tensor's bytes in the digest.
 std::string digest_header(const std::string& path, const Tensor& tensor) {
   std::string sizes;
@@ -141,7 +146,8 @@ class Reader {
               [](const Entry& a, const Entry& b) { return a.dataset.path() < b.dataset.path(); });
     check_memory();
     for (Entry& entry : entries_) read_tensor(entry);
-    for (const auto& [name, dataset] : tokenizer_) read_tokenizer(name, dataset);
+    for (const auto& [name, dataset] : tokenizer_) read_bytes(dataset, data_.tokenizer[name]);
+    for (const auto& [name, dataset] : published_) read_bytes(dataset, data_.published[name]);
     if (purpose_ == Purpose::load) {
       if (data_.digest.empty()) data_.digest = digest();
       for (Entry& entry : entries_) data_.tensors[entry.node][entry.name] = std::move(entry.tensor);
@@ -194,22 +200,24 @@ class Reader {
       if (beat_) beat_(0);
       const h5::Group::Kind kind = group.kind(name);
       if (kind == h5::Group::Kind::other) continue;  // a named type
-      const bool tokenizer = node == "tokenizer" || node.starts_with("tokenizer.");
-      if (!tokenizer && name.find('.') != std::string::npos && !(depth == 0 && name == "tokenizer"))
+      const bool tokenizer = inside(node, "tokenizer"), published = inside(node, "published");
+      if (!tokenizer && !published && name.find('.') != std::string::npos)
         fail(group.where(), ": the name '", name, "' has a dot; groups stand for the dots of node names");
       const std::string full = node.empty() ? name : cat(node, ".", name);
       if (kind == h5::Group::Kind::group)
         walk(group.group(name), full, depth + 1);
-      else if (tokenizer)
-        tokenizer_.emplace_back(tokenizer_name(group.path(), name), group.dataset(name));
+      else if (tokenizer || published)
+        (tokenizer ? tokenizer_ : published_)
+            .emplace_back(file_name(group.path(), name), group.dataset(name));
       else
         add_tensor(group.dataset(name), node, name);
     }
   }
 
-  static std::string tokenizer_name(const std::string& group, const std::string& name) {
-    const std::string inside = group.substr(std::string("/tokenizer").size());
-    return inside.empty() ? name : cat(inside.substr(1), "/", name);
+  // Of a dataset in "/tokenizer/a": "a/name".
+  static std::string file_name(const std::string& group, const std::string& name) {
+    const auto slash = group.find('/', 1);
+    return slash == std::string::npos ? name : cat(group.substr(slash + 1), "/", name);
   }
 
   void add_tensor(h5::Dataset dataset, const std::string& node, const std::string& name) {
@@ -222,7 +230,8 @@ class Reader {
     std::uint64_t need = 0;
     const auto add = [&](std::uint64_t bytes) { need += std::min(bytes, kUnknown - need); };
     for (const Entry& entry : entries_) add(memory_needed(entry));
-    for (const auto& [name, dataset] : tokenizer_) add(dataset.bytes());
+    for (const auto* files : {&tokenizer_, &published_})
+      for (const auto& [name, dataset] : *files) add(dataset.bytes());
     require_memory(need, cat("file '", path_, "'"));
   }
 
@@ -243,11 +252,10 @@ class Reader {
     }
   }
 
-  void read_tokenizer(const std::string& name, const h5::Dataset& dataset) {
+  void read_bytes(const h5::Dataset& dataset, std::string& bytes) {
     if (dataset.element() != h5::Element::u8)
       fail(dataset.where(), ": must hold bytes (8-bit unsigned integers), found ", dataset.type_text());
     if (purpose_ == Purpose::rehearse) return dataset.read(nullptr, beat_);
-    std::string& bytes = data_.tokenizer[name];
     bytes.resize(dataset.bytes());
     dataset.read(reinterpret_cast<std::byte*>(bytes.data()), beat_);
   }
@@ -280,7 +288,7 @@ class Reader {
   ModelData data_;
   std::set<std::uint64_t> visited_;
   std::vector<Entry> entries_;
-  std::vector<std::pair<std::string, h5::Dataset>> tokenizer_;
+  std::vector<std::pair<std::string, h5::Dataset>> tokenizer_, published_;  // files as bytes
   std::shared_ptr<const void> mapping_;
 };
 
@@ -316,6 +324,17 @@ std::string tensor_path(const std::string& node, const std::string& name) {
 
 // -- Writing
 
+namespace {
+
+// A path component: what the reader will accept.
+void check_name(std::string_view name, const std::string& whole) {
+  if (name.empty() || name == "." || name.find('/') != name.npos || printable(name) != name ||
+      name.size() > 200)
+    fail("'", printable(whole), "' cannot be a name in a model file");
+}
+
+}  // namespace
+
 struct ModelWriter::Impl {
   Impl(const std::string& path)
       : temporary(path), file(h5::File::create(temporary.path(), path)), root(file.root()) {}
@@ -328,6 +347,11 @@ struct ModelWriter::Impl {
     h5::Group& parent = slash == 0 ? root : group(path.substr(0, slash));
     file.reserve(0);
     return groups.emplace(path, parent.create_group(path.substr(slash + 1))).first->second;
+  }
+
+  void add_file(const std::string& folder, const std::string& name, const std::string& bytes) {
+    check_name(name, cat(folder, "/", name));
+    file.write(group("/" + folder), name, h5::Element::u8, {static_cast<Index>(bytes.size())}, bytes.data());
   }
 
   struct Written {
@@ -343,13 +367,6 @@ struct ModelWriter::Impl {
 
 namespace {
 
-// A path component: what the reader will accept.
-void check_name(std::string_view name, const std::string& whole) {
-  if (name.empty() || name == "." || name.find('/') != name.npos || printable(name) != name ||
-      name.size() > 200)
-    fail("'", printable(whole), "' cannot be a name in a model file");
-}
-
 void check_tensor_name(const std::string& node, const std::string& name) {
   const std::string whole = cat(node, ".", name);
   for (std::size_t at = 0; at <= node.size();) {
@@ -358,7 +375,7 @@ void check_tensor_name(const std::string& node, const std::string& name) {
     at = dot + 1;
   }
   check_name(name, whole);
-  if (name.find('.') != std::string::npos || node == "tokenizer" || node.starts_with("tokenizer."))
+  if (name.find('.') != std::string::npos || inside(node, "tokenizer") || inside(node, "published"))
     fail("'", printable(whole), "' cannot be a tensor of a model file");
 }
 
@@ -396,9 +413,11 @@ void ModelWriter::add(const std::string& node, const std::string& name, const Te
 }
 
 void ModelWriter::add_tokenizer_file(const std::string& name, const std::string& bytes) {
-  check_name(name, cat("tokenizer/", name));
-  impl_->file.write(impl_->group("/tokenizer"), name, h5::Element::u8, {static_cast<Index>(bytes.size())},
-                    bytes.data());
+  impl_->add_file("tokenizer", name, bytes);
+}
+
+void ModelWriter::add_published_file(const std::string& name, const std::string& bytes) {
+  impl_->add_file("published", name, bytes);
 }
 
 std::string ModelWriter::finish() {

@@ -32,7 +32,8 @@ class ModelWriter {
   // dataset /<node with slashes>/<name>. `tensor` is written as it is (rows or panels).
   void add(const std::string& node, const std::string& name, const Tensor& tensor);
   void add_tokenizer_file(const std::string& name, const std::string& bytes);
-  std::string finish();  // returns the digest
+  void add_published_file(const std::string& name, const std::string& bytes);  // under /published
+  std::string finish();                                                        // returns the digest
 
  private:
   struct Impl;

@@ -1,6 +1,7 @@
 #include "weights/temporary_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -17,21 +18,21 @@ namespace {
 
 // Fixed storage, because a signal handler reads it. A name is written before its slot is armed and disarmed
 // only after the file is gone or renamed.
-enum SlotState { kFree, kTaken, kArmed };
+enum SlotState { kFree, kTaken, kFile, kFolder };
 struct Slot {
   std::atomic<int> state{kFree};
   char path[PATH_MAX] = {};
 };
-Slot slots[32];
+Slot slots[64];
 static_assert(std::atomic<int>::is_always_lock_free);
 
-int arm(const std::string& path) {
+int arm(const std::string& path, SlotState kind) {
   if (path.size() >= PATH_MAX) return -1;
   for (int i = 0; i < static_cast<int>(std::size(slots)); ++i) {
     int expected = kFree;
     if (!slots[i].state.compare_exchange_strong(expected, kTaken)) continue;
     std::memcpy(slots[i].path, path.c_str(), path.size() + 1);
-    slots[i].state.store(kArmed);
+    slots[i].state.store(kind);
     return i;
   }
   return -1;
@@ -39,6 +40,24 @@ int arm(const std::string& path) {
 
 void disarm(int slot) {
   if (slot >= 0) slots[slot].state.store(kFree);
+}
+
+// A fresh name beside `target`, for which `make` succeeds; empty if none was found.
+template <class Make>
+std::string fresh_name(const std::string& target, Make&& make) {
+  static std::atomic<unsigned> counter{0};
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    const std::string path = cat(target, ".", ::getpid(), "-", counter++, ".tmp");
+    if (make(path)) return path;
+    if (errno != EEXIST) break;
+  }
+  return {};
+}
+
+bool make_file(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+  if (fd >= 0) ::close(fd);
+  return fd >= 0;
 }
 
 void flush(const std::string& path, int flags, const std::string& shown) {
@@ -64,18 +83,9 @@ TemporaryFile::TemporaryFile(const std::string& path) : destination_(path) {
   // Renaming would put a file in the place of a device or pipe.
   if (std::filesystem::exists(target, ignored) && !std::filesystem::is_regular_file(target, ignored))
     fail("cannot write file '", path, "': it is a device or pipe");
-  static std::atomic<unsigned> counter{0};
-  for (int attempt = 0; attempt < 100; ++attempt) {
-    path_ = cat(target_, ".", ::getpid(), "-", counter++, ".tmp");
-    const int fd = ::open(path_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
-    if (fd >= 0) {
-      ::close(fd);
-      slot_ = arm(path_);
-      return;
-    }
-    if (errno != EEXIST) break;
-  }
-  fail("cannot write file '", path, "': ", std::strerror(errno));
+  path_ = fresh_name(target_, make_file);
+  if (path_.empty()) fail("cannot write file '", path, "': ", std::strerror(errno));
+  slot_ = arm(path_, kFile);
 }
 
 TemporaryFile::~TemporaryFile() {
@@ -93,10 +103,53 @@ void TemporaryFile::commit() {
   flush(std::filesystem::path(target_).parent_path().string(), O_RDONLY | O_DIRECTORY, destination_);
 }
 
+TemporaryFolder::TemporaryFolder(const std::string& path) : destination_(path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path target = fs::absolute(path);
+  if (!target.has_filename()) target = target.parent_path();  // "folder/"
+  target_ = target.string();
+  if (fs::exists(target, error) && !fs::is_directory(target, error))
+    fail("cannot write folder '", path, "': it is a file");
+  if (fs::exists(target, error) && !fs::is_empty(target, error))
+    fail("cannot write folder '", path, "': it is not empty");
+  path_ = fresh_name(target_, [](const std::string& name) { return ::mkdir(name.c_str(), 0777) == 0; });
+  if (path_.empty()) fail("cannot write folder '", path, "': ", std::strerror(errno));
+  slots_.push_back(arm(path_, kFolder));
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  if (!path_.empty()) {
+    for (const std::string& file : files_) ::unlink(file.c_str());
+    ::rmdir(path_.c_str());
+  }
+  for (const int slot : slots_) disarm(slot);
+}
+
+std::string TemporaryFolder::add(const std::string& name) {
+  const std::string path = (std::filesystem::path(path_) / name).string();
+  if (!make_file(path))
+    fail("cannot write file '", name, "' of folder '", destination_, "': ", std::strerror(errno));
+  files_.push_back(path);
+  slots_.push_back(arm(path, kFile));
+  return path;
+}
+
+void TemporaryFolder::commit() {
+  for (const std::string& file : files_) flush(file, O_WRONLY, destination_);
+  flush(path_, O_RDONLY | O_DIRECTORY, destination_);
+  if (std::rename(path_.c_str(), target_.c_str()) != 0)
+    fail("cannot write folder '", destination_, "': ", std::strerror(errno));
+  path_.clear();
+  flush(std::filesystem::path(target_).parent_path().string(), O_RDONLY | O_DIRECTORY, destination_);
+}
+
 void remove_temporary_files() noexcept {
   const int saved = errno;
   for (Slot& slot : slots)
-    if (slot.state.load() == kArmed) ::unlink(slot.path);
+    if (slot.state.load() == kFile) ::unlink(slot.path);
+  for (Slot& slot : slots)  // empty by now
+    if (slot.state.load() == kFolder) ::rmdir(slot.path);
   errno = saved;
 }
 

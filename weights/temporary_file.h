@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace plait {
 
@@ -23,7 +24,28 @@ class TemporaryFile {
   int slot_ = -1;
 };
 
-// Removes the temporary files this process has open (the first 32). Safe to call in a signal handler.
+// The same for a folder of a few files: it appears whole or not at all. `path` must be absent or an empty
+// folder.
+class TemporaryFolder {
+ public:
+  explicit TemporaryFolder(const std::string& path);  // throws Error (not empty, no permission)
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  // Makes the empty file `name` in it and returns where to write to.
+  std::string add(const std::string& name);
+  const std::string& destination() const { return destination_; }  // as the caller named it
+  void commit();  // flushes files and folder to the disk; throws Error
+
+ private:
+  std::string destination_, target_, path_;
+  std::vector<std::string> files_;
+  std::vector<int> slots_;
+};
+
+// Removes the temporary files and folders this process has open (the first 64). Safe to call in a signal
+// handler.
 void remove_temporary_files() noexcept;
 
 }  // namespace plait

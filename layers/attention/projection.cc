@@ -45,18 +45,28 @@ Projected Projection::take(Arena::Scope& scope, Index rows) const {
 void Projection::run(View<const float> x, std::span<const Segment> segments, const Projected& y,
                      const Compute& compute) const {
   for_each_block(segments, [&](Index first, Index rows) {
-    const View<const float> block = x.slice_rows(first, rows);
+    Arena::Scope scope(scratch());
+    const View<const float> block = scaled(x.slice_rows(first, rows), scope, compute);
     const View<float> k = y.k.slice_rows(first, rows), v = y.v.slice_rows(first, rows);
     queries(block, y.q.slice_rows(first, rows), y.gate.slice_rows(first, rows), compute);
     k_.run(block, k, compute);
     v_.run(block, v, compute);
     if (!k_bias_.empty()) add_bias(k_bias_, k, compute);
     if (!v_bias_.empty()) add_bias(v_bias_, v, compute);
+    if (settings_.key_multiplier != 1)
+      scale_rows(k, static_cast<float>(settings_.key_multiplier), k, compute);
   });
   for (const Segment& segment : segments) {
     prepare(segment, y.q.slice_rows(segment.first_row, segment.rows), 1, q_gain_, compute);
     prepare(segment, y.k.slice_rows(segment.first_row, segment.rows), settings_.group(), k_gain_, compute);
   }
+}
+
+View<const float> Projection::scaled(View<const float> x, Arena::Scope& scope, const Compute& compute) const {
+  if (settings_.input_multiplier == 1) return x;
+  const View<float> y = scope.rows(x.rows, x.cols);
+  scale_rows(x, static_cast<float>(settings_.input_multiplier), y, compute);
+  return y;
 }
 
 // A packed gate lies behind each head's query: both are moved apart, so that what follows sees plain heads.

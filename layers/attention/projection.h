@@ -34,6 +34,7 @@ class Projection {
            const Compute& compute) const;
 
  private:
+  View<const float> scaled(View<const float> x, Arena::Scope& scope, const Compute& compute) const;
   void queries(View<const float> x, View<float> q, View<float> gate, const Compute& compute) const;
   void prepare(const Segment& segment, View<float> rows, Index group, std::span<const float> gain,
                const Compute& compute) const;

@@ -26,8 +26,8 @@ class Mamba2 final : public Layer {
       : s_(settings),
         in_(parameters.tensor("in")),
         out_(parameters.tensor("out")),
-        in_bias_(vector_if(settings.projection_bias, parameters, "in_bias")),
-        out_bias_(vector_if(settings.projection_bias, parameters, "out_bias")),
+        in_bias_(vector_if(settings.in_bias, parameters, "in_bias")),
+        out_bias_(vector_if(settings.out_bias, parameters, "out_bias")),
         convolution_(settings.conv, parameters.vector("conv_weight"),
                      vector_if(settings.conv_bias, parameters, "conv_bias"), Convolution::Activation::silu),
         step_bias_(to_float(parameters.tensor("dt_bias"))),
@@ -56,8 +56,7 @@ class Mamba2 final : public Layer {
     const View<float> all = scope.rows(x.rows, s_.in_rows());
     const View<float> mixed = scope.rows(x.rows, s_.conv_channels());
     for_each_block(segments, [&](Index first, Index rows) {
-      in_.run(x.slice_rows(first, rows), all.slice_rows(first, rows), compute);
-      if (s_.projection_bias) add_bias(in_bias_, all.slice_rows(first, rows), compute);
+      project(x.slice_rows(first, rows), all.slice_rows(first, rows), compute);
     });
     convolve(segments, kConv, all.slice_cols(s_.inner(), s_.conv_channels()), {{&convolution_, mixed}},
              compute);
@@ -82,6 +81,26 @@ class Mamba2 final : public Layer {
 
  private:
   static constexpr Index kConv = 0;  // field of convolution inputs
+
+  // all = (in (input_multiplier x) + in_bias) * slice_multipliers
+  void project(View<const float> x, View<float> all, const Compute& compute) const {
+    if (s_.input_multiplier == 1) {
+      in_.run(x, all, compute);
+    } else {
+      Arena::Scope scope(scratch());
+      const View<float> scaled = scope.rows(x.rows, x.cols);
+      scale_rows(x, static_cast<float>(s_.input_multiplier), scaled, compute);
+      in_.run(scaled, all, compute);
+    }
+    if (s_.in_bias) add_bias(in_bias_, all, compute);
+    Index first = 0;
+    for (std::size_t i = 0; i < s_.slice_multipliers.size(); ++i) {
+      const View<float> slice = all.slice_cols(first, s_.slices()[i]);
+      if (s_.slice_multipliers[i] != 1)
+        scale_rows(slice, static_cast<float>(s_.slice_multipliers[i]), slice, compute);
+      first += slice.cols;
+    }
+  }
 
   // dt = clamp(softplus(dt + bias)), the write strength; g = dt A.
   void run_steps(View<float> dt, View<float> g, const Compute& compute) const {
@@ -127,7 +146,7 @@ class Mamba2 final : public Layer {
     scale_heads(segments, s_.num_heads, y, compute);
     for_each_block(segments, [&](Index first, Index rows) {
       out_.run(y.slice_rows(first, rows), output.slice_rows(first, rows), compute);
-      if (s_.projection_bias) add_bias(out_bias_, output.slice_rows(first, rows), compute);
+      if (s_.out_bias) add_bias(out_bias_, output.slice_rows(first, rows), compute);
     });
   }
 
@@ -152,9 +171,10 @@ Kind mamba2_kind() {
   kind.examples = {
       R"({"num_heads": 2, "head_dim": 32, "state_dim": 32})",
       R"({"num_heads": 4, "head_dim": 24, "state_dim": 40, "num_groups": 2, "norm": "norm_before_gate",
-          "dt_min": 0.01, "dt_max": 0.5, "projection_bias": true})",
+          "dt_min": 0.01, "dt_max": 0.5, "in_bias": true, "out_bias": true, "input_multiplier": 1.25,
+          "slice_multipliers": [0.35, 0.25, 1.5, 0.5, 0.7]})",
       R"({"num_heads": 3, "head_dim": 16, "state_dim": 24, "norm": "gate_only", "skip_d": false, "conv": 3,
-          "conv_bias": false})"};
+          "conv_bias": false, "out_bias": true})"};
   kind.tensors = [](Config& config) { return mamba2_tensors(read_mamba2(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<Mamba2>(read_mamba2(config), parameters);

@@ -23,7 +23,16 @@ Mamba2Settings read_mamba2(Config& config) {
       "norm", {"gated_rms", "gate_only", "norm_before_gate"}, "gated_rms: gate, then norm per group"));
   s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
   s.skip_d = config.boolean_or("skip_d", s.skip_d, "adds D x to a head's output");
-  s.projection_bias = config.boolean_or("projection_bias", s.projection_bias, "biases of both projections");
+  s.in_bias = config.boolean_or("in_bias", s.in_bias, "bias of the input projection");
+  s.out_bias = config.boolean_or("out_bias", s.out_bias, "bias of the output projection");
+  s.input_multiplier =
+      config.number_or("input_multiplier", s.input_multiplier, "factor on the input, not on in_bias");
+  s.slice_multipliers =
+      config.numbers_or("slice_multipliers", s.slice_multipliers,
+                        "factors on z, x, B, C, dt behind the input projection and its bias");
+  if (s.slice_multipliers.size() != 5)
+    config.refuse("slice_multipliers has ", s.slice_multipliers.size(),
+                  " factors, but z, x, B, C and dt take one each");
   if (s.num_heads % s.num_groups != 0)
     config.refuse("num_heads ", s.num_heads, " is not a multiple of num_groups ", s.num_groups);
   if (s.dt_min > s.dt_max) config.refuse("dt_min ", s.dt_min, " is above dt_max ", s.dt_max);
@@ -50,10 +59,8 @@ std::vector<TensorSpec> mamba2_tensors(const Mamba2Settings& s) {
   if (s.skip_d) specs.push_back({"d", {s.num_heads}, Init::ones, "[num_heads]"});
   if (s.norm != Mamba2Settings::Norm::gate_only)
     specs.push_back({"norm", {s.inner()}, Init::around_one, "[num_heads * head_dim]"});
-  if (s.projection_bias) {
-    specs.push_back({"in_bias", {s.in_rows()}, Init::small, "[rows of in]"});
-    specs.push_back({"out_bias", {s.width}, Init::small, "[width]"});
-  }
+  if (s.in_bias) specs.push_back({"in_bias", {s.in_rows()}, Init::small, "[rows of in]"});
+  if (s.out_bias) specs.push_back({"out_bias", {s.width}, Init::small, "[width]"});
   return specs;
 }
 
@@ -69,14 +76,15 @@ class Mamba2Twin final : public Twin {
 
   void run(std::span<const View<const double>> inputs, std::span<const Token>,
            View<double> output) const override {
-    const Rows all = biased(weights_.project("in", inputs[0]), "in_bias");
+    const Rows all = projected(inputs[0]);
     const Rows z = columns(all, 0, s_.inner());
     const Rows mixed = convolved(columns(all, s_.inner(), s_.conv_channels()));
     const Rows dt = steps(columns(all, s_.inner() + s_.conv_channels(), s_.num_heads));
     Rows y = scan(columns(mixed, 0, s_.inner()), columns(mixed, s_.inner(), s_.groups_width()),
                   columns(mixed, s_.inner() + s_.groups_width(), s_.groups_width()), dt);
     gate(y, z);
-    const Rows out = biased(weights_.project("out", y.view()), "out_bias");
+    Rows out = weights_.project("out", y.view());
+    if (s_.out_bias) add_bias(out, "out_bias");
     for (Index t = 0; t < out.rows; ++t) std::copy_n(out.row(t), out.cols, output.row(t));
   }
 
@@ -86,10 +94,24 @@ class Mamba2Twin final : public Twin {
     for (Index t = 0; t < all.rows; ++t) std::copy_n(all.row(t) + first, count, some.row(t));
     return some;
   }
-  Rows biased(Rows x, const char* name) const {
-    for (Index t = 0; s_.projection_bias && t < x.rows; ++t)
+  void add_bias(Rows& x, const char* name) const {
+    for (Index t = 0; t < x.rows; ++t)
       for (Index c = 0; c < x.cols; ++c) x(t, c) += weights_.at(name, c);
-    return x;
+  }
+  // [z | x | B | C | dt]
+  Rows projected(View<const double> u) const {
+    Rows scaled(u.rows, u.cols);
+    for (Index t = 0; t < u.rows; ++t)
+      for (Index c = 0; c < u.cols; ++c) scaled(t, c) = s_.input_multiplier * u(t, c);
+    Rows all = weights_.project("in", scaled.view());
+    if (s_.in_bias) add_bias(all, "in_bias");
+    Index first = 0;
+    for (std::size_t i = 0; i < 5; ++i) {
+      for (Index t = 0; t < all.rows; ++t)
+        for (Index c = first; c < first + s_.slices()[i]; ++c) all(t, c) *= s_.slice_multipliers[i];
+      first += s_.slices()[i];
+    }
+    return all;
   }
   Rows convolved(const Rows& x) const {
     Rows y =

@@ -1,6 +1,7 @@
 // Settings, tensors and twin of `mamba2` (layers/recurrent/mamba2.md).
 #pragma once
 
+#include <array>
 #include <limits>
 #include <memory>
 #include <vector>
@@ -22,11 +23,16 @@ struct Mamba2Settings {
   Norm norm = Norm::gated_rms;
   double norm_eps = 1e-5;
   bool skip_d = true;
-  bool projection_bias = false;
+  bool in_bias = false, out_bias = false;
+  double input_multiplier = 1;                              // of u, in front of W_in
+  std::vector<double> slice_multipliers = {1, 1, 1, 1, 1};  // of z, x, B, C, dt, behind in_bias
 
   Index inner() const { return num_heads * head_dim; }
   Index groups_width() const { return num_groups * state_dim; }
-  Index conv_channels() const { return inner() + 2 * groups_width(); }     // x, B, C
+  Index conv_channels() const { return inner() + 2 * groups_width(); }  // x, B, C
+  std::array<Index, 5> slices() const {
+    return {inner(), inner(), groups_width(), groups_width(), num_heads};
+  }
   Index in_rows() const { return inner() + conv_channels() + num_heads; }  // z, x, B, C, dt
 };
 

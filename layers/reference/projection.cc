@@ -78,8 +78,12 @@ ProjectionTwin::ProjectionTwin(const ProjectionSettings& settings, const Paramet
   }
 }
 
-ProjectionTwin::Rows ProjectionTwin::run(View<const double> x) const {
+ProjectionTwin::Rows ProjectionTwin::run(View<const double> input) const {
   const ProjectionSettings& s = settings_;
+  std::vector<double> scaled;
+  for (Index t = 0; t < input.rows; ++t)
+    for (Index c = 0; c < input.cols; ++c) scaled.push_back(s.input_multiplier * input(t, c));
+  const View<const double> x(scaled.data(), input.rows, input.cols);
   Rows rows;
   const std::vector<double> packed = project(x, q_, q_bias_, s.query_rows());
   const Index stride = s.head_dim + s.packed_gate;
@@ -89,6 +93,7 @@ ProjectionTwin::Rows ProjectionTwin::run(View<const double> x) const {
     rows.gate.insert(rows.gate.end(), begin + s.head_dim, begin + stride);
   }
   rows.k = project(x, k_, k_bias_, s.num_kv_heads * s.head_dim);
+  for (double& k : rows.k) k *= s.key_multiplier;
   rows.v = project(x, v_, v_bias_, s.num_kv_heads * s.value_head_dim);
   norm_and_rotate(rows.q, x.rows, s.num_heads, q_norm_);
   norm_and_rotate(rows.k, x.rows, s.num_kv_heads, k_norm_);

@@ -24,7 +24,9 @@ struct ProjectionSettings {
   std::optional<RopeSettings> rope;
   std::optional<QkNormSettings> qk_norm;
   bool bias = false;
-  Index packed_gate = 0;  // gate rows behind each head's query rows inside q
+  double input_multiplier = 1;  // of x, in front of Wq, Wk, Wv; biases are not scaled
+  double key_multiplier = 1;    // of the keys, behind their bias
+  Index packed_gate = 0;        // gate rows behind each head's query rows inside q
 
   Index group() const { return num_heads / num_kv_heads; }  // query head h uses key/value head h / group()
   Index query_rows() const { return num_heads * (head_dim + packed_gate); }

@@ -53,6 +53,10 @@ SoftmaxAttentionSettings read_softmax_attention(Config& config) {
   Settings s;
   s.projection = read_projection(config);
   s.projection.bias = config.boolean_or("bias", false, "biases on queries, keys and values");
+  s.projection.input_multiplier =
+      config.number_or("input_multiplier", 1, "factor on the input of q, k and v");
+  s.projection.key_multiplier =
+      config.number_or("key_multiplier", 1, "factor on the keys, before their norm and rope");
   s.output_bias = config.boolean_or("output_bias", false, "bias on the output projection");
   read_score_and_readout(config, s);
   read_gate(config, s);

@@ -20,6 +20,27 @@ Index pair_offset(Index padded_in, Index row, Index k) {
   return row / kPanel * kPanel * padded_in + k / 2 * kPanel * 2 + row % kPanel * 2 + k % 2;
 }
 
+bf16 narrow(float value) { return to_bf16(value); }
+bf16 narrow(bf16 value) { return value; }
+void widen(bf16 value, float& to) { to = to_float(value); }
+void widen(bf16 value, bf16& to) { to = value; }
+
+template <class T>
+void pack_pairs(View<const T> rows, bf16* packed) {
+  const Index padded = round_up(rows.cols, 2);
+  for_each_packed(rows.rows, padded, [&](Index, Index row, Index k) {
+    const bool inside = row < rows.rows && k < rows.cols;
+    packed[pair_offset(padded, row, k)] = inside ? narrow(rows(row, k)) : bf16{0};
+  });
+}
+
+template <class T>
+void unpack_pairs(const bf16* packed, View<T> rows) {
+  const Index padded = round_up(rows.cols, 2);
+  for (Index row = 0; row < rows.rows; ++row)
+    for (Index k = 0; k < rows.cols; ++k) widen(packed[pair_offset(padded, row, k)], rows(row, k));
+}
+
 }  // namespace
 
 Index packed_elements(DType dtype, Index out, Index in) {
@@ -36,13 +57,8 @@ void pack_f32(View<const float> rows, float* packed) {
                   [&](Index at, Index row, Index k) { packed[at] = row < rows.rows ? rows(row, k) : 0.0f; });
 }
 
-void pack_bf16(View<const float> rows, bf16* packed) {
-  const Index padded = round_up(rows.cols, 2);
-  for_each_packed(rows.rows, padded, [&](Index, Index row, Index k) {
-    const bool inside = row < rows.rows && k < rows.cols;
-    packed[pair_offset(padded, row, k)] = inside ? to_bf16(rows(row, k)) : bf16{0};
-  });
-}
+void pack_bf16(View<const float> rows, bf16* packed) { pack_pairs(rows, packed); }
+void pack_bf16(View<const bf16> rows, bf16* packed) { pack_pairs(rows, packed); }
 
 void unpack_f32(const float* packed, View<float> rows) {
   for_each_packed(rows.rows, rows.cols, [&](Index at, Index row, Index k) {
@@ -50,11 +66,8 @@ void unpack_f32(const float* packed, View<float> rows) {
   });
 }
 
-void unpack_bf16(const bf16* packed, View<float> rows) {
-  const Index padded = round_up(rows.cols, 2);
-  for (Index row = 0; row < rows.rows; ++row)
-    for (Index k = 0; k < rows.cols; ++k) rows(row, k) = to_float(packed[pair_offset(padded, row, k)]);
-}
+void unpack_bf16(const bf16* packed, View<float> rows) { unpack_pairs(packed, rows); }
+void unpack_bf16(const bf16* packed, View<bf16> rows) { unpack_pairs(packed, rows); }
 
 Tensor pack(const Tensor& tensor, DType dtype) {
   if (tensor.layout == Layout::panels && tensor.dtype == dtype) return tensor;

@@ -20,9 +20,11 @@ Shape packed_shape(DType dtype, Index out, Index in);
 // rows [out, in] -> packed[packed_elements]
 void pack_f32(View<const float> rows, float* packed);
 void pack_bf16(View<const float> rows, bf16* packed);  // rounds to nearest even
+void pack_bf16(View<const bf16> rows, bf16* packed);
 // packed -> rows [out, in]
 void unpack_f32(const float* packed, View<float> rows);
 void unpack_bf16(const bf16* packed, View<float> rows);
+void unpack_bf16(const bf16* packed, View<bf16> rows);
 
 // The same tensor in panels of `dtype` (f32 or bf16); returns it unchanged if it is already so.
 Tensor pack(const Tensor& tensor, DType dtype);

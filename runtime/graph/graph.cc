@@ -238,6 +238,33 @@ class Expansion {
   std::string origin_;
 };
 
+Shape read_shape(const Json& list, const std::string& where) {
+  Shape shape;
+  if (list.is_array())
+    for (const Json& size : list)
+      if (size.is_number_integer() && size.get<std::int64_t>() > 0) shape.push_back(size.get<Index>());
+  if (shape.empty() || shape.size() != list.size() || shape.size() > 8)
+    fail(where, " must be a list of 1 to 8 positive sizes, found ", list.dump().substr(0, 80));
+  return shape;
+}
+
+void read_aside(const Json& uses, const std::string& where, Graph& graph) {
+  if (!uses.is_object()) fail(where, " must be an object, found ", uses.dump().substr(0, 80));
+  for (const auto& [use, nodes] : uses.items()) {
+    if (!nodes.is_object()) fail(where, ": '", use.substr(0, 80), "' must be an object of nodes");
+    for (const auto& [node, tensors] : nodes.items()) {
+      check_name(node, where);
+      if (!node.starts_with(use + ".") || graph.find(node) >= 0)
+        fail(where, ": '", node.substr(0, 80), "' must begin with '", use.substr(0, 80),
+             ".' and be no node of the graph");
+      if (!tensors.is_object()) fail(where, ": '", node, "' must be an object of tensors");
+      for (const auto& [tensor, shape] : tensors.items())
+        graph.aside[node][tensor] =
+            read_shape(shape, cat(where, ": '", node, ".", tensor.substr(0, 80), "'"));
+    }
+  }
+}
+
 Grids read_grids(const Json& numerics, const std::string& where) {
   Grids grids;
   Reader reader(numerics, where);
@@ -275,6 +302,7 @@ Graph expand_card(const Json& json, const std::string& origin) {
   else
     expansion.pattern(card);
   if (card.has("groups")) expansion.groups(card.list("groups"));
+  if (card.has("aside")) read_aside(card.get("aside"), cat(origin, ": aside"), graph);
   card.finish();
   return graph;
 }

@@ -1,10 +1,12 @@
 // A model's card and the list of nodes it stands for. Purely structural: no layer kind is known here.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
 #include "runtime/base/numerics.h"
+#include "runtime/base/view.h"
 #include "runtime/graph/config.h"
 
 namespace plait {
@@ -12,8 +14,8 @@ namespace plait {
 inline constexpr int kFormat = 1;  // `plait_format` this program reads and writes
 
 // The JSON card of a model file: {"plait_format", "name", "family", "vocab", "width", "numerics", "embed",
-// "pattern", "blocks", "final_norm", "head"} or an explicit "graph" instead of embed..head. Unknown keys are
-// errors.
+// "pattern", "blocks", "final_norm", "head"} or an explicit "graph" instead of embed..head, and "aside"
+// (Graph::aside). Unknown keys are errors.
 struct Card {
   Json json;  // as stored
   std::string name, family;
@@ -43,6 +45,10 @@ struct Graph {
   Card card;
   std::vector<Node> nodes;  // in the order they run; inputs precede
   std::vector<Group> groups;
+  // Tensors the file keeps for another use (a head that drafts tokens), by the name of a node that is not in
+  // the graph: the card's {"aside": {USE: {NODE: {TENSOR: shape}}}}, where NODE begins with "USE.". Two sizes
+  // make a product's weight.
+  std::map<std::string, std::map<std::string, Shape>> aside;
 
   int output() const { return static_cast<int>(nodes.size()) - 1; }
   int find(const std::string& name) const;            // -1 if none

@@ -52,6 +52,16 @@ std::vector<TensorSpec> own_tensors(const Node& node, std::vector<TensorSpec> sp
   return specs;
 }
 
+// Of a node outside the graph.
+std::vector<TensorSpec> kept_tensors(const std::map<std::string, Shape>& shapes) {
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, shape] : shapes) {
+    const bool matrix = shape.size() == 2;
+    specs.push_back({name, shape, matrix ? Init::normal : Init::small, "", matrix});
+  }
+  return specs;
+}
+
 }  // namespace
 
 Model::Model(ModelData data, const Registry& registry)
@@ -85,6 +95,10 @@ Model::Model(ModelData data, const Registry& registry)
   if (widths_.back() != graph_.card.vocab)
     fail(data_.origin, ": the last node '", graph_.nodes.back().name, "' gives width ", widths_.back(),
          ", the card's vocab is ", graph_.card.vocab);
+  for (const auto& [node, shapes] : graph_.aside) {
+    Parameters::check(cat(data_.origin, ": ", node), kept_tensors(shapes), data_.tensors[node]);
+    owners.insert(node);
+  }
   for (const auto& [node, tensors] : data_.tensors)
     if (!owners.contains(node) && !tensors.empty())
       fail(data_.origin, ": tensor '", node, ".", tensors.begin()->first, "' belongs to no node of the card");
@@ -121,6 +135,7 @@ std::map<std::string, std::vector<TensorSpec>> Model::wanted(const Graph& graph,
       widths.push_back(kind.output == Kind::Output::vocab ? graph.card.vocab : width);
     });
   }
+  for (const auto& [node, shapes] : graph.aside) all[node] = kept_tensors(shapes);
   return all;
 }
 

@@ -19,7 +19,8 @@ struct ModelData {
   Json card;
   std::map<std::string, std::map<std::string, Tensor>> tensors;  // node name -> tensor name -> tensor
   std::map<std::string, std::string> tokenizer;                  // file name -> bytes; empty = byte tokenizer
-  std::string digest;                                            // SHA-256 over all tensors, see model_file.h
+  std::map<std::string, std::string> published;  // files that say what the weights were: weights/README.md
+  std::string digest;                            // SHA-256 over all tensors, see model_file.h
   std::string created_by, source;
 };
 
@@ -48,7 +49,8 @@ class Model {
   // What a snapshot knows a model by: SHA-256 of the digest of its tensors and of its card.
   std::string identity() const;
 
-  // The tensors every node of a card wants, before any weights exist: what `plait new` fills.
+  // The tensors every node of a card wants, those kept aside included, before any weights exist: what `plait
+  // new` fills.
   static std::map<std::string, std::vector<TensorSpec>> wanted(
       const Graph& graph, const Registry& registry = Registry::builtin());
 

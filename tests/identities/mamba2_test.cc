@@ -27,14 +27,19 @@ constexpr double kLength = kWidth + 24 + kRows + 160;
 // The twin is the state-space form h = e^{dt A} h + dt x B', the layer a decayed sum: identity 9.
 TEST(Mamba2, MeetsItsTwin) {
   const KindInput input = random_input(kRows, kWidth, 2);
-  for (const Json& more :
-       {Json::object(),
-        Json{{"norm", "norm_before_gate"}, {"dt_min", 0.3}, {"dt_max", 0.9}, {"projection_bias", true}},
-        Json{{"norm", "gate_only"},
-             {"skip_d", false},
-             {"conv", 2},
-             {"conv_bias", false},
-             {"num_groups", 1}}}) {
+  for (const Json& more : {Json::object(),
+                           Json{{"norm", "norm_before_gate"},
+                                {"dt_min", 0.3},
+                                {"dt_max", 0.9},
+                                {"in_bias", true},
+                                {"input_multiplier", 1.25},
+                                {"slice_multipliers", {0.35, 0.25, 1.5, 0.5, 0.7}}},
+                           Json{{"norm", "gate_only"},
+                                {"skip_d", false},
+                                {"conv", 2},
+                                {"conv_bias", false},
+                                {"out_bias", true},
+                                {"num_groups", 1}}}) {
     Json settings = kSettings;
     settings.update(more);
     const OneKind kind("mamba2", settings, surroundings(), random_values(settings));

@@ -150,8 +150,9 @@ std::map<std::string, Index> check_source(const Safetensors& source, const Tenso
   std::map<std::string, Index> skipped;
   for (const auto& [name, entry] : source.tensors()) {
     if (map.published.contains(name)) continue;
-    const auto prefix = std::find_if(map.skipped.begin(), map.skipped.end(),
-                                     [&name = name](const std::string& start) { return name.starts_with(start); });
+    const auto prefix =
+        std::find_if(map.skipped.begin(), map.skipped.end(),
+                     [&name = name](const std::string& start) { return name.starts_with(start); });
     if (prefix == map.skipped.end())
       fail("file '", entry.file, "', tensor '", printable(name),
            "': belongs to nothing the configuration describes");

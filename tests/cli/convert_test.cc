@@ -47,6 +47,7 @@ TEST(ConvertVerb, SaysWhatItMade) {
 TEST(ConvertVerb, ThereAndBack) {
   source("qwen", tiny_qwen3_5(Tie::tied));
   const Json there = plait("convert qwen qwen.h5 --json -").json();
+  EXPECT_GT(plait("inspect qwen.h5 --json -").json()["parameters_aside"]["mtp"], 0);
   EXPECT_EQ(plait("convert qwen.h5 qwen_back --quiet").code, 0);
   EXPECT_EQ(plait("convert qwen_back qwen_again.h5 --json -").json()["sha256"], there["sha256"]);
   expect_error(plait("convert qwen.h5 qwen_back --quiet"), 3, "not empty");

@@ -12,8 +12,8 @@ namespace {
 std::set<std::string> names_of(unsigned bits) {
   std::set<std::string> names;
   unsigned bit = 0;
-  for (const char* name : {"model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "lm_head.weight",
-                           "mtp.fc.weight"})
+  for (const char* name : {"model.embed_tokens.weight", "model.language_model.embed_tokens.weight",
+                           "lm_head.weight", "mtp.fc.weight"})
     if (bits >> bit++ & 1) names.insert(name);
   return names;
 }

@@ -180,7 +180,7 @@ class Renderer {
     if (statement.kind == Does::capture)
       assign(*statement.target, value, scope);
     else
-      write(str(machine_, value));
+      write(text_argument(value, "the result of a filter block"));
     return Flow::on;
   }
 

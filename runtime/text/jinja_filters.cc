@@ -417,7 +417,6 @@ Value indent(const Filtered& f) {
 
 Value truncate(const Filtered& f) {
   const auto given = f.bind({"length", "killwords", "end", "leeway"});
-  const std::string& text = text_argument(f.value, "what 'truncate' shortens");
   const auto number = [&](std::size_t i, std::int64_t fallback) {
     return given[i] && !given[i]->is<None>() ? integer_argument(*given[i], "an argument of 'truncate'")
                                              : fallback;
@@ -427,8 +426,9 @@ Value truncate(const Filtered& f) {
   const std::int64_t size = number(0, 255), leeway = number(3, 5);
   if (size < end_size || leeway < 0)
     fail("the filter 'truncate' is given a length of ", size, " and a leeway of ", leeway);
-  const auto whole = static_cast<std::int64_t>(python::length(text));
-  if (whole - leeway <= size) return f.value;
+  const auto whole = length(f.machine, f.value);
+  if (whole && *whole - leeway <= size) return f.value;
+  const std::string& text = text_argument(f.value, "what 'truncate' shortens");
   const std::string kept = python::pick(text, 0, 1, static_cast<std::size_t>(size - end_size));
   return is_set(given[1]) ? kept + end : python::split(kept, " ", 1, Side::right)[0] + end;
 }
@@ -545,7 +545,7 @@ Value round_to(const Filtered& f) {
     fail("'round' with the method '", way, "' and a precision of ", digits, " is not interpreted");
   const double unit = std::pow(10.0, static_cast<double>(digits)), scaled = value * unit;
   if (!std::isfinite(scaled)) fail("'round' is asked of a number that is not finite");
-  return (way == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit;
+  return (way == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit + 0.0;  // no negative zero, as Python's integers have none
 }
 
 // ---- others

@@ -118,12 +118,12 @@ class Lexer {
   // After the closing mark: "-" takes all white space, otherwise a statement takes one line end.
   bool close(std::string_view mark) {
     const bool statement = mark != "}}";
-    if (starts("-" + std::string(mark))) {
+    if (starts(cat("-", mark))) {
       skip(1 + mark.size());
       skip_space();
       return true;
     }
-    const bool kept = statement && starts("+" + std::string(mark));
+    const bool kept = statement && starts(cat("+", mark));
     if (!kept && !starts(mark)) return false;
     skip(mark.size() + (kept ? 1 : 0));
     if (statement && !kept && starts("\n")) skip(1);

@@ -34,7 +34,8 @@ std::optional<double> real_of(const Value& value) {
 
 [[noreturn]] void too_large() { fail("an integer leaves 64 bits, which plait does not interpret"); }
 
-std::int64_t checked(bool overflow, std::int64_t result) {
+// By reference: the call's other argument computes the result.
+std::int64_t checked(bool overflow, const std::int64_t& result) {
   if (overflow) too_large();
   return result;
 }
@@ -65,7 +66,7 @@ std::int64_t integer_power(std::int64_t base, std::int64_t exponent) {
 double real_power(double base, double exponent) {
   if (base == 0 && exponent < 0) fail("zero cannot be raised to a negative power");
   if (base < 0 && exponent != std::floor(exponent) && std::isfinite(base) && std::isfinite(exponent))
-    fail("a negative number is raised to a fraction, which is complex");
+    fail("a negative number is raised to a fraction, which plait does not interpret");
   const double result = std::pow(base, exponent);
   if (std::isinf(result) && std::isfinite(base) && std::isfinite(exponent)) fail("a power is too large");
   return result;
@@ -92,8 +93,7 @@ double real_floor_divided(double a, double b) {
 Value combine_integers(Operator operation, std::int64_t a, std::int64_t b) {
   std::int64_t result = 0;
   switch (operation) {
-    case Operator::add:
-      return checked(__builtin_add_overflow(a, b, &result), result);
+    case Operator::add: return checked(__builtin_add_overflow(a, b, &result), result);
     case Operator::subtract:
       return checked(__builtin_sub_overflow(a, b, &result), result);
     case Operator::multiply:
@@ -239,9 +239,11 @@ std::optional<std::int64_t> parsed_integer(std::string_view text, int base) {
       return std::nullopt;
     base = 10;
   }
+  for (const char32_t c : python::wide(digits)) {
+    if (c >= 0x80 && !python::is_decimal(c)) return std::nullopt;
+    if (c >= 0x80) fail("a number in digits outside ASCII is not interpreted");
+  }
   if (base < 2 || base > 36 || digits.empty() || !without_underscores(digits)) return std::nullopt;
-  for (const char c : digits)
-    if (static_cast<unsigned char>(c) >= 0x80) fail("digits outside ASCII are not interpreted as a number");
   digits.insert(0, minus ? "-" : "");
   std::int64_t value = 0;
   const auto [last, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
@@ -516,9 +518,9 @@ std::string padded(std::string text, const Conversion& conversion) {
 
 std::string formatted_number(const Conversion& conversion, const Value& value) {
   const bool real = std::string_view("feEgG").find(conversion.letter) != std::string_view::npos;
-  std::string pattern =
-      "%" + conversion.flags + (conversion.width > 0 ? std::to_string(conversion.width) : "");
-  if (conversion.precision >= 0) pattern += "." + std::to_string(conversion.precision);
+  std::string pattern = cat("%", conversion.flags);
+  if (conversion.width > 0) pattern += std::to_string(conversion.width);
+  if (conversion.precision >= 0) pattern += cat(".", conversion.precision);
   std::array<char, 2048> out;
   int size = 0;
   if (real) {
@@ -532,7 +534,7 @@ std::string formatted_number(const Conversion& conversion, const Value& value) {
     if (!number) fail("a format's integer is of type ", type_name(value));
     const bool plain = conversion.precision < 0 && conversion.flags.find('#') == std::string::npos;
     if (!plain || (conversion.letter != 'd' && *number < 0)) fail("a format like this is not interpreted");
-    size = std::snprintf(out.data(), out.size(), (pattern + "l" + conversion.letter).c_str(),
+    size = std::snprintf(out.data(), out.size(), cat(pattern, "l", conversion.letter).c_str(),
                          static_cast<long>(*number));
   }
   if (size < 0 || static_cast<std::size_t>(size) >= out.size()) fail("a formatted number is too long");
@@ -577,7 +579,7 @@ std::string printf_style(Machine& machine, const std::string& text, const Value&
     machine.make(piece.size());
     out += piece;
   }
-  const bool left_over = used < all.size() && !(used == 0 && (values.is<Dict>() || values.is<List>()));
+  const bool left_over = used < all.size() && !(used == 0 && (values.is<Dict>() || values.is<List>() || values.is<Undefined>()));
   if (left_over) fail("a format has fewer places than values");
   return out;
 }

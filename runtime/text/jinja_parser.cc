@@ -460,7 +460,7 @@ class Parser {
 
   std::string dotted_name() {
     std::string name = any_name();
-    while (take_symbol(".")) name += "." + any_name();
+    while (take_symbol(".")) name += cat(".", any_name());
     return name;
   }
 

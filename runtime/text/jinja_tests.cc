@@ -55,6 +55,11 @@ bool compares(const Asked& asked) {
   return compare(asked.machine, comparison, asked.value, asked.with[0]);
 }
 
+bool names_one(const Asked& asked, bool (*has)(const std::string&)) {
+  hash(asked.machine, asked.value);  // refuses what cannot be a key
+  return asked.value.text() && has(*asked.value.text());
+}
+
 struct Test {
   std::string_view name;
   std::size_t arguments;
@@ -84,8 +89,8 @@ constexpr Test kTests[] = {
     {"divisibleby", 1, divisible},
     {"sameas", 1, same},
     {"in", 1, compares<Comparison::in>},
-    {"filter", 0, [](const Asked& a) { return has_filter(text_argument(a.value, "a filter's name")); }},
-    {"test", 0, [](const Asked& a) { return has_test(text_argument(a.value, "a test's name")); }},
+    {"filter", 0, [](const Asked& a) { return names_one(a, has_filter); }},
+    {"test", 0, [](const Asked& a) { return names_one(a, has_test); }},
     {"escaped", 0,
      [](const Asked& a) { return a.value.is<Text>() && a.value.as<Text>()->markup == Markup::yes; }},
     {"==", 1, compares<Comparison::equal>},

@@ -545,7 +545,8 @@ Value round_to(const Filtered& f) {
     fail("'round' with the method '", way, "' and a precision of ", digits, " is not interpreted");
   const double unit = std::pow(10.0, static_cast<double>(digits)), scaled = value * unit;
   if (!std::isfinite(scaled)) fail("'round' is asked of a number that is not finite");
-  return (way == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit + 0.0;  // no negative zero, as Python's integers have none
+  return (way == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit +
+         0.0;  // no negative zero, as Python's integers have none
 }
 
 // ---- others

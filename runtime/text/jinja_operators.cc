@@ -93,7 +93,8 @@ double real_floor_divided(double a, double b) {
 Value combine_integers(Operator operation, std::int64_t a, std::int64_t b) {
   std::int64_t result = 0;
   switch (operation) {
-    case Operator::add: return checked(__builtin_add_overflow(a, b, &result), result);
+    case Operator::add:
+      return checked(__builtin_add_overflow(a, b, &result), result);
     case Operator::subtract:
       return checked(__builtin_sub_overflow(a, b, &result), result);
     case Operator::multiply:
@@ -579,7 +580,8 @@ std::string printf_style(Machine& machine, const std::string& text, const Value&
     machine.make(piece.size());
     out += piece;
   }
-  const bool left_over = used < all.size() && !(used == 0 && (values.is<Dict>() || values.is<List>() || values.is<Undefined>()));
+  const bool left_over =
+      used < all.size() && !(used == 0 && (values.is<Dict>() || values.is<List>() || values.is<Undefined>()));
   if (left_over) fail("a format has fewer places than values");
   return out;
 }

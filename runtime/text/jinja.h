@@ -1,6 +1,6 @@
 // Jinja templates as transformers 5 renders them: ImmutableSandboxedEnvironment of Jinja 3.1 with trim_blocks
 // and lstrip_blocks, the extensions loopcontrols and `generation`, the globals raise_exception and
-// strftime_now, json.dumps behind `tojson`. README.md lists what is not interpreted.
+// strftime_now, json.dumps behind `tojson`. jinja.md lists what is not interpreted.
 #pragma once
 
 #include <ctime>

@@ -16,9 +16,9 @@ void Machine::step(std::size_t count) {
 }
 
 void Machine::make(std::size_t bytes) {
-  step(1 + bytes / 16);
   if (bytes > kMaxBytes || bytes_ + bytes > kMaxBytes)
     fail("the template makes more than ", kMaxBytes, " bytes of text and values");
+  step(1 + bytes / 16);
   bytes_ += bytes;
 }
 

@@ -6,7 +6,7 @@
 
 Expected texts come from the very environment transformers 5.23 renders chat templates with. A template Jinja
 raises on must be refused; one whose result holds an address or needs integers beyond 64 bits is not used, and
-neither is what README.md lists as not interpreted. Exits 0 when nothing differs.
+neither is what jinja.md lists as not interpreted. Exits 0 when nothing differs.
 """
 
 import argparse
@@ -191,7 +191,7 @@ class Grammar:
         return "{% set ns = namespace(v=1) %}" + self.block(3)
 
 
-# Addresses, and what plait's README says it does not interpret.
+# Addresses, and what jinja.md says it does not interpret.
 UNUSABLE = re.compile(r"<(generator|built-in|bound|function|method|list_|filter|map|.*(object|iterator) at 0x|jinja2)|0x[0-9a-f]{9,}|Markup\(")
 REFUSED = re.compile(r"groupby|\bself\b")
 NOT_INTERPRETED = re.compile(r"is not interpreted|which plait does not interpret|is printed without|is compared")

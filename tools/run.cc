@@ -6,7 +6,8 @@
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/sampler.h"
 #include "runtime/run/stream.h"
-#include "runtime/text/utf8.h"
+#include "tools/chat.h"
+#include "tools/printer.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
 #include "weights/snapshot_file.h"
@@ -25,9 +26,11 @@ struct Run {
   Index count = 256;
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<Index> top_k;
-  bool no_special = false;
+  bool no_special = false, chat = false;
+  ChatSettings chat_settings;
 
   int run() const;
+  int run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opened) const;
   SamplerSettings sampler(const Json& saved) const;
 };
 
@@ -44,59 +47,6 @@ SamplerSettings Run::sampler(const Json& saved) const {
   if (common.seed) settings.seed = *common.seed;
   return settings;
 }
-
-// Text that may be shown: everything but what could still become a stop text.
-class Printer {
- public:
-  Printer(const Tokenizer& tokenizer, const std::vector<std::string>& stops, bool live)
-      : tokenizer_(tokenizer), stops_(stops), live_(live) {}
-
-  // A token of the context before the generated text: completes a character that is cut there, shows nothing.
-  void prime(Token token) { utf8_.push(piece_of(tokenizer_, token)); }
-
-  // False when a stop text is complete; it and what follows are not shown.
-  bool push(Token token) {
-    pending_ += utf8_.push(piece_of(tokenizer_, token));
-    std::size_t stop = std::string::npos;
-    for (const std::string& text : stops_) stop = std::min(stop, pending_.find(text));
-    if (stop != std::string::npos) pending_.resize(stop);
-    show(stop != std::string::npos ? pending_.size() : pending_.size() - held_back());
-    return stop == std::string::npos;
-  }
-
-  void finish() {
-    pending_ += utf8_.finish();
-    show(pending_.size());
-    if (live_ && !text_.empty() && text_.back() != '\n') print("\n");
-    if (live_) flush_output();
-  }
-  const std::string& text() const { return text_; }
-
- private:
-  // Length of the longest end of the pending text with which a stop text begins.
-  std::size_t held_back() const {
-    std::size_t longest = 0;
-    for (const std::string& stop : stops_)
-      for (std::size_t n = std::min(stop.size() - 1, pending_.size()); n > longest; --n)
-        if (pending_.ends_with(stop.substr(0, n))) longest = n;
-    return longest;
-  }
-
-  void show(std::size_t bytes) {
-    const std::string piece = pending_.substr(0, bytes);
-    pending_.erase(0, bytes);
-    text_ += piece;
-    if (!live_ || piece.empty()) return;
-    print(piece);
-    flush_output();
-  }
-
-  const Tokenizer& tokenizer_;
-  std::vector<std::string> stops_;
-  bool live_;
-  Utf8Stream utf8_;
-  std::string pending_, text_;
-};
 
 // The arithmetic of the snapshot, so that it can be gone on with; a flag that says otherwise is refused.
 Compute compute_of(const Snapshot& snapshot, const Common& common, const std::string& path) {
@@ -165,12 +115,30 @@ Generated generate(const Run& args, Stream& stream, const Sampler& sampler, Prin
   return generated;
 }
 
+int Run::run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opened) const {
+  if (!load.empty()) throw UsageError("--chat begins a conversation of its own; it does not go with --load");
+  Chat talk{common, chat_settings, tokenizer, stops, count, {}};
+  if (!prompt.empty() || !prompt_file.empty())
+    talk.question = prompt_file.empty() ? prompt : read_file(prompt_file);
+  Stream stream = prepare(*this, std::move(opened)).stream;
+  const Sampler sampler(this->sampler(Json()));
+  const int code = converse(talk, stream, sampler);
+  if (!save.empty()) {
+    Snapshot snapshot = stream.snapshot();
+    snapshot.sampler = to_json(sampler.settings());
+    save_snapshot(save, snapshot);
+  }
+  return code;
+}
+
 int Run::run() const {
   for (const std::string& stop : stops)
     if (stop.empty()) throw UsageError("--stop wants a text of at least one character");
+  if (!chat && chat_settings.given()) throw UsageError("--system, --tools and --chat-option want --chat");
   const std::string path = model.empty() ? bundled_model() : model;
   const auto opened = open_model(path, common);
   const auto tokenizer = tokenizer_of(*opened);
+  if (chat) return run_chat(*tokenizer, opened);
   const std::vector<Token> tokens = tokenizer->encode(prompt_file.empty() ? prompt : read_file(prompt_file));
   Prepared prepared = prepare(*this, opened);
   Stream& stream = prepared.stream;
@@ -234,6 +202,10 @@ void add_run(CLI::App& program, Action& chosen) {
   verb->add_option("--prompt-file", args->prompt_file, "The same, from a file; - is standard input")
       ->type_name("FILE")
       ->excludes(prompt);
+  verb->add_flag(
+      "--chat", args->chat,
+      "A conversation by the model's chat template: one turn with a prompt, else a turn per line of input");
+  add_chat_options(*verb, args->chat_settings);
   verb->add_option("-n", args->count, "Tokens to generate (default: 256)")
       ->check(CLI::Range(Index{0}, Index{1} << 40))
       ->type_name("N");

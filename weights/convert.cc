@@ -256,22 +256,23 @@ void pack_rows(const TargetRows& rows, Index first, Index count, Index cols, Pac
   pack(View<const T>(block.data(), count, cols));
 }
 
-// Panel by panel, so that only the packed form stands in memory as a whole.
-Tensor build(const Target& target, const Safetensors& source, DType dtype) {
+// Panel by panel, so that only the packed form stands in memory as a whole: in `buffer`, which is large
+// enough. One buffer serves all tensors, because freed ones of many sizes leave holes that the next does not
+// fit.
+Tensor build(const Target& target, const Safetensors& source, DType dtype, Buffer& buffer) {
   const TargetRows rows(target, source);
   const std::size_t bytes = stored_bytes(target, dtype);
-  auto buffer = std::make_shared<Buffer>(bytes);
-  Tensor tensor{target.shape,       dtype, target.matrix ? Layout::panels : Layout::rows, buffer,
-                buffer->as<void>(), bytes};
+  Tensor tensor{target.shape,      dtype, target.matrix ? Layout::panels : Layout::rows, nullptr,
+                buffer.as<void>(), bytes};
   if (!target.matrix) {
-    rows.read(0, View<float>(buffer->as<float>(), target.rows, target.cols));
+    rows.read(0, View<float>(buffer.as<float>(), target.rows, target.cols));
     return tensor;
   }
   const Index panels = ceil_div(target.rows, kPanel);
   parallel_for(available_threads(), panels, [&](Index p) {
     const Index first = p * kPanel, count = std::min(kPanel, target.rows - first);
     std::byte* place =
-        buffer->as<std::byte>() + bytes / static_cast<std::size_t>(panels) * static_cast<std::size_t>(p);
+        buffer.as<std::byte>() + bytes / static_cast<std::size_t>(panels) * static_cast<std::size_t>(p);
     if (dtype == DType::f32)
       pack_rows<float>(rows, first, count, target.cols,
                        [&](View<const float> v) { pack_f32(v, reinterpret_cast<float*>(place)); });
@@ -360,8 +361,9 @@ Checkpoint read_checkpoint(const std::string& folder, const std::set<std::string
   return checkpoint;
 }
 
-void check_room(const std::map<std::string, Target>& targets, const std::map<std::string, DType>& dtypes,
-                const std::string& destination) {
+// Returns the bytes of the largest tensor.
+std::uint64_t check_room(const std::map<std::string, Target>& targets,
+                         const std::map<std::string, DType>& dtypes, const std::string& destination) {
   std::uint64_t total = 0, largest = 0;
   for (const auto& [path, target] : targets) {
     const std::uint64_t bytes = stored_bytes(target, dtypes.at(path));
@@ -370,6 +372,7 @@ void check_room(const std::map<std::string, Target>& targets, const std::map<std
   }
   require_disk(total, destination);
   require_memory(largest, cat("the largest tensor of '", destination, "'"));
+  return largest;
 }
 
 }  // namespace
@@ -395,14 +398,14 @@ Conversion convert_checkpoint(const std::string& folder, const std::string& dest
 
   std::map<std::string, DType> dtypes;
   for (const auto& [path, target] : targets) dtypes[path] = choose_dtype(target, source, options.dtype);
-  check_room(targets, dtypes, destination);
+  Buffer buffer(check_room(targets, dtypes, destination));
   const auto tokenizer = read_tokenizer_files(folder);
   ModelWriter writer(
       destination, card,
       cat(family->name, " checkpoint '", folder_name(folder), "', config SHA-256 ", sha256(config)));
   double done = 0;
   for (const auto& [path, target] : targets) {
-    writer.add(target.node, target.tensor, build(target, source, dtypes.at(path)));
+    writer.add(target.node, target.tensor, build(target, source, dtypes.at(path), buffer));
     for (const Slice& slice : target.slices) Safetensors::release(source.tensors().at(slice.published));
     if (options.progress) options.progress(++done / static_cast<double>(targets.size()));
   }

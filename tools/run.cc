@@ -6,7 +6,6 @@
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/sampler.h"
 #include "runtime/run/stream.h"
-#include "runtime/text/utf8.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
 #include "weights/snapshot_file.h"
@@ -49,14 +48,14 @@ SamplerSettings Run::sampler(const Json& saved) const {
 class Printer {
  public:
   Printer(const Tokenizer& tokenizer, const std::vector<std::string>& stops, bool live)
-      : tokenizer_(tokenizer), stops_(stops), live_(live) {}
+      : decoder_(tokenizer), stops_(stops), live_(live) {}
 
   // A token of the context before the generated text: completes a character that is cut there, shows nothing.
-  void prime(Token token) { utf8_.push(piece_of(tokenizer_, token)); }
+  void prime(Token token) { decoder_.push(token); }
 
   // False when a stop text is complete; it and what follows are not shown.
   bool push(Token token) {
-    pending_ += utf8_.push(piece_of(tokenizer_, token));
+    pending_ += decoder_.push(token);
     std::size_t stop = std::string::npos;
     for (const std::string& text : stops_) stop = std::min(stop, pending_.find(text));
     if (stop != std::string::npos) pending_.resize(stop);
@@ -65,7 +64,7 @@ class Printer {
   }
 
   void finish() {
-    pending_ += utf8_.finish();
+    pending_ += decoder_.finish();
     show(pending_.size());
     if (live_ && !text_.empty() && text_.back() != '\n') print("\n");
     if (live_) flush_output();
@@ -91,10 +90,9 @@ class Printer {
     flush_output();
   }
 
-  const Tokenizer& tokenizer_;
+  StreamDecoder decoder_;
   std::vector<std::string> stops_;
   bool live_;
-  Utf8Stream utf8_;
   std::string pending_, text_;
 };
 
@@ -171,7 +169,8 @@ int Run::run() const {
   const std::string path = model.empty() ? bundled_model() : model;
   const auto opened = open_model(path, common);
   const auto tokenizer = tokenizer_of(*opened);
-  const std::vector<Token> tokens = tokenizer->encode(prompt_file.empty() ? prompt : read_file(prompt_file));
+  const std::vector<Token> tokens = tokenizer->encode(prompt_file.empty() ? prompt : read_file(prompt_file),
+                                                      no_special ? Specials::without : Specials::with);
   Prepared prepared = prepare(*this, opened);
   Stream& stream = prepared.stream;
   const Sampler sampler(this->sampler(prepared.sampler));

@@ -143,7 +143,8 @@ int Score::run() const {
   const auto opened = open_model(model, common);
   const auto tokenizer = tokenizer_of(*opened);
   std::vector<Token> ids =
-      text.empty() ? read_tokens(tokens, opened->card().vocab) : tokenizer->encode(read_file(text));
+      text.empty() ? read_tokens(tokens, opened->card().vocab)
+                   : tokenizer->encode(read_file(text), no_special ? Specials::without : Specials::with);
   const std::string& source = text.empty() ? tokens : text;
   if (ids.size() < 2)
     fail("'", source, "' has ", ids.size(),

@@ -95,36 +95,31 @@ class StripBeginning final : public DecoderStage {
   Index left_;
 };
 
+std::string replace_all(const std::string& text, std::string_view from, std::string_view to) {
+  std::string out;
+  std::size_t done = 0;
+  for (std::size_t at = 0; (at = text.find(from, at)) != text.npos; done = at += from.size())
+    out.append(text, done, at - done).append(to);
+  return out.append(text, done);
+}
+
 // Tokens with `suffix` end a word; a space follows all but the last.
 class WordEnds final : public DecoderStage {
  public:
   explicit WordEnds(const std::string& suffix) : suffix_(suffix) {}
   void push(std::string token, const Emit& emit) override {
-    if (held_) emit(replaced(*held_, " "));
+    if (held_) emit(replace_all(*held_, suffix_, " "));
     held_ = std::move(token);
   }
   void finish(const Emit& emit) override {
-    if (held_) emit(replaced(*held_, ""));
+    if (held_) emit(replace_all(*held_, suffix_, ""));
     held_.reset();
   }
 
  private:
-  std::string replaced(const std::string& token, std::string_view with) const {
-    std::string out;
-    std::size_t done = 0;
-    for (std::size_t at = 0; (at = token.find(suffix_, at)) != token.npos; done = at += suffix_.size())
-      out.append(token, done, at - done).append(with);
-    return out.append(token, done);
-  }
   const std::string& suffix_;
   std::optional<std::string> held_;
 };
-
-std::string replace_all(std::string text, std::string_view from, std::string_view to) {
-  for (std::size_t at = 0; (at = text.find(from, at)) != text.npos; at += to.size())
-    text.replace(at, from.size(), to);
-  return text;
-}
 
 // English punctuation and contractions close up.
 std::string cleaned(std::string text) {
@@ -139,7 +134,7 @@ std::string cleaned(std::string text) {
                                                                               {" 's", "'s"},
                                                                               {" 've", "'ve"},
                                                                               {" 're", "'re"}}};
-  for (const auto& [from, to] : kPairs) text = replace_all(std::move(text), from, to);
+  for (const auto& [from, to] : kPairs) text = replace_all(text, from, to);
   return text;
 }
 
@@ -149,7 +144,7 @@ PerToken::Function word_piece(const std::string& prefix, bool cleanup) {
       if (token.starts_with(prefix))
         token.erase(0, prefix.size());
       else
-        token.insert(0, " ");
+        token = " " + token;
     }
     return cleanup ? cleaned(std::move(token)) : token;
   };
@@ -158,7 +153,7 @@ PerToken::Function word_piece(const std::string& prefix, bool cleanup) {
 PerToken::Function metaspace(const MetaspaceOptions& options) {
   const bool drops = options.prepend != MetaspaceOptions::Prepend::never;
   return [mark = options.replacement, drops](std::string token, bool first) {
-    return replace_all(std::move(token), mark, first && drops ? "" : " ");
+    return replace_all(token, mark, first && drops ? "" : " ");
   };
 }
 

@@ -108,9 +108,10 @@ bool is_punctuation(char32_t c) {
 bool is_nonspacing_mark(char32_t c) { return category(c) == UTF8PROC_CATEGORY_MN; }
 bool is_mark(char32_t c) { return between(category(c), UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_ME); }
 
+// tokenizers asks a table of Unicode 8: format characters added since are none, unassigned ones never were.
 bool is_other(char32_t c) {
-  const auto found = category(c);
-  return found == UTF8PROC_CATEGORY_CN || between(found, UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CO);
+  const bool later = c == 0x890 || c == 0x891 || c == 0x8E2 || c == 0x110CD || (c >= 0x13430 && c <= 0x1343F);
+  return !later && between(category(c), UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CO);
 }
 
 bool is_word(char32_t c) {

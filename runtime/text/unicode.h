@@ -18,7 +18,7 @@ bool is_number(char32_t c);       // categories Nd, Nl, No
 bool is_punctuation(char32_t c);  // categories P*, and ASCII's 32 punctuation characters
 bool is_nonspacing_mark(char32_t c);
 bool is_mark(char32_t c);   // categories M*
-bool is_other(char32_t c);  // categories C*: control, format, private, unassigned
+bool is_other(char32_t c);  // categories Cc, Cf, Co: control, format, private
 bool is_word(char32_t c);   // what \w means: letters, marks, decimal digits, connectors, joiners
 
 std::string lower(std::string_view text);  // character by character, without context

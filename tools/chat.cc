@@ -89,7 +89,7 @@ class Talk {
     ends_ = end_tokens_of(model.tokenizer, model.origin);
     const auto special = special_tokens_of(model.tokenizer, model.origin);
     if (const auto eos = special.find("eos_token"); eos != special.end() && !eos->second.empty()) {
-      const std::vector<Token> ids = chat.tokenizer.encode(eos->second);
+      const std::vector<Token> ids = chat.tokenizer.encode(eos->second, Specials::without);
       if (ids.size() == 1)
         ends_.push_back(ids[0]);
       else
@@ -123,7 +123,8 @@ class Talk {
 
  private:
   std::vector<Token> rendered(GenerationPrompt prompt) const {
-    return chat_.tokenizer.encode(template_.render(conversation_, prompt, std::time(nullptr)));
+    // The template writes the special tokens itself.
+    return chat_.tokenizer.encode(template_.render(conversation_, prompt, std::time(nullptr)), Specials::without);
   }
 
   static std::size_t common(std::span<const Token> a, std::span<const Token> b) {

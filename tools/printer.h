@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/text/utf8.h"
+#include "runtime/text/tokenizer.h"
 #include "tools/program.h"
 
 namespace plait {
@@ -14,14 +14,14 @@ namespace plait {
 class Printer {
  public:
   Printer(const Tokenizer& tokenizer, const std::vector<std::string>& stops, bool live)
-      : tokenizer_(tokenizer), stops_(stops), live_(live) {}
+      : decoder_(tokenizer), stops_(stops), live_(live) {}
 
   // A token of the context before the generated text: completes a character that is cut there, shows nothing.
-  void prime(Token token) { utf8_.push(piece_of(tokenizer_, token)); }
+  void prime(Token token) { decoder_.push(token); }
 
   // False when a stop text is complete; it and what follows are not shown.
   bool push(Token token) {
-    pending_ += utf8_.push(piece_of(tokenizer_, token));
+    pending_ += decoder_.push(token);
     std::size_t stop = std::string::npos;
     for (const std::string& text : stops_) stop = std::min(stop, pending_.find(text));
     if (stop != std::string::npos) pending_.resize(stop);
@@ -30,7 +30,7 @@ class Printer {
   }
 
   void finish() {
-    pending_ += utf8_.finish();
+    pending_ += decoder_.finish();
     show(pending_.size());
     if (live_ && !text_.empty() && text_.back() != '\n') print("\n");
     if (live_) flush_output();
@@ -56,10 +56,9 @@ class Printer {
     flush_output();
   }
 
-  const Tokenizer& tokenizer_;
+  StreamDecoder decoder_;
   std::vector<std::string> stops_;
   bool live_;
-  Utf8Stream utf8_;
   std::string pending_, text_;
 };
 

@@ -139,7 +139,8 @@ int Run::run() const {
   const auto opened = open_model(path, common);
   const auto tokenizer = tokenizer_of(*opened);
   if (chat) return run_chat(*tokenizer, opened);
-  const std::vector<Token> tokens = tokenizer->encode(prompt_file.empty() ? prompt : read_file(prompt_file));
+  const std::vector<Token> tokens = tokenizer->encode(prompt_file.empty() ? prompt : read_file(prompt_file),
+                                                      no_special ? Specials::without : Specials::with);
   Prepared prepared = prepare(*this, opened);
   Stream& stream = prepared.stream;
   const Sampler sampler(this->sampler(prepared.sampler));

@@ -144,7 +144,8 @@ int Score::run() const {
   const bool counts_bytes = !text.empty() || has_tokenizer(*opened);
   const auto tokenizer = counts_bytes ? tokenizer_of(*opened) : nullptr;
   std::vector<Token> ids =
-      text.empty() ? read_tokens(tokens, opened->card().vocab) : tokenizer->encode(read_file(text));
+      text.empty() ? read_tokens(tokens, opened->card().vocab)
+                   : tokenizer->encode(read_file(text), no_special ? Specials::without : Specials::with);
   const std::string& source = text.empty() ? tokens : text;
   if (ids.size() < 2)
     fail("'", source, "' has ", ids.size(),

@@ -15,6 +15,7 @@ struct Tokenize {
   bool has_text = false, no_special = false;
 
   int run() const;
+  Specials specials() const { return no_special ? Specials::without : Specials::with; }
   int back(const Model& opened, const Tokenizer& tokenizer) const;
 };
 
@@ -40,7 +41,7 @@ std::string quoted(const std::string& piece) {
 
 int Tokenize::back(const Model& opened, const Tokenizer& tokenizer) const {
   const std::vector<Token> tokens = read_tokens(ids, std::min(opened.card().vocab, tokenizer.vocab()));
-  const std::string bytes = tokenizer.decode(tokens);
+  const std::string bytes = tokenizer.decode(tokens, specials());
   if (!common.json_only()) print(bytes);
   flush_output();
   write_json(common, {{"model", opened.card().name},
@@ -58,7 +59,7 @@ int Tokenize::run() const {
   const auto tokenizer = tokenizer_of(*opened);
   if (!ids.empty()) return back(*opened, *tokenizer);
   const std::string bytes = file.empty() ? text : read_file(file);
-  const std::vector<Token> tokens = tokenizer->encode(bytes);
+  const std::vector<Token> tokens = tokenizer->encode(bytes, specials());
   Json pieces = Json::array();
   std::string lines;
   for (const Token token : tokens) {

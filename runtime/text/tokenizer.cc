@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/error.h"
+#include "runtime/text/sentencepiece.h"
+#include "runtime/text/tokenizer_json.h"
 
 namespace plait {
 namespace {
@@ -10,13 +12,19 @@ namespace {
 // Says what a byte model's tokens are to somebody who opens the model file with another program.
 constexpr const char* kDescription = "plait_tokenizer.json";
 
-std::string kind_of(const TokenizerFiles& files, const std::string& origin) {
-  if (files.empty()) return "bytes";
-  const auto description = files.find(kDescription);
-  if (description == files.end())
-    fail(origin, ": tokenizer file '", files.begin()->first,
-         "' is of no kind this plait reads; it reads bytes");
-  const auto json = nlohmann::json::parse(description->second, nullptr, false);
+class ByteDecoding final : public Decoding {
+ public:
+  explicit ByteDecoding(const ByteTokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  std::string push(Token token) override { return stream_.push(tokenizer_.piece(token)); }
+  std::string finish() override { return stream_.finish(); }
+
+ private:
+  const ByteTokenizer& tokenizer_;
+  Utf8Stream stream_;
+};
+
+std::string described_kind(const std::string& description, const std::string& origin) {
+  const auto json = nlohmann::json::parse(description, nullptr, false);
   if (!json.is_object() || !json.contains("kind") || !json["kind"].is_string())
     fail(origin, ": tokenizer file '", kDescription, "' is not an object with a text 'kind'");
   return json["kind"].get<std::string>();
@@ -24,17 +32,28 @@ std::string kind_of(const TokenizerFiles& files, const std::string& origin) {
 
 }  // namespace
 
-std::string Tokenizer::decode(std::span<const Token> tokens) const {
+std::string Tokenizer::decode(std::span<const Token> tokens, Specials specials) const {
+  const auto decoding = this->decoding(specials);
+  std::string text;
+  for (const Token token : tokens) text += decoding->push(token);
+  return text + decoding->finish();
+}
+
+std::string ByteTokenizer::decode(std::span<const Token> tokens, Specials) const {
   std::string bytes;
   for (const Token token : tokens) bytes += piece(token);
   return bytes;
 }
 
-std::vector<Token> ByteTokenizer::encode(std::string_view text) const {
+std::vector<Token> ByteTokenizer::encode(std::string_view text, Specials) const {
   std::vector<Token> tokens;
   tokens.reserve(text.size());
   for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
   return tokens;
+}
+
+std::unique_ptr<Decoding> ByteTokenizer::decoding(Specials) const {
+  return std::make_unique<ByteDecoding>(*this);
 }
 
 std::string ByteTokenizer::piece(Token token) const {
@@ -44,8 +63,22 @@ std::string ByteTokenizer::piece(Token token) const {
 
 TokenizerFiles ByteTokenizer::files() const { return {{kDescription, R"({"kind": "bytes", "vocab": 256})"}}; }
 
+std::string StreamDecoder::push(Token token) {
+  if (token < tokenizer_->vocab()) return decoding_->push(token);
+  std::string text = decoding_->finish();
+  decoding_ = tokenizer_->decoding(specials_);
+  return text + cat("<", token, ">");
+}
+
 std::shared_ptr<const Tokenizer> make_tokenizer(const TokenizerFiles& files, const std::string& origin) {
-  const std::string kind = kind_of(files, origin);
+  if (files.empty()) return std::make_shared<ByteTokenizer>();
+  if (files.contains("tokenizer.json")) return std::make_shared<JsonTokenizer>(files, origin);
+  if (files.contains("tokenizer.model")) return std::make_shared<SentencePiece>(files, origin);
+  const auto description = files.find(kDescription);
+  if (description == files.end())
+    fail(origin, ": tokenizer file '", files.begin()->first,
+         "' is of no kind this plait reads; it reads tokenizer.json, tokenizer.model and ", kDescription);
+  const std::string kind = described_kind(description->second, origin);
   if (kind == "bytes") return std::make_shared<ByteTokenizer>();
   fail(origin, ": its tokenizer is of kind '", kind.substr(0, 64), "'; this plait reads bytes");
 }

@@ -139,8 +139,12 @@ TEST(MakeTokenizer, RefusesWhatItCannotRead) {
     }
     return std::string("no error");
   };
-  EXPECT_EQ(sentence({{"tokenizer.json", "{}"}}),
-            "m.h5: tokenizer file 'tokenizer.json' is of no kind this plait reads; it reads bytes");
+  EXPECT_EQ(sentence({{"tokenizer.json", "{}"}}), "m.h5: tokenizer.json has no 'model'");
+  EXPECT_EQ(sentence({{"vocab.txt", "a"}}),
+            "m.h5: tokenizer file 'vocab.txt' is of no kind this plait reads; it reads tokenizer.json, "
+            "tokenizer.model and plait_tokenizer.json");
+  EXPECT_TRUE(
+      sentence({{"tokenizer.model", "a"}}).starts_with("m.h5: tokenizer.model is not a sentencepiece model"));
   EXPECT_EQ(sentence({{"plait_tokenizer.json", R"({"kind": "words"})"}}),
             "m.h5: its tokenizer is of kind 'words'; this plait reads bytes");
   EXPECT_EQ(sentence({{"plait_tokenizer.json", "{"}}),

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""Compares plait's tokenizers with Hugging Face tokenizers (and the sentencepiece package) on made-up strings.
+
+  fuzz.py --kind K [--n 2000] [--seed 1] [--vocab 2000] [--text FILE ..] [--program PATH] [--write DIR]
+
+Trains a tokenizer of kind K (--kind list names them) on generated text, or on --text; makes N strings of all scripts,
+emoji, combining marks, controls, special-token look-alikes and long runs; compares ids with and without special
+tokens and decoded text with and without them. Exits 1 on a difference. --write leaves the tokenizer and the first 400
+strings with their expected results in DIR, as cases_test.cc reads them. Needs tokenizers 0.23, sentencepiece 0.2.
+"""
+
+import argparse
+import json
+import pathlib
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import unicodedata
+
+import sentencepiece
+import tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN3_5 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+"
+           r"|\s+(?!\S)|\s+")
+LLAMA3 = QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|", 1)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def byte_level(pre, normalizer=None, post=None, ignore_merges=False):
+    def make(text, vocab):
+        t = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+        if normalizer:
+            t.normalizer = normalizer
+        t.pre_tokenizer = pre
+        t.decoder = decoders.ByteLevel()
+        t.train_from_iterator(text, trainers.BpeTrainer(vocab_size=vocab, special_tokens=SPECIAL, show_progress=False,
+                                                        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+        t.add_tokens([AddedToken("<tool>", normalized=False), AddedToken("lookup", single_word=True, normalized=True),
+                      AddedToken("<mask>", lstrip=True, normalized=False), AddedToken("<sep>", rstrip=True, normalized=False)])
+        if post:
+            t.post_processor = processors.TemplateProcessing(single="<|im_start|> $A", special_tokens=[
+                ("<|im_start|>", t.token_to_id("<|im_start|>"))])
+        else:
+            t.post_processor = processors.ByteLevel(trim_offsets=False)
+        return t
+    return make
+
+
+def split_then_bytes(pattern):
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"),
+                                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+FALCON = pre_tokenizers.Sequence([pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.ByteLevel(add_prefix_space=False),
+                                  pre_tokenizers.Digits(individual_digits=False),
+                                  pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated")])
+FALCON_H1 = pre_tokenizers.Sequence([pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.Digits(individual_digits=True),
+                                     pre_tokenizers.ByteLevel(add_prefix_space=False)])
+
+
+def llama2(text, vocab):
+    t = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    special = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
+    words = [word for line in text for word in line.split(" ")]
+    t.train_from_iterator(words, trainers.BpeTrainer(vocab_size=max(vocab, 600), special_tokens=special, limit_alphabet=300,
+                                                    show_progress=False))
+    data = json.loads(t.to_str())
+    data["added_tokens"] = data["added_tokens"][:3]
+    t = Tokenizer.from_str(json.dumps(data))
+    t.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return t
+
+
+def unigram(text, vocab):
+    t = Tokenizer(models.Unigram())
+    t.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])
+    t.pre_tokenizer = pre_tokenizers.Metaspace()
+    t.decoder = decoders.Metaspace()
+    t.train_from_iterator(text, trainers.UnigramTrainer(vocab_size=vocab, unk_token="<unk>", show_progress=False,
+                                                       special_tokens=["<pad>", "</s>", "<unk>"]))
+    t.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", t.token_to_id("</s>"))])
+    return t
+
+
+def word_piece(text, vocab):
+    t = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    t.normalizer = normalizers.BertNormalizer(lowercase=True)
+    t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    t.decoder = decoders.WordPiece(cleanup=True)
+    t.train_from_iterator(text, trainers.WordPieceTrainer(vocab_size=vocab, show_progress=False, limit_alphabet=200,
+                                                         special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+    t.post_processor = processors.BertProcessing(("[SEP]", t.token_to_id("[SEP]")), ("[CLS]", t.token_to_id("[CLS]")))
+    return t
+
+
+def word_piece_nfd(text, vocab):
+    t = word_piece(text, vocab)
+    t.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()])
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)])
+    return t
+
+
+class Piece:
+    """A sentencepiece model with the face of a Tokenizer."""
+
+    def __init__(self, path):
+        self.path, self.processor = path, sentencepiece.SentencePieceProcessor(model_file=path)
+
+    def results(self, strings):
+        for s in strings:
+            ids = self.processor.encode(s)
+            yield ids, ids, self.processor.decode(ids), self.processor.decode(ids)
+
+
+def sentence_piece(kind):
+    def make(text, vocab):
+        prefix = tempfile.mkdtemp() + "/tokenizer"
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(text), model_prefix=prefix, vocab_size=vocab,
+                                                 model_type=kind, byte_fallback=True, hard_vocab_limit=False, minloglevel=2,
+                                                 character_coverage=0.98, num_threads=1)
+        return Piece(prefix + ".model")
+    return make
+
+
+KINDS = {
+    "qwen2": byte_level(split_then_bytes(QWEN2), normalizers.NFC()),
+    "qwen3_5": byte_level(split_then_bytes(QWEN3_5), normalizers.NFC()),
+    "llama3": byte_level(split_then_bytes(LLAMA3), post=True, ignore_merges=True),
+    "gpt2": byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True)),
+    "falcon": byte_level(FALCON),
+    "falcon_h1": byte_level(FALCON_H1, post=True),
+    "llama2": llama2,
+    "unigram": unigram,
+    "word_piece": word_piece,
+    "word_piece_nfd": word_piece_nfd,
+    "sentencepiece_bpe": sentence_piece("bpe"),
+    "sentencepiece_unigram": sentence_piece("unigram"),
+}
+
+# Characters of every script. Those that came after Unicode 12 are left to --new: the tables of Oniguruma, PCRE2, utf8proc
+# and the Rust crates are of different versions there (runtime/text/README.md).
+OLD = unicodedata.ucd_3_2_0
+
+
+def alphabets():
+    """Lists of characters that belong together: one per block of 128 assigned code points, and some mixed ones."""
+    blocks = []
+    for start in [*range(0x80, 0x3400, 128), *range(0x4E00, 0xA000, 2048), *range(0xA000, 0xD800, 512), *range(0xF900, 0x10000, 128),
+                  *range(0x10000, 0x11000, 128), *range(0x1D000, 0x1D800, 128), 0x20000, 0x2F800]:
+        block = [chr(c) for c in range(start, start + 128) if OLD.category(chr(c)) not in ("Cn", "Cs")]
+        if len(block) > 3:
+            blocks.append(block)
+    emoji = [chr(c) for c in range(0x1F300, 0x1F650)] + ["\u200d", "\ufe0f", "\U0001f3fd", "👩‍👩‍👧", "🇩🇪"]
+    marks = [c for block in blocks for c in block if OLD.category(c).startswith("M")]
+    spaces = list(" \t\n\r\x0b\x0c\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000") + ["\r\n", "  ", "\u200b", "\u180e", "\ufeff"]
+    controls = [chr(c) for c in [*range(0x20), *range(0x7F, 0xA0), 0xAD, 0x200E, 0x202A, 0xFFFD, 0xE000, 0x10FFFF]]
+    ascii_ = [chr(c) for c in range(0x20, 0x7F)]
+    return blocks, [emoji, marks, spaces, controls, ascii_, list("0123456789²½Ⅷ٣"), list("'sStTrReEvVmMlLdD ſKk")]
+
+
+ALIKE = [*SPECIAL, "<tool>", "lookup", "<mask>", "<sep>", "<s>", "</s>", "<unk>", "[CLS]", "[SEP]", "[UNK]", "<|im_", "|>", "<0x41>",
+         "<0xE4>", "▁", "##", "##s", " ' ", " .", " n't", " do not", "Ġ", "<pad>", " lookup ", "lookups", "é", "e\u0301"]
+
+
+class Strings:
+    def __init__(self, seed, words):
+        self.random, self.words = random.Random(seed), words
+        self.blocks, self.mixed = alphabets()
+
+    def part(self):
+        r = self.random
+        kind = r.random()
+        if kind < 0.3:
+            return " ".join(r.choices(self.words, k=r.randint(1, 6)))
+        if kind < 0.45:
+            return r.choice(ALIKE)
+        if kind < 0.5:
+            return r.choice(r.choice(r.choice([self.blocks, self.mixed]))) * r.choice([2, 3, 17, 100, 300])
+        return "".join(r.choices(r.choice(r.choice([self.blocks, self.mixed])), k=r.randint(1, 12)))
+
+    def next(self):
+        r = self.random
+        joint = r.choice(["", "", " "])
+        return joint.join(self.part() for _ in range(r.choice([0, 1, 1, 2, 3, 5, 8])))
+
+
+def made_text(seed):
+    """Words with common stems and endings, of several scripts; enough that vocabularies fill."""
+    r = random.Random(seed)
+    blocks, _ = alphabets()
+    letters = [[c for c in b if OLD.category(c)[0] == "L"] for b in blocks]
+    letters = [l for l in letters if len(l) > 20]
+    latin = list("etaoinshrdlucmfwypvbgkjqxz")
+    stems = ["".join(r.choices(latin, k=r.randint(1, 5))) for _ in range(3000)]
+    stems += ["".join(r.choices(r.choice(letters), k=r.randint(1, 4))) for _ in range(1500)]
+    ends = ["", "", "s", "ing", "ed", "'s", "ly", "tion", "ä", "é", "0", "42", "2024", ".", ",", "!", "?", "\t", "  ", "\n"]
+    lines = []
+    for _ in range(6000):
+        words = [stems[min(int(r.expovariate(1 / 700)), len(stems) - 1)] + r.choice(ends) for _ in range(12)]
+        lines.append(" ".join(w.capitalize() if r.random() < 0.1 else w for w in words))
+    return lines
+
+
+def expected(t, strings):
+    if isinstance(t, Piece):
+        yield from t.results(strings)
+        return
+    full = t.encode_batch(strings)
+    bare = t.encode_batch(strings, add_special_tokens=False)
+    ids = [e.ids for e in full]
+    yield from zip(ids, (e.ids for e in bare), t.decode_batch(ids, skip_special_tokens=False), t.decode_batch(ids))
+
+
+def results(program, path, strings):
+    blob = b"".join(struct.pack("<I", len(b)) + b for b in (s.encode() for s in strings))
+    out = subprocess.run([program, path], input=blob, stdout=subprocess.PIPE, check=True).stdout
+    at = 0
+
+    def field(size):
+        nonlocal at
+        (n,) = struct.unpack_from("<I", out, at)
+        at += 4 + n * size
+        return out[at - n * size:at]
+
+    for _ in strings:
+        yield tuple([list(struct.unpack(f"<{len(f) // 4}i", f)) for f in (field(4), field(4))] + [field(1), field(1)])
+
+
+def write(folder, path, strings, wanted):
+    folder.mkdir(parents=True, exist_ok=True)
+    data = pathlib.Path(path).read_bytes()
+    if path.endswith(".json"):
+        data = json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":")).encode()
+    (folder / pathlib.Path(path).name).write_bytes(data)
+    cases = [dict(text=s, ids=w[0], bare=w[1], decoded=w[2], plain=w[3]) for s, w in zip(strings, wanted) if len(s) < 200]
+    (folder / "cases.json").write_text("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parents[2]
+    args = argparse.ArgumentParser()
+    args.add_argument("--kind", required=True, choices=[*KINDS, "list"])
+    args.add_argument("--n", type=int, default=2000)
+    args.add_argument("--seed", type=int, default=1)
+    args.add_argument("--vocab", type=int, default=2000)
+    args.add_argument("--text", nargs="*", default=[])
+    args.add_argument("--program", default=root / "build/release/tests/text/text_encode")
+    args.add_argument("--write", type=pathlib.Path)
+    args = args.parse_args()
+    if args.kind == "list":
+        return print(*KINDS, sep="\n")
+    text = made_text(args.seed)
+    for name in args.text:
+        text += pathlib.Path(name).read_text().splitlines()
+    t = KINDS[args.kind](text, args.vocab)
+    path = t.path if isinstance(t, Piece) else tempfile.mkdtemp() + "/tokenizer.json"
+    if not isinstance(t, Piece):
+        t.save(path)
+    maker = Strings(args.seed, [w for line in text[:500] for w in line.split(" ")])
+    wrong = done = 0
+    while done < args.n and wrong < 5:
+        strings = [maker.next() for _ in range(min(5000, args.n - done))]
+        wanted = list(expected(t, strings))
+        for s, want, got in zip(strings, wanted, results(args.program, path, strings)):
+            got = got[:2] + tuple(g.decode() for g in got[2:])
+            if tuple(want) != got and (wrong := wrong + 1) <= 5:
+                print(f"{args.kind}: {s!r}\n  wanted {want!r}\n  got    {got!r}")
+        if args.write and done == 0:
+            write(args.write, path, strings[:400], wanted)
+        done += len(strings)
+    print(f"{args.kind}: {done} strings, {wrong} differences (tokenizers {tokenizers.__version__}, "
+          f"sentencepiece {sentencepiece.__version__}, seed {args.seed}, vocabulary {args.vocab}, {path})")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -69,6 +69,14 @@ std::map<std::string, int> nodes_by_kind(const Model& model) {
   return counts;
 }
 
+// Parameters the file keeps outside the graph, by what they are for.
+std::map<std::string, Index> kept_aside(const Model& model) {
+  std::map<std::string, Index> counts;
+  for (const auto& [node, tensors] : model.graph().aside)
+    for (const auto& [name, shape] : tensors) counts[node.substr(0, node.find('.'))] += element_count(shape);
+  return counts;
+}
+
 struct StateSize {
   std::size_t birth = 0, windows = 0, per_token = 0;
 };
@@ -99,6 +107,8 @@ std::string summary(const Model& model, bool checked) {
          cat(count, " (",
              fixed(100.0 * static_cast<double>(count) / static_cast<double>(model.parameter_count()), 1),
              " %)")});
+  for (const auto& [use, count] : kept_aside(model))
+    rows.push_back({"kept aside", cat(use, ": ", count, " parameters outside the graph")});
   std::string nodes;
   for (const auto& [kind, count] : nodes_by_kind(model))
     nodes += cat(nodes.empty() ? "" : ", ", count, " ", kind);
@@ -185,6 +195,7 @@ Json model_json(const Model& model, const Inspect& args) {
                {"width", model.card().width},
                {"parameters", model.parameter_count()},
                {"parameters_by_kind", parameters_by_group(model)},
+               {"parameters_aside", kept_aside(model)},
                {"tensor_bytes", tensor_bytes(model)},
                {"state_bytes", size.birth},
                {"window_bytes", size.windows},

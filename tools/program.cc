@@ -107,7 +107,17 @@ void check_budget(const Common& common, const Model& model, std::size_t state_by
          human_bytes(static_cast<double>(common.memory)));
 }
 
+bool has_tokenizer(const Model& model) {
+  const auto& files = model.data().tokenizer;
+  const auto description = files.find("plait_tokenizer.json");
+  return description == files.end() ||
+         Json::parse(description->second, nullptr, false) != Json{{"kind", "none"}};
+}
+
 std::shared_ptr<const Tokenizer> tokenizer_of(const Model& model) {
+  if (!has_tokenizer(model))
+    fail("model '", model.data().origin,
+         "' has no tokenizer, because it was converted from a folder without one; it takes token ids only");
   return make_tokenizer(model.data().tokenizer, model.data().origin);
 }
 

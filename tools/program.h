@@ -70,7 +70,10 @@ void add_edits(CLI::App& verb, std::string& path);
 std::string bundled_model();
 // Loads a model within the memory budget. Throws Error if `path` is no model.
 std::shared_ptr<const Model> open_model(const std::string& path, const Common& common);
-// The tokenizer stored in the model.
+// Whether a model takes text at all: one converted from a folder without tokenizer files takes token ids
+// only.
+bool has_tokenizer(const Model& model);
+// The tokenizer stored in the model; throws Error if there is none.
 std::shared_ptr<const Tokenizer> tokenizer_of(const Model& model);
 // The bytes of a token, or "<id>" where a vocabulary is larger than its tokenizer's (models with random
 // weights).

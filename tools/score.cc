@@ -141,7 +141,8 @@ void write_per_token(const std::string& path, const Scorer& scorer, const Tally&
 int Score::run() const {
   checked_split(split);
   const auto opened = open_model(model, common);
-  const auto tokenizer = tokenizer_of(*opened);
+  const bool counts_bytes = !text.empty() || has_tokenizer(*opened);
+  const auto tokenizer = counts_bytes ? tokenizer_of(*opened) : nullptr;
   std::vector<Token> ids =
       text.empty() ? read_tokens(tokens, opened->card().vocab) : tokenizer->encode(read_file(text));
   const std::string& source = text.empty() ? tokens : text;
@@ -157,9 +158,10 @@ int Score::run() const {
   for (const std::uint8_t hit : tally.top1) correct += hit;
   for (const double v : tally.nll) total += v;
   for (const std::int64_t p : tally.position)
-    bytes += static_cast<double>(piece_of(*tokenizer, scorer.tokens()[static_cast<std::size_t>(p)]).size());
+    if (tokenizer)
+      bytes += static_cast<double>(piece_of(*tokenizer, scorer.tokens()[static_cast<std::size_t>(p)]).size());
   const double scored = static_cast<double>(tally.nll.size());
-  const double bits_per_byte = total / std::numbers::ln2 / bytes;
+  const Json bits_per_byte = tokenizer ? Json(total / std::numbers::ln2 / bytes) : Json();
   const double rate = static_cast<double>(scorer.tokens().size()) / scorer.seconds();
   const std::string digest = tally.logits.hex();
   const Compute& compute = scorer.options().compute;
@@ -168,7 +170,8 @@ int Score::run() const {
     std::vector<std::vector<std::string>> rows = {
         {"tokens", cat(scorer.tokens().size(), ", ", tally.nll.size(), " scored")},
         {"nats per token", cat(fixed(nll.value, 5), " +- ", fixed(nll.standard_error, 5))},
-        {"bits per byte", fixed(bits_per_byte, 5)},
+        {"bits per byte",
+         tokenizer ? fixed(bits_per_byte.get<double>(), 5) : "unknown: the model has no tokenizer"},
         {"perplexity", fixed(std::exp(nll.value), 4)},
         {"top-1", cat(fixed(100 * correct / scored, 2), " %")},
         {"logits sha256", digest},
@@ -185,7 +188,7 @@ int Score::run() const {
                {"text", source},
                {"tokens", scorer.tokens().size()},
                {"scored", tally.nll.size()},
-               {"bytes", bytes},
+               {"bytes", tokenizer ? Json(bytes) : Json()},
                {"context", context > 0 ? Json(context) : Json("stream")},
                {"split", split},
                {"edits", edits_json(scorer.options().edits)},

@@ -34,9 +34,13 @@ struct Verify {
   int run() const;
 };
 
-std::vector<Token> take_tokens(const Model& model, const std::string& text, const std::string& origin,
+// Where a model takes no text, the built-in one's bytes are as good as any other tokens.
+std::vector<Token> built_in_tokens(const Model& model) {
+  return has_tokenizer(model) ? tokenizer_of(model)->encode(kText) : ByteTokenizer().encode(kText);
+}
+
+std::vector<Token> take_tokens(const Model& model, const std::vector<Token>& once, const std::string& origin,
                                Index count) {
-  const std::vector<Token> once = tokenizer_of(model)->encode(text);
   if (once.empty()) fail(origin, " holds no tokens");
   std::vector<Token> tokens;
   for (Index i = 0; i < count; ++i) tokens.push_back(once[static_cast<std::size_t>(i) % once.size()]);
@@ -90,9 +94,10 @@ int Verify::run() const {
   const Index tokens = count > 0                                 ? count
                        : opened->parameter_count() > kLargeModel ? kTokensOfLargeModels
                                                                  : kTokens;
-  const std::vector<Token> ids = text.empty()
-                                     ? take_tokens(*opened, std::string(kText), "the built-in text", tokens)
-                                     : take_tokens(*opened, read_file(text), cat("'", text, "'"), tokens);
+  const std::vector<Token> ids =
+      text.empty()
+          ? take_tokens(*opened, built_in_tokens(*opened), "the built-in text", tokens)
+          : take_tokens(*opened, tokenizer_of(*opened)->encode(read_file(text)), cat("'", text, "'"), tokens);
   Progress progress(common, "verifying");
   VerifyOptions options;
   options.threads = compute.threads;

@@ -150,8 +150,9 @@ std::map<std::string, Index> check_source(const Safetensors& source, const Tenso
   std::map<std::string, Index> skipped;
   for (const auto& [name, entry] : source.tensors()) {
     if (map.published.contains(name)) continue;
-    const auto prefix = std::find_if(map.skipped.begin(), map.skipped.end(),
-                                     [&](const std::string& start) { return name.starts_with(start); });
+    const auto prefix =
+        std::find_if(map.skipped.begin(), map.skipped.end(),
+                     [&name = name](const std::string& start) { return name.starts_with(start); });
     if (prefix == map.skipped.end())
       fail("file '", entry.file, "', tensor '", printable(name),
            "': belongs to nothing the configuration describes");
@@ -383,10 +384,9 @@ Conversion convert_checkpoint(const std::string& folder, const std::string& dest
   auto [family, config, reading] =
       read_checkpoint(folder, names_of(source), options.multipliers, result.notes);
   Json& card = reading.card;
-  if (!card.contains("family")) card["family"] = family->name;
-  if (!card.contains("name")) card["name"] = folder_name(folder);
-  result.family = card["family"].get<std::string>();
   const std::string origin = cat("checkpoint '", folder, "'");
+  if (!card.contains("name")) card.update({{"name", folder_name(folder)}, {"family", family->name}});
+  result.family = expand_card(card, origin).card.family;
   for (const auto& [prefix, count] : check_source(source, reading.map, folder))
     result.notes.push_back(cat("left out ", count, " tensors '", prefix, "*'"));
   const auto targets = make_plan(card, reading.map, origin);

@@ -318,7 +318,12 @@ SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::string&
   file_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (file_ < 0) fail("cannot write file '", shown_, "': ", std::strerror(errno));
   left_ = bytes;
-  append(std::as_bytes(std::span(header)));
+  try {
+    append(std::as_bytes(std::span(header)));
+  } catch (...) {
+    ::close(file_);
+    throw;
+  }
 }
 
 SafetensorsWriter::~SafetensorsWriter() {

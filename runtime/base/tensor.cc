@@ -147,7 +147,8 @@ void Parameters::check(const std::string& node, const std::vector<TensorSpec>& s
            " in ", name_of(tensor.layout));
   }
   for (const auto& [name, tensor] : tensors)
-    if (std::none_of(specs.begin(), specs.end(), [&](const TensorSpec& spec) { return spec.name == name; }))
+    if (std::none_of(specs.begin(), specs.end(),
+                     [&name = name](const TensorSpec& spec) { return spec.name == name; }))
       fail(node, ": tensor '", name, "' of shape ", to_string(tensor.shape), " is not used by this layer");
 }
 

@@ -65,7 +65,7 @@ std::byte* Log::writable_page(Index page) {
   while (first_page_ + static_cast<Index>(pages_.size()) <= page) pages_.push_back(nullptr);
   auto& slot = pages_[static_cast<std::size_t>(page - first_page_)];
   if (!slot) {
-    slot = std::make_shared<Page>(Buffer(static_cast<std::size_t>(page_rows_ * width_) * element_));
+    slot = std::make_shared<Page>(Page{Buffer(static_cast<std::size_t>(page_rows_ * width_) * element_)});
     slot->rows.zero();
   } else if (slot.use_count() > 1) {
     slot = std::make_shared<Page>(*slot);

@@ -100,6 +100,7 @@ void map_layer(TensorMap& map, const Sizes& s, const std::string& from, const st
 Reading read(SourceConfig& config, const std::set<std::string>& names) {
   const Sizes s = read_sizes(config);
   config.only("hidden_act", "silu");
+  config.only("use_mrope", false);
   Reading reading{make_card(s, read_windows(config, s.layers)), {}};
   map_ends(reading, s.vocab, s.width, {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"},
            read_head(config, "lm_head.weight", names));

@@ -168,6 +168,7 @@ void read_fixed_keys(SourceConfig& config) {
   config.only("mamba_ssm_dtype", "float32");
   config.only("mtp_num_hidden_layers", 1);
   config.only("mtp_use_dedicated_embeddings", false);
+  config.only("mlp_only_layers", Json::array());
 }
 
 std::string find_prefix(const std::set<std::string>& names, const std::string& where) {

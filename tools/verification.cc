@@ -8,13 +8,13 @@
 #include <limits>
 #include <optional>
 
-#include "layers/reference/twin.h"
 #include "runtime/base/error.h"
 #include "runtime/base/half.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/batch.h"
 #include "runtime/run/stream.h"
 #include "tools/likelihood.h"
+#include "tools/twins.h"
 #include "weights/snapshot_file.h"
 #include "weights/temporary_file.h"
 
@@ -28,8 +28,7 @@ bool Verification::passed() const {
 namespace {
 
 constexpr std::array kModes = {Numerics::exact, Numerics::fast};
-constexpr Index kGroups = 8;     // groups of rows whose errors are judged apart
-constexpr Index kRowSlice = 64;  // rows of a node without state that its twin takes at a time: bounds memory
+constexpr Index kGroups = 8;  // groups of rows whose errors are judged apart
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -102,8 +101,6 @@ Recording record(const Model& model, std::span<const Token> tokens, const Comput
 
 // Twins.
 
-using Matrix = std::vector<double>;  // [tokens, width]
-
 Matrix widened(View<const float> rows) {
   Matrix values(at(rows.rows * rows.cols));
   for (Index r = 0; r < rows.rows; ++r) std::copy_n(rows.row(r), rows.cols, values.begin() + r * rows.cols);
@@ -113,43 +110,6 @@ Matrix widened(View<const float> rows) {
 void round_to_bf16(Matrix& values) {
   for (double& v : values) v = to_float(to_bf16(static_cast<float>(v)));
 }
-
-class TwinNode {
- public:
-  TwinNode(const Model& model, int node, std::span<const Token> tokens)
-      : model_(model),
-        node_(node),
-        tokens_(tokens),
-        twin_(model.kind(node).twin(*model.config(node), model.parameters(node))) {}
-
-  // inputs[i] [tokens, width of input node i]
-  Matrix run(const std::vector<Matrix>& inputs) const {
-    const auto total = static_cast<Index>(tokens_.size());
-    Matrix output(at(total * model_.width(node_)));
-    const bool stateless = model_.layer(node_).fields().empty();
-    const Index step = stateless ? kRowSlice : total;
-    for (Index first = 0; first < total; first += step)
-      run_rows(inputs, first, std::min(step, total - first), output);
-    return output;
-  }
-
- private:
-  void run_rows(const std::vector<Matrix>& inputs, Index first, Index rows, Matrix& output) const {
-    const auto& sources = model_.graph().nodes[at(node_)].inputs;
-    std::vector<View<const double>> views;
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      const Index width = model_.width(sources[i]);
-      views.emplace_back(inputs[i].data() + first * width, rows, width);
-    }
-    const Index width = model_.width(node_);
-    twin_->run(views, tokens_.subspan(at(first), at(rows)), {output.data() + first * width, rows, width});
-  }
-
-  const Model& model_;
-  int node_;
-  std::span<const Token> tokens_;
-  std::shared_ptr<Twin> twin_;
-};
 
 // Norm of the difference over norm of the expected rows; the largest over groups of rows, so that an error
 // that grows along the sequence is not diluted by its beginning. NaN counts as infinite.
@@ -224,31 +184,6 @@ NodeCheck check_node(const Model& model, int node, const TwinNode& twin, const R
   return check;
 }
 
-// The twins chained from the tokens, without any f32 in between.
-class Chain {
- public:
-  explicit Chain(const Model& model)
-      : model_(model), outputs_(at(model.node_count())), readers_(outputs_.size()) {
-    for (const Node& node : model.graph().nodes)
-      for (const int input : node.inputs) ++readers_[at(input)];
-  }
-
-  void run(int node, const TwinNode& twin) {
-    const auto& sources = model_.graph().nodes[at(node)].inputs;
-    std::vector<Matrix> inputs;
-    for (const int source : sources)
-      inputs.push_back(--readers_[at(source)] > 0 ? outputs_[at(source)] : std::move(outputs_[at(source)]));
-    outputs_[at(node)] = twin.run(inputs);
-  }
-
-  const Matrix& logits() const { return outputs_.back(); }
-
- private:
-  const Model& model_;
-  std::vector<Matrix> outputs_;
-  std::vector<int> readers_;
-};
-
 }  // namespace
 
 void compare_with_twins(const Model& model, std::span<const Token> tokens, const VerifyOptions& options,
@@ -262,7 +197,7 @@ void compare_with_twins(const Model& model, std::span<const Token> tokens, const
         {"inputs are the outputs of the nodes the graph names", mode, wiring.empty(),
          wiring.empty() ? cat(model.node_count(), " nodes") : cat("node '", wiring, "' differs")});
   }
-  Chain chain(model);
+  TwinChain chain(model);
   for (int n = 0; n < model.node_count(); ++n) {
     report(options, static_cast<double>(n) / model.node_count(), model.graph().nodes[at(n)].name);
     const TwinNode twin(model, n, tokens);

@@ -1,8 +1,8 @@
 // What tests/text/fuzz.py talks to: encodes and decodes strings in large batches.
 //   text_encode FILE < strings > results
-// FILE is a tokenizer.json or a tokenizer.model. A string is its length (u32, little-endian) and its bytes. A result is
-// two lists of ids (with and without special tokens) and two texts (of the first list, with and without special
-// tokens), each after its length.
+// FILE is a tokenizer.json or a tokenizer.model. A string is its length (u32, little-endian) and its bytes. A
+// result is two lists of ids (with and without special tokens) and two texts (of the first list, with and
+// without special tokens), each after its length.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

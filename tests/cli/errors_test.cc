@@ -39,7 +39,7 @@ TEST(Usage, MistakesAreExitTwoAndOneSentence) {
       {"run small.h5 --prompt a --prompt-file small.txt", "--prompt"},
       {"run small.h5 --prompt a -n -1", "-n"},
       {"run small.h5 --prompt a --stop ''", "--stop"},
-      {"run small.h5 --prompt a --chat", "--chat"},
+      {"run small.h5 --prompt a --system x", "--chat"},
       {"run small.h5 --prompt a --seed -1", "--seed"},
       {"new small.json", "DST"},
       {"new small.json x.h5 --dtype f8", "--dtype"},

@@ -349,7 +349,7 @@ TEST(Run, ALoadedSnapshotGoesOnAsIfNothingHappened) {
     expect_error(refused, 3, "exact");
     expect_error(refused, 3, "fast");
   }
-  expect_error(plait("run " + small() + " --load half.h5"), 3, "digest");
+  expect_error(plait("run " + small() + " --load half.h5"), 3, "identity");
   write(file("zero.json"), R"([{"where": "blocks.1.mixer.linear", "operator": "zero"}])");
   expect_error(plait("run narrow.h5 --load half.h5 --edits zero.json"), 3, "edits");
 }

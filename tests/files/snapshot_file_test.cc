@@ -133,7 +133,13 @@ TEST(SnapshotFile, OtherModelsAreRefused) {
   stream.feed({1, 2, 3});
   save_snapshot(folder / "s.h5", stream.snapshot());
   const std::string text = sentence([&] { Stream::restore(other, load_snapshot(folder / "s.h5")); });
-  EXPECT_SAYS(text, "digest");
+  EXPECT_SAYS(text, "identity");
+  // The same tensors under a card that says something else.
+  ModelData changed = testing::random_data(cards()[0], 1);
+  changed.card["final_norm"]["eps"] = 0.5;
+  const auto same_tensors = std::make_shared<const Model>(std::move(changed));
+  ASSERT_EQ(same_tensors->digest(), model->digest());
+  EXPECT_SAYS(sentence([&] { Stream::restore(same_tensors, load_snapshot(folder / "s.h5")); }), "identity");
 }
 
 TEST(SnapshotFile, EveryChangedByteIsFound) {

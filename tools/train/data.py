@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SHAKESPEARE = Path("/work/shared/data/tinyshakespeare.txt")
+SHAKESPEARE = Path(__file__).resolve().parents[3] / "shared" / "data" / "tinyshakespeare.txt"
 
 
 def split_shakespeare(path: Path) -> tuple[np.ndarray, np.ndarray]:

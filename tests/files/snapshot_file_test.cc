@@ -136,7 +136,7 @@ TEST(SnapshotFile, OtherModelsAreRefused) {
   EXPECT_SAYS(text, "identity");
   // The same tensors under a card that says something else.
   ModelData changed = testing::random_data(cards()[0], 1);
-  changed.card["final_norm"]["eps"] = 0.5;
+  changed.card["graph"][1]["eps"] = 0.5;
   const auto same_tensors = std::make_shared<const Model>(std::move(changed));
   ASSERT_EQ(same_tensors->digest(), model->digest());
   EXPECT_SAYS(sentence([&] { Stream::restore(same_tensors, load_snapshot(folder / "s.h5")); }), "identity");

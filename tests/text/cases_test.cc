@@ -72,7 +72,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Cases,
                          ::testing::Values("qwen2", "qwen3_5", "llama3", "gpt2", "falcon", "falcon_h1",
                                            "llama2", "unigram", "word_piece", "word_piece_nfd",
                                            "sentencepiece_bpe", "sentencepiece_unigram"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& kind) { return std::string(kind.param); });
 
 // Every change of a file that this plait does not understand is a sentence.
 TEST(TokenizerJson, RefusesWhatItDoesNotKnow) {

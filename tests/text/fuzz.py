@@ -4,7 +4,8 @@
   fuzz.py --kind K [--n 2000] [--seed 1] [--vocab 2000] [--text FILE ..] [--program PATH] [--write DIR]
 
 Trains a tokenizer of kind K (--kind list names them) on generated text, or on --text; makes N strings of all scripts,
-emoji, combining marks, controls, special-token look-alikes and long runs; compares ids with and without special
+emoji, combining marks, controls, special-token look-alikes and long runs, or with --characters a string around every
+code point; compares ids with and without special
 tokens and decoded text with and without them. Exits 1 on a difference. --write leaves the tokenizer and the first 400
 strings with their expected results in DIR, as cases_test.cc reads them. Needs tokenizers 0.23, sentencepiece 0.2.
 """
@@ -252,6 +253,7 @@ def main():
     args.add_argument("--text", nargs="*", default=[])
     args.add_argument("--program", default=root / "build/release/tests/text/text_encode")
     args.add_argument("--write", type=pathlib.Path)
+    args.add_argument("--characters", action="store_true", help="every code point of Unicode instead, among letters and digits")
     args = args.parse_args()
     if args.kind == "list":
         return print(*KINDS, sep="\n")
@@ -264,8 +266,10 @@ def main():
         t.save(path)
     maker = Strings(args.seed, [w for line in text[:500] for w in line.split(" ")])
     wrong = done = 0
-    while done < args.n and wrong < 5:
-        strings = [maker.next() for _ in range(min(5000, args.n - done))]
+    every = [f"a{c}b 1{c}2{c}{c}" for c in map(chr, range(1, 0x110000)) if not "\ud800" <= c <= "\udfff"] if args.characters else []
+    total = len(every) or args.n
+    while done < total and wrong < 5:
+        strings = every[done:done + 5000] or [maker.next() for _ in range(min(5000, total - done))]
         wanted = list(expected(t, strings))
         for s, want, got in zip(strings, wanted, results(args.program, path, strings)):
             got = got[:2] + tuple(g.decode() for g in got[2:])

@@ -35,7 +35,7 @@ class Cases : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(Cases, IdsAndTextAreEqual) {
-  ASSERT_GE(cases_.size(), 100u);
+  ASSERT_GE(cases_.size(), 60u);
   for (const auto& item : cases_) {
     const auto text = item["text"].get<std::string>();
     const auto ids = item["ids"].get<std::vector<Token>>();
@@ -72,7 +72,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Cases,
                          ::testing::Values("qwen2", "qwen3_5", "llama3", "gpt2", "falcon", "falcon_h1",
                                            "llama2", "unigram", "word_piece", "word_piece_nfd",
                                            "sentencepiece_bpe", "sentencepiece_unigram"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& kind) { return std::string(kind.param); });
 
 // Every change of a file that this plait does not understand is a sentence.
 TEST(TokenizerJson, RefusesWhatItDoesNotKnow) {

@@ -92,8 +92,8 @@ bool SentencePiece::is_byte(Token token) const { return impl_->processor.IsByte(
 
 std::vector<Token> SentencePiece::encode(std::string_view text, Specials specials) const {
   std::vector<int> ids;
-  const std::string valid = to_valid_utf8(text);  // the library has a rule of its own for bytes that are no text
-  const auto status = impl_->processor.Encode(valid, &ids);
+  const std::string valid = to_valid_utf8(text);
+  const auto status = impl_->processor.Encode({valid.data(), valid.size()}, &ids);
   if (!status.ok()) fail("sentencepiece cannot encode this text: ", status.error_message());
   std::vector<Token> out;
   if (specials == Specials::with) out = impl_->before;

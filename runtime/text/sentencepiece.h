@@ -1,4 +1,5 @@
-// tokenizer.model files, through the sentencepiece library.
+// tokenizer.model files, through the sentencepiece library. Ill-formed UTF-8 in a text is replaced first
+// (utf8.h).
 #pragma once
 
 #include <memory>

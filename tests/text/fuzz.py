@@ -239,7 +239,7 @@ def write(folder, path, strings, wanted):
     if path.endswith(".json"):
         data = json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":")).encode()
     (folder / pathlib.Path(path).name).write_bytes(data)
-    cases = [dict(text=s, ids=w[0], bare=w[1], decoded=w[2], plain=w[3]) for s, w in zip(strings, wanted) if len(s) < 120][:150]
+    cases = [dict(text=s, ids=w[0], bare=w[1], decoded=w[2], plain=w[3]) for s, w in zip(strings, wanted) if len(s) < 120][:60 if path.endswith(".model") else 150]
     (folder / "cases.json").write_text("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")
 
 

@@ -373,6 +373,12 @@ std::size_t hash(Machine& machine, const Value& value) {
     for (const Value& item : tuple->of->items) sum = mixed(sum, hash(machine, item));
     return sum;
   }
+  if (const auto* range = value.as<Range>()) {  // equal ranges have equal numbers
+    const std::int64_t count = range->count();
+    const std::int64_t first = count > 0 ? range->start : 0, step = count > 1 ? range->step : 0;
+    return mixed(mixed(static_cast<std::size_t>(count), static_cast<std::size_t>(first)),
+                 static_cast<std::size_t>(step));
+  }
   if (value.is<None>()) return 1;
   if (value.is<Undefined>()) return 2;
   if (const auto* callable = value.as<std::shared_ptr<const Callable>>())

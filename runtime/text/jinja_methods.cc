@@ -235,9 +235,11 @@ Value without(const Call& call) {
 
 bool is_ascii(char32_t c) { return c < 0x80; }
 
-Value all_ascii(const Call& call) {
+// Of these two Python says that an empty text has them.
+template <bool (*of_class)(char32_t)>
+Value every_or_empty(const Call& call) {
   call.none();
-  return call.text().empty() || python::all(call.text(), is_ascii);
+  return call.text().empty() || python::all(call.text(), of_class);
 }
 
 bool is_alnum(char32_t c) {
@@ -275,7 +277,7 @@ constexpr Method kTextMethods[] = {
     {"isalpha", every<python::is_alpha>},
     {"isalnum", every<is_alnum>},
     {"isspace", every<python::is_space>},
-    {"isascii", all_ascii},
+    {"isascii", every_or_empty<is_ascii>},
     {"isupper", whole<python::all_upper>},
     {"islower", whole<python::all_lower>},
     {"ljust", justified<Place::right>},
@@ -291,7 +293,7 @@ constexpr Method kTextMethods[] = {
     {"format_map", nullptr},
     {"isidentifier", nullptr},
     {"isnumeric", nullptr},
-    {"isprintable", every<python::is_printable>},
+    {"isprintable", every_or_empty<python::is_printable>},
     {"istitle", nullptr},
     {"maketrans", nullptr},
     {"translate", nullptr},

@@ -656,8 +656,10 @@ class Parser {
     const int loops = std::exchange(loops_, 0);
     macro->blocks.push_back(whole_body("endmacro"));
     loops_ = loops;
-    macro->takes_more_arguments = std::exchange(reads_varargs_, varargs);
-    macro->takes_more_names = std::exchange(reads_kwargs_, kwargs);
+    macro->takes_more_arguments = reads_varargs_;  // also if only a macro within reads them, as in Jinja
+    macro->takes_more_names = reads_kwargs_;
+    reads_varargs_ = reads_varargs_ || varargs;
+    reads_kwargs_ = reads_kwargs_ || kwargs;
     return macro;
   }
 

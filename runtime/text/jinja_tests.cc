@@ -16,9 +16,8 @@ struct Asked {
   const Values& with;  // as many as the test wants
 };
 
-std::int64_t remainder(const Asked& asked, std::int64_t by) {
-  const Value rest = combine(asked.machine, Operator::modulo, asked.value, Value(by));
-  return integer_argument(rest, "what is asked to be odd or even");
+bool leaves(const Asked& asked, std::int64_t rest) {  // divided by two
+  return equal(asked.machine, combine(asked.machine, Operator::modulo, asked.value, Value(2)), Value(rest));
 }
 
 bool divisible(const Asked& asked) {
@@ -84,8 +83,8 @@ constexpr Test kTests[] = {
      [](const Asked& a) { return a.value.is<std::shared_ptr<const Callable>>() || a.value.is<Undefined>(); }},
     {"lower", 0, [](const Asked& a) { return python::all_lower(str(a.machine, a.value)); }},
     {"upper", 0, [](const Asked& a) { return python::all_upper(str(a.machine, a.value)); }},
-    {"odd", 0, [](const Asked& a) { return remainder(a, 2) == 1; }},
-    {"even", 0, [](const Asked& a) { return remainder(a, 2) == 0; }},
+    {"odd", 0, [](const Asked& a) { return leaves(a, 1); }},
+    {"even", 0, [](const Asked& a) { return leaves(a, 0); }},
     {"divisibleby", 1, divisible},
     {"sameas", 1, same},
     {"in", 1, compares<Comparison::in>},

@@ -74,17 +74,15 @@ class Keys final : public Iterator {
 
 class Characters final : public Iterator {
  public:
-  explicit Characters(const Text& text)
-      : Iterator(1), all_(python::wide(*text.bytes)), markup_(text.markup) {}
+  explicit Characters(const std::string& text) : Iterator(1), all_(python::wide(text)) {}
   std::optional<Value> next(Machine& machine) override {
     machine.step();
     if (at_ == all_.size()) return std::nullopt;
-    return Value(python::narrow(std::u32string_view(all_).substr(at_++, 1)), markup_);
+    return Value(python::narrow(std::u32string_view(all_).substr(at_++, 1)));
   }
 
  private:
   std::u32string all_;
-  Markup markup_;
   std::size_t at_ = 0;
 };
 
@@ -373,6 +371,12 @@ std::size_t hash(Machine& machine, const Value& value) {
     for (const Value& item : tuple->of->items) sum = mixed(sum, hash(machine, item));
     return sum;
   }
+  if (const auto* range = value.as<Range>()) {  // equal ranges have equal numbers
+    const std::int64_t count = range->count();
+    const std::int64_t first = count > 0 ? range->start : 0, step = count > 1 ? range->step : 0;
+    return mixed(mixed(static_cast<std::size_t>(count), static_cast<std::size_t>(first)),
+                 static_cast<std::size_t>(step));
+  }
   if (value.is<None>()) return 1;
   if (value.is<Undefined>()) return 2;
   if (const auto* callable = value.as<std::shared_ptr<const Callable>>())
@@ -449,7 +453,7 @@ std::shared_ptr<Iterator> iterate(const Value& value) {
   if (const auto* tuple = value.as<Tuple>()) return std::make_shared<Items>(tuple->of);
   if (const auto* view = value.as<View>()) return std::make_shared<Items>(view->of);
   if (const auto* dict = value.as<Dict>()) return std::make_shared<Keys>(dict->of);
-  if (const auto* text = value.as<Text>()) return std::make_shared<Characters>(*text);
+  if (const std::string* text = value.text()) return std::make_shared<Characters>(*text);
   if (const auto* range = value.as<Range>()) return std::make_shared<Numbers>(*range);
   if (const auto* generator = value.as<Generator>()) return generator->of;
   if (value.is<Undefined>()) return std::make_shared<Nothing>();

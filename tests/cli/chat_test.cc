@@ -91,6 +91,13 @@ TEST(Chat, StopsAtTheEndTokens) {
   EXPECT_EQ(chat["turns"][0]["stopped"], "stop");
 }
 
+TEST(Chat, AnInterruptEndsTheReplyOnly) {
+  const Outcome outcome = shell("printf 'x\\n' | timeout -s INT 1 \"$PLAIT\" run " + chat_model() +
+                                " --chat -n 100000000 --stop never --temperature 0" + kFlags);
+  EXPECT_EQ(outcome.code, 124) << "timeout's own code: it did send the signal; " << outcome.error;
+  EXPECT_EQ(outcome.json()["turns"][0]["stopped"], "interrupt");
+}
+
 TEST(Chat, BadInputIsOneSentence) {
   expect_error(plait("run " + small() + " --chat --prompt x"), 3, "has no chat template");
   model_with("raises.h5", {{"chat_template.jinja", "{{ raise_exception('no, thanks') }}"}});

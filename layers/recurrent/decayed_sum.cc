@@ -209,22 +209,9 @@ void DecayedSum::fold_state(const Bound& bound, Index state, const Kernels& k) c
     write_state(k, state_, keys, x, decay, s);
     return;
   }
-  if (sizes_.decay == Decay::scalar) decay_values(bound, state, x, decay, k);
+  if (sizes_.decay == Decay::scalar)
+    decay_values(k, bound.decays + state * stride_, x, {decay, static_cast<std::size_t>(sizes_.key)});
   write_state(k, state_, {bound.keys + key_head * sizes_.key * stride_, sizes_.key, n, stride_}, x, decay, s);
-}
-
-// decay <- e^{b_n}, x_j <- e^{b_n - b_j} x_j
-void DecayedSum::decay_values(const Bound& bound, Index state, View<float> x, float* decay,
-                              const Kernels& k) const {
-  const Index n = sizes_.chunk;
-  Arena::Scope scope(scratch());
-  double* sums = scope.take<double>(n);
-  float* factors = scope.take(n);
-  sum_decays(bound.decays + state * stride_, n, sums);
-  k.exp_difference_from(sums[n - 1], sums, factors, n);
-  for (Index j = 0; j < n; ++j) k.scale(x.row(j), factors[j], x.row(j), x.cols);
-  k.exp_difference(sums + n - 1, 0.0, decay, 1);
-  std::fill_n(decay + 1, sizes_.key - 1, decay[0]);
 }
 
 // decay <- e^{b_n}, keys [key, n] = (k_j e^{b_n - b_j})'

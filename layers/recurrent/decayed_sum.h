@@ -78,7 +78,6 @@ class DecayedSum {
   void decay_reads(const Group& in, Index state, View<float> reads, View<float> weights,
                    const Kernels& k) const;
   void fold_state(const Bound& bound, Index state, const Kernels& k) const;
-  void decay_values(const Bound& bound, Index state, View<float> x, float* decay, const Kernels& k) const;
   void decay_keys(const Bound& bound, Index key_head, View<float> keys, float* decay, const Kernels& k) const;
 
   Sizes sizes_;

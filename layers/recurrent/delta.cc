@@ -132,15 +132,8 @@ void Delta::fold_head(const Bound& bound, Index head, const Kernels& k) const {
   copy_rows(View<const float>(bound.values + head * width, n, width, sizes_.value_heads * width), x);
   float* decay = nullptr;
   if (sizes_.decay == Decay::scalar) {
-    double* sums = scope.take<double>(n);
-    sum_decays(bound.decays + head * stride_, n, sums);
-    // S <- e^{b_n} S + (k_j e^{b_n - b_j}) x_j': the tokens' factors on the values, which are fewer to touch.
-    float* factors = scope.take(n);
-    k.exp_difference_from(sums[n - 1], sums, factors, n);
-    for (Index j = 0; j < n; ++j) k.scale(x.row(j), factors[j], x.row(j), width);
     decay = scope.take(sizes_.key);
-    k.exp_difference(sums + n - 1, 0.0, decay, 1);
-    std::fill_n(decay + 1, sizes_.key - 1, decay[0]);
+    decay_values(k, bound.decays + head * stride_, x, {decay, static_cast<std::size_t>(sizes_.key)});
   }
   write_state(k, state_, keys, x, decay, state);
 }

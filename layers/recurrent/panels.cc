@@ -2,11 +2,24 @@
 
 #include <algorithm>
 
+#include "runtime/base/arena.h"
+
 namespace plait {
 
 void sum_decays(const float* log_decays, Index count, double* sums) {
   double sum = 0;
   for (Index i = 0; i < count; ++i) sums[i] = sum += static_cast<double>(log_decays[i]);
+}
+
+void decay_values(const Kernels& k, const float* log_decays, View<float> x, std::span<float> decay) {
+  Arena::Scope scope(scratch());
+  double* sums = scope.take<double>(x.rows);
+  float* factors = scope.take(x.rows);
+  sum_decays(log_decays, x.rows, sums);
+  k.exp_difference_from(sums[x.rows - 1], sums, factors, x.rows);
+  for (Index j = 0; j < x.rows; ++j) k.scale(x.row(j), factors[j], x.row(j), x.cols);
+  k.exp_difference(sums + x.rows - 1, 0.0, decay.data(), 1);
+  std::fill(decay.begin() + 1, decay.end(), decay[0]);
 }
 
 void write_columns(View<const float> rows, Index first, float* columns, Index stride) {

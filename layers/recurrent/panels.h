@@ -1,6 +1,8 @@
 // What the cores of forms A and B are made of: one head's matrix state in panels and the rows of one chunk.
 #pragma once
 
+#include <span>
+
 #include "runtime/base/panel.h"
 #include "runtime/base/view.h"
 #include "runtime/kernels/kernels.h"
@@ -26,6 +28,10 @@ inline constexpr float kLowestLogDecay = -104.0f;
 
 // sums[i] = log_decays[0] + ... + log_decays[i], ascending in f64.
 void sum_decays(const float* log_decays, Index count, double* sums);
+
+// A complete chunk's scalar log decays [x.rows], their sums b: x_j <- e^{b_n - b_j} x_j, the tokens' factors
+// on the values, which are fewer to touch than the keys; every decay <- e^{b_n}.
+void decay_values(const Kernels& k, const float* log_decays, View<float> x, std::span<float> decay);
 
 // rows [n, width] become columns first .. first + n - 1 of columns [width][stride].
 void write_columns(View<const float> rows, Index first, float* columns, Index stride);

@@ -144,7 +144,7 @@ KINDS = {
     "sentencepiece_unigram": sentence_piece("unigram"),
 }
 
-# Characters of every script. Those that came after Unicode 12 are left to --new: the tables of Oniguruma, PCRE2, utf8proc
+# Characters of every script. Those that came after Unicode 12 are left to --characters: the tables of Oniguruma, PCRE2, utf8proc
 # and the Rust crates are of different versions there (runtime/text/README.md).
 OLD = unicodedata.ucd_3_2_0
 

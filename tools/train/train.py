@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints: last.pt and best.pt")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint, last.pt")
     parser.add_argument("--card", type=Path, default=HERE / "tiny-hybrid.json")
     parser.add_argument("--text", type=Path, default=data.SHAKESPEARE, help="Tiny Shakespeare")
     parser.add_argument("--steps", type=int, default=2600, help="length of the schedule")
@@ -40,7 +40,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--average", type=float, default=0.998, help="decay of the averaged weights")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--validate-every", type=int, default=100, help="steps; a checkpoint is written as often")
+    parser.add_argument("--validate-every", type=int, default=100, help="steps; a checkpoint is written as often. The tail is measured, and decides nothing")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
     return parser.parse_args()
 
@@ -61,7 +61,7 @@ class Trainer:
         self.streams = data.Streams([train, bible] if len(bible) else [train],
                                     options.rows, options.tokens, options.seed)
         self.states: ModelState | None = None
-        self.step, self.seconds, self.best = 0, 0.0, float("inf")
+        self.step, self.seconds = 0, 0.0
 
     def progress(self) -> float:
         done = self.step / self.options.steps
@@ -115,16 +115,13 @@ class Trainer:
         print(f"step {self.step}  tokens {tokens / 1e6:.2f} M  minutes {self.seconds / 60:.1f}  "
               f"progress {self.progress():.3f}  rate {self.rate():.5f}  train {train_loss:.4f}  "
               f"validation {validation:.4f}  tokens/s {tokens / self.seconds:.0f}", flush=True)
-        if validation < self.best:
-            self.best = validation
-            self.save("best.pt", {"card": self.card, "average": self.average.state_dict(), "step": self.step})
         self.save("last.pt", self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         return {"card": self.card, "model": self.model.state_dict(), "average": self.average.state_dict(),
                 "optimisers": [o.state_dict() for o in self.optimisers], "streams": self.streams.state_dict(),
                 "states": keep_streams(self.states, torch.ones(self.options.rows)), "step": self.step,
-                "seconds": self.seconds, "best": self.best, "random": torch.get_rng_state()}
+                "seconds": self.seconds, "random": torch.get_rng_state()}
 
     def resume(self) -> None:
         path = self.options.out / "last.pt"
@@ -141,7 +138,6 @@ class Trainer:
             optimiser.load_state_dict({"state": state["state"], "param_groups": groups})
         self.streams.load_state_dict(saved["streams"])
         self.states, self.step, self.seconds = saved["states"], saved["step"], saved["seconds"]
-        self.best = saved["best"]
         torch.set_rng_state(saved["random"])
 
     def save(self, name: str, content: dict[str, Any]) -> None:

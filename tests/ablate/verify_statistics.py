@@ -25,12 +25,13 @@ import statsmodels
 import statsmodels.api
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import zt_ind_solve_power
+from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import proportion_confint
 
 FILE = pathlib.Path(__file__).parent / "statistics_goldens.json"
 RESAMPLES = 400_000
-SHAPES = [(0.5, 0.5), (2, 0.5), (24.5, 0.5), (499.5, 0.5), (50_000, 0.5), (1, 9), (9, 1), (3, 200), (87, 114), (700, 1300)]
+SHAPES = [(0.5, 0.5), (2, 0.5), (24.5, 0.5), (499.5, 0.5), (50_000, 0.5), (1, 9), (9, 1), (3, 200), (87, 114),
+          (700, 1300)]
 
 
 def distributions():
@@ -130,9 +131,10 @@ def multiplicity():
 
 
 def power():
-    return [{"clusters": n, "sd": sd, "power": p, "alpha": a,
-             "effect": sd * zt_ind_solve_power(nobs1=n, alpha=a / 2, power=p, ratio=0, alternative="larger")}
-            for n, sd, p, a in [(50, 0.46, 0.8, 0.05), (2000, 0.46, 0.8, 0.05), (199, 1.3, 0.9, 0.01)]]
+    """The chance to see an effect, in the direction it has; plait finds the effect from the chance."""
+    return [{"clusters": n, "sd": sd, "effect": effect, "alpha": alpha,
+             "power": NormalIndPower().power(effect / sd, n, alpha / 2, ratio=0, alternative="larger")}
+            for n, sd, effect, alpha in [(50, 0.46, 0.18, 0.05), (2000, 0.46, 0.03, 0.05), (199, 1.3, 0.4, 0.01)]]
 
 
 def log_bayes_factor(residuals, prior):

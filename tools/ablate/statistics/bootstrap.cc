@@ -5,7 +5,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/parallel.h"
-#include "tools/ablate/statistics/draws.h"
+#include "tools/ablate/statistics/resample.h"
 
 namespace plait::ablate {
 namespace {
@@ -48,7 +48,7 @@ Interval bca_interval(std::span<const Cluster> clusters, std::vector<double> rep
   const double a = acceleration(clusters), critical = normal_critical(level);
   const auto end = [&](double z) {
     const double shifted = bias + z, scale = 1 - a * shifted;
-    // Past the pole of the correction (few clusters, one of them huge) the outermost replicate is the end.
+    // |a| is at most 1/6: a correction has its pole 6 deviations out, and past it is the outermost replicate.
     if (scale <= 0) return shifted > 0 ? replicates.back() : replicates.front();
     return quantile(replicates, normal_cdf(bias + shifted / scale));
   };
@@ -64,7 +64,7 @@ std::vector<double> bootstrap_means(std::span<const Cluster> clusters, const Boo
   std::vector<double> means(static_cast<std::size_t>(settings.resamples));
   const auto count = static_cast<Index>(clusters.size());
   parallel_for(settings.threads, settings.resamples, [&](Index replicate) {
-    Draws draws(settings.seed, Purpose::bootstrap, replicate);
+    Resample draws(settings.seed, Purpose::bootstrap, replicate);
     double sum = 0, weight = 0;
     for (Index i = 0; i < count; ++i) {
       const Cluster& c = clusters[static_cast<std::size_t>(draws.below(count))];

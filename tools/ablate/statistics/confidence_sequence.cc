@@ -20,11 +20,13 @@ double largest_statistic(double n, double prior, double evidence) {
 
 }  // namespace
 
-ConfidenceSequence::ConfidenceSequence(double level, Index tightest_at) {
-  normal_critical(level);  // refuses a level that is none
-  if (tightest_at < 2) fail("a confidence sequence is tuned for at least 2 clusters, found ", tightest_at);
-  evidence_ = -std::log1p(-level);
-  prior_ = static_cast<double>(tightest_at) / (std::log1p(2 * evidence_) + 2 * evidence_);
+ConfidenceSequence::ConfidenceSequence(const SequenceSettings& settings) : first_look_(settings.first_look) {
+  normal_critical(settings.level);  // refuses a level that is none
+  if (settings.tightest_at < 2 || first_look_ < 2)
+    fail("a confidence sequence is tuned for ", settings.tightest_at, " clusters and first looked at after ",
+         first_look_, "; both must be at least 2");
+  evidence_ = -std::log1p(-settings.level);
+  prior_ = static_cast<double>(settings.tightest_at) / (std::log1p(2 * evidence_) + 2 * evidence_);
 }
 
 void ConfidenceSequence::add(const Cluster& cluster) {
@@ -48,7 +50,7 @@ double ConfidenceSequence::value() const {
 // All m with n * mean(e)^2 <= u * (centred sum of e^2): between the roots of a m^2 - 2 b m + c.
 Interval ConfidenceSequence::interval() const {
   const auto n = static_cast<double>(clusters_);
-  const double u = clusters_ < 2 ? kInfinity : largest_statistic(n, prior_, evidence_);
+  const double u = clusters_ < first_look_ ? kInfinity : largest_statistic(n, prior_, evidence_);
   if (u == kInfinity) return {-kInfinity, kInfinity};
   const double a = n * weight_ * weight_ - u * weight_squares_;
   if (!(a > 0)) return {-kInfinity, kInfinity};

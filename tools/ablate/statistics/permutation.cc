@@ -6,7 +6,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/parallel.h"
-#include "tools/ablate/statistics/draws.h"
+#include "tools/ablate/statistics/resample.h"
 
 namespace plait::ablate {
 namespace {
@@ -54,7 +54,7 @@ SignFlipTest exact_test(std::span<const Cluster> clusters, int threads) {
   return {static_cast<double>(k) / static_cast<double>(Index{1} << free), Index{1} << (free + 1)};
 }
 
-double random_sum(std::span<const Cluster> clusters, Draws draws) {
+double random_sum(std::span<const Cluster> clusters, Resample draws) {
   double sum = 0;
   std::uint32_t signs = 0;
   for (std::size_t i = 0; i < clusters.size(); ++i) {
@@ -76,7 +76,7 @@ SignFlipTest sign_flip_test(std::span<const Cluster> clusters, const SignFlipSet
   const double bound = least_as_extreme(clusters);
   std::vector<char> extreme(static_cast<std::size_t>(settings.flips));
   parallel_for(settings.threads, settings.flips, [&](Index flip) {
-    const Draws draws(settings.seed, Purpose::sign_flip, flip);
+    const Resample draws(settings.seed, Purpose::sign_flip, flip);
     extreme[static_cast<std::size_t>(flip)] = random_sum(clusters, draws) >= bound;
   });
   const auto all = static_cast<double>(settings.flips) + 1;

@@ -5,13 +5,13 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/parallel.h"
-#include "tools/ablate/statistics/draws.h"
 #include "tools/ablate/statistics/proportions.h"
+#include "tools/ablate/statistics/resample.h"
 
 namespace plait::ablate {
 namespace {
 
-std::vector<double> resample_counts(Index n, Draws draws) {
+std::vector<double> resample_counts(Index n, Resample draws) {
   std::vector<double> counts(static_cast<std::size_t>(n));
   for (Index i = 0; i < n; ++i) ++counts[static_cast<std::size_t>(draws.below(n))];
   return counts;

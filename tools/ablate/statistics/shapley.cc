@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "runtime/base/error.h"
-#include "tools/ablate/statistics/draws.h"
 
 namespace plait::ablate {
 namespace {
@@ -29,23 +27,14 @@ void demand_permutation(std::span<const Index> order, std::size_t players) {
 
 }  // namespace
 
-std::vector<Index> shapley_order(Index players, std::uint64_t seed, Index pair) {
-  std::vector<Index> order(static_cast<std::size_t>(players));
-  std::iota(order.begin(), order.end(), Index{0});
-  Draws draws(seed, Purpose::shapley, pair);
-  for (Index left = players; left > 1; --left)
-    std::swap(order[static_cast<std::size_t>(left - 1)], order[static_cast<std::size_t>(draws.below(left))]);
-  return order;
-}
-
-Shapley::Shapley(Index players) {
+ShapleyEstimate::ShapleyEstimate(Index players) {
   if (players < 1) fail("Shapley values need at least 1 component, found ", players);
   mean_.resize(static_cast<std::size_t>(players));
   squares_.resize(mean_.size());
 }
 
-void Shapley::add(std::span<const Index> order, std::span<const double> forward,
-                  std::span<const double> backward) {
+void ShapleyEstimate::add(std::span<const Index> order, std::span<const double> forward,
+                          std::span<const double> backward) {
   const std::size_t players = mean_.size();
   demand_permutation(order, players);
   demand_values(forward, players);
@@ -64,7 +53,7 @@ void Shapley::add(std::span<const Index> order, std::span<const double> forward,
   }
 }
 
-std::vector<double> Shapley::standard_errors() const {
+std::vector<double> ShapleyEstimate::standard_errors() const {
   if (pairs_ < 2) fail("errors of Shapley values need at least 2 pairs of permutations, found ", pairs_);
   const auto n = static_cast<double>(pairs_);
   std::vector<double> errors;
@@ -72,7 +61,7 @@ std::vector<double> Shapley::standard_errors() const {
   return errors;
 }
 
-std::vector<Interval> Shapley::intervals(double level) const {
+std::vector<Interval> ShapleyEstimate::intervals(double level) const {
   const std::vector<double> errors = standard_errors();
   const double critical = student_critical(level, static_cast<double>(pairs_) - 1);
   std::vector<Interval> result;
@@ -81,7 +70,7 @@ std::vector<Interval> Shapley::intervals(double level) const {
   return result;
 }
 
-bool Shapley::settled(double width, double level, Index least_pairs) const {
+bool ShapleyEstimate::settled(double width, double level, Index least_pairs) const {
   if (pairs_ < std::max<Index>(2, least_pairs)) return false;
   const std::vector<Interval> all = intervals(level);
   return std::all_of(all.begin(), all.end(), [&](const Interval& i) { return i.high - i.low <= width; });

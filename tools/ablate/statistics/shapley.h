@@ -3,22 +3,20 @@
 // (Castro et al. 2009; Mitchell et al., Sampling Permutations for Shapley Value Estimation, 2022).
 #pragma once
 
-#include <cstdint>
 #include <span>
 #include <vector>
 
+#include "runtime/base/view.h"
 #include "tools/ablate/statistics/distributions.h"
 
 namespace plait::ablate {
 
-// The order of `players` that pair `pair` starts with; a function of its arguments (Fisher-Yates).
-std::vector<Index> shapley_order(Index players, std::uint64_t seed, Index pair);
-
-// Collects pairs. Pairs are independent, the two orders of one are not, so errors are those of pair means.
-class Shapley {
+// Collects pairs of a random order and its reverse. Pairs are independent, the two orders of one are not, so
+// errors are those of pair means.
+class ShapleyEstimate {
  public:
   // Throws Error on fewer than 1 player.
-  explicit Shapley(Index players);
+  explicit ShapleyEstimate(Index players);
 
   // order [players]: a permutation. forward [players + 1]: the value with the first 0, 1, .. players of
   // `order` removed; backward: the same along the reversed order. Throws Error when a length is wrong,

@@ -10,12 +10,12 @@
 namespace plait::ablate {
 
 // What the numbers are for: two purposes never share a number, whatever their replicates.
-enum class Purpose : std::uint32_t { bootstrap, bootstrap_controls, sign_flip, shapley };
+enum class Purpose : std::uint32_t { bootstrap, bootstrap_controls, sign_flip };
 
 // The numbers of one replicate, from Philox4x32-10 (runtime/run/sampler.h).
-class Draws {
+class Resample {
  public:
-  Draws(std::uint64_t seed, Purpose purpose, Index replicate);
+  Resample(std::uint64_t seed, Purpose purpose, Index replicate);
   std::uint32_t word();
   // Uniform in [0, n) for n up to 2^32; no probability is off by more than 2^-32.
   Index below(Index n);

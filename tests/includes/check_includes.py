@@ -40,6 +40,7 @@ LIBRARIES = {
     "utf8proc": ["runtime/text/"],
     "sentencepiece": ["runtime/text/"],
     "Eigen/": ["layers/reference/", "tests/", "bench/"],
+    "unsupported/Eigen/SpecialFunctions": ["tools/ablate/"],
     "cblas": ["layers/reference/", "tests/", "bench/"],
     "hdf5": ["weights/", "tests/"],
     "H5": ["weights/", "tests/"],

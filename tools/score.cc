@@ -47,7 +47,7 @@ class Scorer {
         split_(args.split),
         progress_(args.common, "scoring") {
     options_.compute = args.common.compute(Numerics::exact);
-    options_.edits = read_edits(args.edits);
+    options_.edits = read_edits(args.edits, *model_);
     if (!args.dump_logits.empty()) {
       dump_.emplace(args.dump_logits);
       dump_->write(npy_header_f32(length(), model_->card().vocab));

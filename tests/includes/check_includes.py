@@ -44,6 +44,7 @@ LIBRARIES = {
     "cblas": ["layers/reference/", "tests/", "bench/"],
     "hdf5": ["weights/", "tests/"],
     "H5": ["weights/", "tests/"],
+    "zlib.h": ["tools/ablate/"],
     "sqlite3": ["weights/"],
     "CLI/": ["tools/", "bench/"],
     "yaml-cpp/": ["tools/"],

@@ -17,8 +17,11 @@ namespace {
 using namespace testing;
 
 // ChatML; with `mark`, what an earlier reply says up to its last `mark` is dropped, as templates drop
-// thoughts.
-constexpr const char* kTemplate = R"jinja({% if messages[0].role == 'system' or tools -%}
+// thoughts; with `counted`, the text begins with the number of messages.
+constexpr const char* kTemplate = R"jinja({% if counted is defined -%}
+Messages: {{ messages | length }}
+{% endif %}
+{%- if messages[0].role == 'system' or tools -%}
 <|im_start|>system
 {% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}
 {%- if tools %}{% for tool in tools %}{{ '\n' + tool | tojson }}{% endfor %}{% endif %}<|im_end|>
@@ -121,6 +124,20 @@ TEST(ChatWithTokenizer, ATemplateMayRewriteEarlierTurns) {
   const auto kept = chat["turns"][1]["prompt_tokens"].get<int>() - chat["turns"][1]["fed"].get<int>();
   EXPECT_GE(kept, chat["turns"][0]["prompt_tokens"].get<int>());
   EXPECT_LT(kept, chat["turns"][0]["prompt_tokens"].get<int>() + 24);
+}
+
+// A change at the very beginning: the stream goes back behind everything it keeps.
+TEST(ChatWithTokenizer, ATemplateMayChangeItsBeginning) {
+  const Json chat = shell("printf 'one\\ntwo\\n' | \"$PLAIT\" run " + talker() +
+                          " --chat --chat-option counted=1" + kFlags + "chat.h5")
+                        .json();
+  ASSERT_EQ(chat["turns"].size(), 2u);
+  const std::string reply = chat["turns"][0]["text"];
+  expect_run_of("Messages: 3\n" + turn("user", "one") + turn("assistant", reply) + turn("user", "two"),
+                chat["turns"][1], "chat.h5");
+  const auto kept = chat["turns"][1]["prompt_tokens"].get<int>() - chat["turns"][1]["fed"].get<int>();
+  EXPECT_GT(kept, 0);
+  EXPECT_LE(kept, 10);  // at most "Messages: "
 }
 
 TEST(Run, StopsAtTheEndTokens) {

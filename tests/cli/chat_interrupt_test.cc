@@ -1,8 +1,10 @@
 // plait run --chat on a terminal: Ctrl-C ends a reply, at the prompt it ends the program, Ctrl-D ends the
 // conversation.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <pty.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,16 +25,23 @@ constexpr const char* kCtrlD = "\x04";
 class Terminal {
  public:
   explicit Terminal(std::vector<std::string> arguments) {
-    child_ = forkpty(&terminal_, nullptr, nullptr, nullptr);
-    if (child_ != 0) return;
+    terminal_ = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (terminal_ < 0 || grantpt(terminal_) != 0 || unlockpt(terminal_) != 0) return;
+    const std::string other_end = ptsname(terminal_);
     std::vector<char*> argv = {const_cast<char*>("plait")};
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
+    child_ = fork();
+    if (child_ != 0) return;
+    setsid();
+    const int end = open(other_end.c_str(), O_RDWR);  // the first one a session opens is its terminal
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(end, stream);
+    if (end > STDERR_FILENO) close(end);
     if (chdir(folder().c_str()) == 0) execv(PLAIT_PROGRAM, argv.data());
     _exit(99);
   }
   ~Terminal() {
-    if (code_ < 0) {
+    if (child_ > 0 && code_ < 0) {
       kill(child_, SIGKILL);
       waitpid(child_, nullptr, 0);
     }

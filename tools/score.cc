@@ -12,7 +12,7 @@
 #include "tools/npy.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
-#include "weights/table_file.h"
+#include "weights/array_file.h"
 
 namespace plait {
 namespace {
@@ -130,7 +130,7 @@ Json edits_json(const EditList& edits) {
 void write_per_token(const std::string& path, const Scorer& scorer, const Tally& tally) {
   std::vector<std::int64_t> ids, top1(tally.top1.begin(), tally.top1.end());
   for (const std::int64_t p : tally.position) ids.push_back(scorer.tokens()[static_cast<std::size_t>(p)]);
-  TableFile file(path);
+  ArrayFile file(path);
   file.add("position", tally.position);
   file.add("token", ids);
   file.add("nll", tally.nll);

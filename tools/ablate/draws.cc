@@ -3,7 +3,7 @@
 #include <numeric>
 #include <utility>
 
-#include "runtime/run/sampler.h"
+#include "runtime/base/random.h"
 
 namespace plait::ablate {
 

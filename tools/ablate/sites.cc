@@ -136,10 +136,10 @@ bool contains(const std::vector<std::string>& words, const std::string& word) {
 
 // Only a part that is edited as a whole, at every token, at full strength can be left out.
 bool whole(const Operation& operation) {
-  if (!operation.alias.removes() || operation.options.contains("channels")) return false;
+  if (!operation.alias.removes()) return false;
   const Edit edit = edit_at(operation, "x");
-  return edit.heads.empty() && edit.begin == 0 && edit.end < 0 && edit.strength == 1 &&
-         edit.phase == Phase::always;
+  return edit.heads.empty() && edit.channels.empty() && edit.begin == 0 && edit.end < 0 &&
+         edit.strength == 1 && edit.phase == Phase::always;
 }
 
 std::string component_type(const Pool& pool, std::span<const int> chosen) {

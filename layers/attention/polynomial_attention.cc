@@ -5,6 +5,7 @@
 #include "layers/attention/sigmoid_gate.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
 
 namespace plait {
@@ -108,7 +109,7 @@ class PolynomialAttention final : public Layer {
     core_->run(segments, {projected.q, projected.k, projected.v, g}, heads, compute);
     for (const Segment& segment : segments) withhold_reads(segment, heads);
     gate_.apply(x, projected.gate, segments, heads, compute);
-    edit_heads(segments, settings_.projection.num_heads, heads);
+    edit_heads(segments, settings_.projection.num_heads, heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index rows) {
       o_.run(heads.slice_rows(first, rows), ports.output.slice_rows(first, rows), compute);
     });

@@ -4,7 +4,6 @@
 
 #include "runtime/base/error.h"
 #include "runtime/kernels/rowwise.h"
-#include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
 
 namespace plait {
@@ -126,29 +125,6 @@ const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv
            ", which shares its keys and values; name all query heads of a group or none");
   }
   return edit;
-}
-
-void edit_heads(std::span<const Segment> segments, Index num_heads, View<float> heads) {
-  const Index width = heads.cols / num_heads;
-  for (const Segment& segment : segments) {
-    if (!segment.edits) continue;
-    for (const Edit* edit : segment.edits->all())
-      for (Index h = 0; edit->site == Site::head && h < num_heads; ++h)
-        if (covers(*edit, h))
-          edit_rows(*edit, segment, num_heads, h,
-                    heads.slice_rows(segment.first_row, segment.rows).slice_cols(h * width, width));
-  }
-}
-
-SiteSpec head_site(Index heads, Index channels) {
-  return {Site::head,
-          {Operator::zero, Operator::scale, Operator::mean, Operator::resample, Operator::noise},
-          heads,
-          channels};
-}
-
-SiteSpec gate_site(Index heads, Index channels) {
-  return {Site::gate, {Operator::one, Operator::mean}, heads, channels};
 }
 
 void add_projection_sites(const ProjectionSettings& settings, std::vector<SiteSpec>& sites) {

@@ -9,6 +9,7 @@
 #include "layers/reference/softmax_attention.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
 
 namespace plait {
@@ -61,7 +62,7 @@ class SoftmaxAttention final : public Layer {
     }
     attend(segments, rows.q, heads, compute);
     gate_.apply(x, rows.gate, segments, heads, compute);
-    edit_heads(segments, settings_.projection.num_heads, heads);
+    edit_heads(segments, settings_.projection.num_heads, heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index count) {
       const View<float> y = ports.output.slice_rows(first, count);
       o_.run(heads.slice_rows(first, count), y, compute);

@@ -75,7 +75,7 @@ class Mamba2 final : public Layer {
               segments, compute);
     edit_reads(segments, s_.num_heads, y);
     add_skip(segments, inner, y, compute);
-    edit_heads(segments, s_.num_heads, y);
+    edit_heads(segments, s_.num_heads, y, HeadEdits::but_scale);
     run_output(all.slice_cols(0, s_.inner()), y, segments, ports.output, compute);
   }
 

@@ -3,7 +3,6 @@
 #include "layers/recurrent/panels.h"
 #include "layers/recurrent/rows.h"
 #include "runtime/kernels/rowwise.h"
-#include "runtime/run/edit_rows.h"
 
 namespace plait {
 namespace {
@@ -60,14 +59,6 @@ void edit_strengths(std::span<const Segment> segments, const Strengths& strength
 void clear_heads(std::span<const Segment> segments, Site site, Operator op, Index heads, View<float> o) {
   for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
     if (segment.edit(site, op, head)) fill_rows(0, head_of(segment, o, heads, head));
-  });
-}
-
-void edit_heads(std::span<const Segment> segments, Index heads, View<float> o) {
-  for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
-    for (const Edit* edit : segment.edits->all())
-      if (edit->site == Site::head && edit->op != Operator::scale && covers(*edit, head))
-        edit_rows(*edit, segment, heads, head, head_of(segment, o, heads, head));
   });
 }
 
@@ -136,14 +127,5 @@ SiteSpec state_site(Index heads, Every finest) {
 }
 SiteSpec conv_site() { return {Site::conv, {Operator::identity, Operator::current_tap}}; }
 SiteSpec qk_norm_site(Index heads) { return {Site::qk_norm, {Operator::off}, heads}; }
-SiteSpec gate_site(Index heads, Index channels) {
-  return {Site::gate, {Operator::one, Operator::mean}, heads, channels};
-}
-SiteSpec head_site(Index heads, Index channels) {
-  return {Site::head,
-          {Operator::zero, Operator::scale, Operator::mean, Operator::resample, Operator::noise},
-          heads,
-          channels};
-}
 
 }  // namespace plait

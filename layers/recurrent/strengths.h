@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/run/edit_rows.h"
 #include "runtime/run/layer.h"
 
 namespace plait {
@@ -24,8 +25,6 @@ struct Strengths {
 void edit_strengths(std::span<const Segment> segments, const Strengths& strengths);
 // Rows of o := 0 where an edit of that site and operator covers the head. o [rows, heads * width]
 void clear_heads(std::span<const Segment> segments, Site site, Operator op, Index heads, View<float> o);
-// head/{zero, mean, resample, noise} on what the norm and the gate get. o [rows, heads * width]
-void edit_heads(std::span<const Segment> segments, Index heads, View<float> o);
 // state/{zero, no_read}: what is read from the state := 0.
 void edit_reads(std::span<const Segment> segments, Index heads, View<float> o);
 // gate/one: factor := 1; gate/mean: := a value per head or channel. factors [rows, heads * width]
@@ -47,7 +46,5 @@ SiteSpec erase_site(Index heads);
 SiteSpec state_site(Index heads, Every finest = Every::token);
 SiteSpec conv_site();
 SiteSpec qk_norm_site(Index heads);
-SiteSpec gate_site(Index heads, Index channels);
-SiteSpec head_site(Index heads, Index channels);
 
 }  // namespace plait

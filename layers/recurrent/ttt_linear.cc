@@ -147,7 +147,7 @@ class TttLinear final : public Layer {
       zip_rows(k.add, xq.slice_rows(first, rows), z.slice_rows(first, rows), z.slice_rows(first, rows),
                compute);
     });
-    edit_heads(segments, s_.num_heads, z);
+    edit_heads(segments, s_.num_heads, z, HeadEdits::but_scale);
     for_each_block(segments, [&](Index first, Index rows) {
       const View<float> block = z.slice_rows(first, rows);
       layer_norm(block, s_.inner(), static_cast<float>(s_.post_norm_eps), post_gain_, post_bias_, block,

@@ -55,4 +55,30 @@ void edit_rows(const Edit& edit, const Segment& segment, Index heads, Index head
   }
 }
 
+void edit_heads(std::span<const Segment> segments, Index heads, View<float> rows, HeadEdits which) {
+  const Index width = rows.cols / heads;
+  for (const Segment& segment : segments) {
+    if (!segment.edits) continue;
+    for (const Edit* edit : segment.edits->all()) {
+      if (edit->site != Site::head || (edit->op == Operator::scale && which == HeadEdits::but_scale))
+        continue;
+      for (Index h = 0; h < heads; ++h)
+        if (covers(*edit, h))
+          edit_rows(*edit, segment, heads, h,
+                    rows.slice_rows(segment.first_row, segment.rows).slice_cols(h * width, width));
+    }
+  }
+}
+
+SiteSpec head_site(Index heads, Index channels) {
+  return {Site::head,
+          {Operator::zero, Operator::scale, Operator::mean, Operator::resample, Operator::noise},
+          heads,
+          channels};
+}
+
+SiteSpec gate_site(Index heads, Index channels) {
+  return {Site::gate, {Operator::one, Operator::mean}, heads, channels};
+}
+
 }  // namespace plait

@@ -59,36 +59,40 @@ void cast(const StateMatrix& m, Storage to) {
   });
 }
 
-// One-sided Jacobi (Hestenes; Golub and Van Loan, section 8.6.3): rotations from the right make the columns
-// of a orthogonal, v collects them. Columns of length `rows` one after the other.
+// One-sided Jacobi (Hestenes; Golub and Van Loan, section 8.6.3): rotations from the right until the columns
+// are orthogonal; they are then singular values times left vectors. Columns of length `rows` one after the
+// other.
 class OneSidedJacobi {
  public:
   OneSidedJacobi(std::vector<double> a, Index rows, Index cols)
-      : rows_(rows), cols_(cols), a_(std::move(a)), v_(static_cast<std::size_t>(cols * cols)) {
-    for (Index c = 0; c < cols_; ++c) right(c)[c] = 1;
+      : rows_(rows), cols_(cols), a_(std::move(a)), squares_(static_cast<std::size_t>(cols)) {
     constexpr int kMostSweeps = 40;
     for (int sweep = 0; sweep < kMostSweeps && rotate_all(); ++sweep) {
     }
+    measure();
   }
 
-  const double* left(Index c) const { return a_.data() + c * rows_; }   // singular value times left vector
-  const double* right(Index c) const { return v_.data() + c * cols_; }  // right vector
-
-  // Columns by falling singular value, of equals the lower one first.
-  std::vector<Index> order() const {
-    std::vector<double> squares;
-    for (Index c = 0; c < cols_; ++c) squares.push_back(dot(left(c), left(c), rows_));
+  // The unit left vectors of the `count` largest singular values that are not zero [rows] each; of equals the
+  // lower column first.
+  std::vector<std::vector<double>> left(Index count) const {
     std::vector<Index> columns(static_cast<std::size_t>(cols_));
     std::iota(columns.begin(), columns.end(), Index{0});
-    std::stable_sort(columns.begin(), columns.end(), [&](Index x, Index y) {
-      return squares[static_cast<std::size_t>(x)] > squares[static_cast<std::size_t>(y)];
-    });
-    return columns;
+    std::stable_sort(columns.begin(), columns.end(), [&](Index x, Index y) { return square(x) > square(y); });
+    std::vector<std::vector<double>> all;
+    for (Index i = 0; i < count; ++i) {
+      const Index c = columns[static_cast<std::size_t>(i)];
+      if (square(c) == 0) break;
+      all.emplace_back(column(c), column(c) + rows_);
+      for (double& value : all.back()) value /= std::sqrt(square(c));
+    }
+    return all;
   }
 
  private:
-  double* left(Index c) { return a_.data() + c * rows_; }
-  double* right(Index c) { return v_.data() + c * cols_; }
+  double* column(Index c) { return a_.data() + c * rows_; }
+  const double* column(Index c) const { return a_.data() + c * rows_; }
+  double& square(Index c) { return squares_[static_cast<std::size_t>(c)]; }
+  double square(Index c) const { return squares_[static_cast<std::size_t>(c)]; }
 
   // Eight lanes, added in order.
   static double dot(const double* x, const double* y, Index n) {
@@ -102,35 +106,41 @@ class OneSidedJacobi {
     return sum;
   }
 
-  static void rotate(double* x, double* y, Index n, double cosine, double sine) {
-    for (Index i = 0; i < n; ++i) {
+  void measure() {
+    for (Index c = 0; c < cols_; ++c) square(c) = dot(column(c), column(c), rows_);
+  }
+
+  // One sweep over all pairs; false when every pair was orthogonal already, up to what a square of it adds to
+  // an f32.
+  bool rotate_all() {
+    constexpr double kOrthogonal = 1e-10;
+    bool rotated = false;
+    measure();
+    for (Index p = 0; p + 1 < cols_; ++p)
+      for (Index q = p + 1; q < cols_; ++q) {
+        const double xy = dot(column(p), column(q), rows_);
+        if (std::abs(xy) <= kOrthogonal * std::sqrt(std::abs(square(p) * square(q)))) continue;
+        const double zeta = (square(q) - square(p)) / (2 * xy);
+        const double tangent = (zeta < 0 ? -1 : 1) / (std::abs(zeta) + std::sqrt(1 + zeta * zeta));
+        const double cosine = 1 / std::sqrt(1 + tangent * tangent);
+        rotate(column(p), column(q), cosine, cosine * tangent);
+        square(p) -= tangent * xy;
+        square(q) += tangent * xy;
+        rotated = true;
+      }
+    return rotated;
+  }
+
+  void rotate(double* x, double* y, double cosine, double sine) const {
+    for (Index i = 0; i < rows_; ++i) {
       const double a = x[i], b = y[i];
       x[i] = cosine * a - sine * b;
       y[i] = sine * a + cosine * b;
     }
   }
 
-  // One sweep over all pairs; false when every pair was orthogonal already.
-  bool rotate_all() {
-    constexpr double kOrthogonal = 1e-13;
-    bool rotated = false;
-    for (Index p = 0; p + 1 < cols_; ++p)
-      for (Index q = p + 1; q < cols_; ++q) {
-        const double xx = dot(left(p), left(p), rows_), yy = dot(left(q), left(q), rows_),
-                     xy = dot(left(p), left(q), rows_);
-        if (std::abs(xy) <= kOrthogonal * std::sqrt(xx * yy)) continue;
-        const double zeta = (yy - xx) / (2 * xy);
-        const double tangent = (zeta < 0 ? -1 : 1) / (std::abs(zeta) + std::sqrt(1 + zeta * zeta));
-        const double cosine = 1 / std::sqrt(1 + tangent * tangent);
-        rotate(left(p), left(q), rows_, cosine, cosine * tangent);
-        rotate(right(p), right(q), cols_, cosine, cosine * tangent);
-        rotated = true;
-      }
-    return rotated;
-  }
-
   Index rows_, cols_;
-  std::vector<double> a_, v_;
+  std::vector<double> a_, squares_;
 };
 
 }  // namespace
@@ -173,16 +183,20 @@ void truncate(const StateMatrix& m, Index rank) {
     for (Index i = 0; i < n; ++i)
       a[static_cast<std::size_t>(tall ? (c + i) * rows + r : r * rows + c + i)] = static_cast<double>(x[i]);
   });
-  const OneSidedJacobi svd(std::move(a), rows, cols);
-  std::vector<Index> kept = svd.order();
-  kept.resize(static_cast<std::size_t>(rank));
-  for_each_row(m, [&](float* x, Index n, Index c, Index r) {
-    for (Index i = 0; i < n; ++i) {
-      const Index row = tall ? r : c + i, col = tall ? c + i : r;
-      double sum = 0;
-      for (const Index k : kept) sum += svd.left(k)[row] * svd.right(k)[col];
-      x[i] = static_cast<float>(sum);
+  // The columns' projections on the largest left vectors.
+  const auto kept = OneSidedJacobi(a, rows, cols).left(rank);
+  std::vector<double> best(a.size());
+  for (Index c = 0; c < cols; ++c)
+    for (const std::vector<double>& u : kept) {
+      const double* from = a.data() + c * rows;
+      double along = 0;
+      for (Index r = 0; r < rows; ++r) along += from[r] * u[static_cast<std::size_t>(r)];
+      for (Index r = 0; r < rows; ++r)
+        best[static_cast<std::size_t>(c * rows + r)] += along * u[static_cast<std::size_t>(r)];
     }
+  for_each_row(m, [&](float* x, Index n, Index c, Index r) {
+    for (Index i = 0; i < n; ++i)
+      x[i] = static_cast<float>(best[static_cast<std::size_t>(tall ? (c + i) * rows + r : r * rows + c + i)]);
   });
 }
 

@@ -315,8 +315,8 @@ TEST_P(StateEdits, SwapGoesOnAsTheOther) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, StateEdits, ::testing::ValuesIn(subjects()),
-                         [](const ::testing::TestParamInfo<Subject>& info) {
-                           return std::string(info.param.kind);
+                         [](const ::testing::TestParamInfo<Subject>& subject) {
+                           return std::string(subject.param.kind);
                          });
 
 }  // namespace

@@ -50,7 +50,8 @@ class Subject {
     output_.resize(static_cast<std::size_t>(tokens * layer_->signature().output));
   }
 
-  // Runs all rows in pieces of `step`, under an edit or none; returns seconds.
+  // Runs all rows in pieces of `step`, under an edit or none; returns seconds by the clock or of the
+  // processors.
   double run(Index step, const Edit* edit = nullptr) {
     State state(layer_->fields());
     Edits edits;

@@ -14,11 +14,12 @@ namespace {
 constexpr std::array kSites = {"output", "decay",   "write",  "erase", "state",   "read",
                                "conv",   "qk_norm", "gate",   "head",  "score",   "position",
                                "window", "sinks",   "skip_d", "norm",  "residual"};
-constexpr std::array kOperators = {"zero",     "scale",        "skip",        "one",         "constant",
-                                   "off",      "identity",     "current_tap", "freeze",      "no_write",
-                                   "no_read",  "delete_write", "reset",       "reset_every", "knockout",
-                                   "set",      "mask",         "none",        "shift",       "mean",
-                                   "resample", "noise",        "rank",        "cast",        "swap"};
+constexpr std::array kOperators = {
+    "zero",        "scale",  "skip",         "one",     "constant",     "off",   "identity",
+    "current_tap", "freeze", "no_write",     "no_read", "delete_write", "reset", "reset_every",
+    "knockout",    "set",    "mask",         "none",    "shift",        "mean",  "resample",
+    "noise",       "patch",  "zero_rescale", "swap",    "rank",         "cast"};
+constexpr std::array kShadows = {"on", "off"};
 constexpr std::array kEvery = {"unset", "token", "chunk"};
 constexpr std::array kStorage = {"f32", "fp16", "bf16", "int8"};
 constexpr std::array kPhases = {"always", "prefill", "decode", "after_prefix"};
@@ -64,9 +65,10 @@ std::pair<Index, Index> range(const Json& value, const char* key) {
 }
 
 void check_keys(const Json& json) {
-  constexpr std::array known = {"where",  "operator", "strength", "value",      "values",     "heads",
-                                "tokens", "keys",     "sinks",    "conv",       "phase",      "prefix_tokens",
-                                "every",  "to",       "seed",     "activation", "norm_match", "source"};
+  constexpr std::array known = {"where",  "operator",      "strength", "value",      "values",
+                                "heads",  "tokens",        "keys",     "sinks",      "conv",
+                                "phase",  "prefix_tokens", "seed",     "channels",   "reference",
+                                "shadow", "every",         "to",       "activation", "norm_match"};
   for (const auto& [key, value] : json.items())
     if (std::find(known.begin(), known.end(), key) == known.end()) fail("edit: unknown key '", key, "'");
 }
@@ -75,6 +77,11 @@ void read_scope(const Json& json, Edit& edit) {
   if (const Json* heads = find(json, "heads")) {
     if (!heads->is_array()) fail("edit: 'heads' must be a list, found ", heads->dump().substr(0, 60));
     for (const Json& head : *heads) edit.heads.push_back(whole(head, "heads"));
+  }
+  if (const Json* channels = find(json, "channels")) {
+    if (!channels->is_array())
+      fail("edit: 'channels' must be a list, found ", channels->dump().substr(0, 60));
+    for (const Json& channel : *channels) edit.channels.push_back(whole(channel, "channels"));
   }
   if (const Json* tokens = find(json, "tokens")) std::tie(edit.begin, edit.end) = range(*tokens, "tokens");
   if (const Json* keys = find(json, "keys")) {
@@ -101,8 +108,6 @@ void read_options(const Json& json, Edit& edit) {
   if (const Json* every = find(json, "every"))
     edit.every = second_of(*every, "every", "token", "chunk") ? Every::chunk : Every::token;
   if (const Json* to = find(json, "to")) edit.to = parse_name<Storage>(kStorage, text(*to, "to"), "to");
-  if (const Json* seed = find(json, "seed")) edit.seed = static_cast<std::uint64_t>(whole(*seed, "seed"));
-  if (const Json* source = find(json, "source")) edit.source = text(*source, "source");
   if (const Json* match = find(json, "norm_match")) {
     if (!match->is_boolean())
       fail("edit: 'norm_match' must be true or false, found ", match->dump().substr(0, 60));
@@ -186,6 +191,10 @@ Edit parse_edit(const Json& json) {
     for (const Json& value : *values) edit.values.push_back(number(value, "values"));
   }
   if (const Json* sinks = find(json, "sinks")) edit.sinks = whole(*sinks, "sinks");
+  if (const Json* reference = find(json, "reference")) edit.reference = text(*reference, "reference");
+  if (const Json* seed = find(json, "seed")) edit.seed = static_cast<std::uint64_t>(whole(*seed, "seed"));
+  if (const Json* shadow = find(json, "shadow"))
+    edit.shadow = parse_name<Shadow>(kShadows, text(*shadow, "shadow"), "shadow");
   read_options(json, edit);
   read_scope(json, edit);
   return edit;
@@ -205,12 +214,14 @@ Json to_json(const Edit& edit) {
   if (edit.reset_conv) json["conv"] = "reset";
   if (edit.phase != Phase::always) json["phase"] = name_of(edit.phase);
   if (edit.prefix_tokens != 0) json["prefix_tokens"] = edit.prefix_tokens;
+  if (!edit.channels.empty()) json["channels"] = edit.channels;
+  if (!edit.reference.empty()) json["reference"] = edit.reference;
+  if (edit.seed != 0) json["seed"] = edit.seed;
+  if (edit.shadow != Shadow::on) json["shadow"] = kShadows[static_cast<std::size_t>(edit.shadow)];
   if (edit.every != Every::unset) json["every"] = name_of(edit.every);
   if (edit.to != Storage::f32) json["to"] = name_of(edit.to);
-  if (edit.seed != 0) json["seed"] = edit.seed;
   if (edit.drop_activation) json["activation"] = "drop";
   if (edit.norm_match) json["norm_match"] = true;
-  if (!edit.source.empty()) json["source"] = edit.source;
   return json;
 }
 

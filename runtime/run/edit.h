@@ -12,8 +12,6 @@
 
 namespace plait {
 
-class State;
-
 // Inner sites, one vocabulary for all families. `output` is the node's own output (every node has it).
 enum class Site {
   output,
@@ -35,7 +33,8 @@ enum class Site {
   residual
 };
 
-// Node level (site output): zero, scale, skip. Inner sites: as the layer's page lists them.
+// Node level (site output; residual: the stream a block leaves): zero, scale, skip, mean, resample, noise,
+// patch, zero_rescale. Inner sites: as the layer's page lists them.
 enum class Operator {
   zero,      // output, head: contribution := 0; write: = no_write; skip_d: D := 0; state: the read S_t := 0
   scale,     // output, head: times value
@@ -56,13 +55,27 @@ enum class Operator {
   mask,          // sinks: keys before value are hidden
   none,          // position: no rotary
   shift,         // position: rotary positions + value
-  mean,          // head, gate: := values
-  resample,      // head: := values, one row of all heads per token of the range
-  noise,         // head, state: + value times its root mean square times a normal number
+  mean,          // output, residual: := the reference's mean over its rows; head, gate: := values
+  resample,  // output, residual: := a row of the reference, drawn by (seed, position); head: := values, one
+             // row of all heads per token of the range
+  noise,     // output, residual: + value x the row's RMS x a normal draw by (seed, node, position, channel);
+             // head, state: + value x its RMS x normal numbers by (seed, node, head, position)
+  patch,     // output, residual: := the reference's row at the same position
+  zero_rescale,  // output of one of several branches: := 0, the others scaled to keep the reference's mean
+                 // norm
+  swap,          // state: before the first row of the range := the reference's state at that position
   rank,          // state: its best approximation of rank value
   cast,          // state: rounded to `to`
-  swap,          // state: := that of another stream, before the first row of the range
 };
+
+// Whether a node whose contribution is zero runs all the same, so that its state advances
+// (ablation-and-streaming 7).
+enum class Shadow { on, off };
+
+// Who wrote a token: a text (phase prefill) or the sampler (phase decode).
+enum class Origin { given, sampled };
+
+struct Recorded;  // runtime/run/recording.h
 
 enum class Phase { always, prefill, decode, after_prefix };
 // How often an operator on the state itself is applied: after every token, or when a chunk is folded.
@@ -70,8 +83,9 @@ enum class Every { unset, token, chunk };
 enum class Storage { f32, fp16, bf16, int8 };  // int8: one scale per head, max|S| / 127
 
 // As written in a spec file. JSON: {"where": "blocks.3.mixer/decay", "operator": "one", "heads": [0, 2],
-// "tokens": [begin, end], "value": 1.0, "values": [...], "phase": "always", "prefix_tokens": 0, "strength":
-// 1, "every": "chunk", "to": "bf16", "seed": 1, "activation": "drop", "norm_match": true, "source": "..."}
+// "channels": [..], "tokens": [begin, end], "value": 1.0, "values": [...], "phase": "always",
+// "prefix_tokens": 0, "strength": 1, "reference": NAME, "seed": 0, "shadow": "on", "every": "chunk",
+// "to": "bf16", "activation": "drop", "norm_match": true}
 struct Edit {
   std::string node;  // a node or a dotted group: "blocks.3.mixer", "blocks.3"
   Site site = Site::output;
@@ -88,13 +102,16 @@ struct Edit {
   bool reset_conv = false;           // state/reset: also hide the convolution's rows
   Phase phase = Phase::always;
   Index prefix_tokens = 0;
-  Every every = Every::unset;    // state/{rank, noise, cast}
-  Storage to = Storage::f32;     // state/cast
-  std::uint64_t seed = 0;        // noise
+  std::vector<Index> channels;  // columns of a node's output; empty = all
+  std::string reference;       // name of the recording that mean, resample, patch, zero_rescale and swap read
+  std::uint64_t seed = 0;      // resample, noise
+  Shadow shadow = Shadow::on;  // output/zero
+  Every every = Every::unset;  // state/{rank, noise, cast}
+  Storage to = Storage::f32;   // state/cast
   bool drop_activation = false;  // conv/identity: the activation behind it as well
   bool norm_match = false;       // erase/off: what is written keeps the length it had with the erasure
-  std::string source;            // state/swap: the name of `states`, which is not serialised
-  std::shared_ptr<const std::vector<State>> states;  // state/swap: the other stream's, by node
+  // What `reference` holds of the node this copy of the edit acts on. Set by EditPlan; not part of the spec.
+  std::shared_ptr<const Recorded> recorded;
   bool operator==(const Edit&) const = default;
 };
 

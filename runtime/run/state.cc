@@ -356,24 +356,6 @@ void State::reset_before(Index position, Logs logs) {
   overwrite(position);
 }
 
-void State::adopt(const State& other, Swap logs) {
-  bool same = other.count_ == count_;
-  for (std::size_t i = 0; same && i < count_; ++i)
-    same = fields_[i].name == other.fields_[i].name && fields_[i].kind == other.fields_[i].kind &&
-           fields_[i].shape == other.fields_[i].shape && fields_[i].grid == other.fields_[i].grid;
-  if (!same) fail("a state can only be replaced by one of the same layer, the fields differ");
-  if (other.position_ != position_)
-    fail("a state at position ", position_, " can only be replaced by one at the same position, found ",
-         other.position_);
-  for (std::size_t i = 0; i < count_; ++i) {
-    if (fields_[i].kind != Field::Kind::log)
-      values_[i] = other.values_[i];
-    else if (logs == Swap::with_logs)
-      logs_[i] = other.logs_[i];
-  }
-  overwrite(position_);
-}
-
 void State::overwrite(Index position) {
   floor_ = position;
   kept_.clear();

@@ -176,10 +176,6 @@ class State {
   // `position` become neutral zeros, logs hide rows before `position` when hide_logs.
   enum class Logs { keep, hide };
   void reset_before(Index position, Logs logs);
-  // The state.swap intervention: takes over the contents of another state of the same fields at the same
-  // position, with its logs or keeping its own. Throws Error when fields or positions differ.
-  enum class Swap { keep_logs, with_logs };
-  void adopt(const State& other, Swap logs);
   // For layers whose rows change what open rows before `position` meant (a state edited after every token):
   // a rollback before it must run the model.
   void overwrite(Index position);

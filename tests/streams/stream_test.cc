@@ -237,7 +237,7 @@ TEST(Edits, JsonRoundTrip) {
       {"where": "a/state", "operator": "noise", "value": 0.5, "seed": 7, "every": "chunk"},
       {"where": "a/conv", "operator": "identity", "activation": "drop"},
       {"where": "a/erase", "operator": "off", "norm_match": true},
-      {"where": "a/state", "operator": "swap", "source": "other", "conv": "reset"},
+      {"where": "a/state", "operator": "swap", "reference": "other", "tokens": [7, null]},
       {"where": "a/score", "operator": "zero", "keys": [2, 9]}])");
   const EditList edits = parse_edits(json);
   Json back = Json::array();

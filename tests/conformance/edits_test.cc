@@ -140,10 +140,11 @@ TEST_P(Edited, ForkRollbackSaveAndLoad) {
   }
 }
 
-// What a kind does not declare is refused by name, before anything runs.
+// What a kind does not declare is refused by name, before anything runs. (The residual is no place in a
+// layer.)
 TEST_P(Edited, RefusesWhatItDoesNotKnow) {
   const Layer& layer = model_->layer(node_);
-  for (int s = 1; s <= static_cast<int>(Site::residual); ++s)
+  for (int s = 1; s < static_cast<int>(Site::residual); ++s)
     for (int o = 0; o <= static_cast<int>(Operator::cast); ++o) {
       Edit edit;
       edit.node = name_;
@@ -179,6 +180,7 @@ TEST_P(Edited, ChecksHeadsAndValues) {
     EXPECT_NO_THROW(check(edit, spec));
     edit.heads = {spec.heads};
     EXPECT_THROW(check(edit, spec), Error);
+    EXPECT_THROW(stream(edit), Error);  // the plan checks
     edit.heads = {};
     if (edit.every != Every::unset) {
       edit.every = Every::unset;

@@ -193,7 +193,7 @@ TEST_F(Experiments, ShapleyValuesAddUpAndControlsAreRanked) {
           all = std::stod(row.at("delta"));
   EXPECT_NE(all, 0);
   EXPECT_NEAR(sum, all, 1e-9);
-  EXPECT_GE(ranked, 4);
+  EXPECT_GE(ranked, 2) << "both groups among the other pairs of mixers";
 }
 
 TEST_F(Experiments, AKilledRunEndsWithTheSameBytes) {

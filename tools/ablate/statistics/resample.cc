@@ -1,6 +1,6 @@
 #include "tools/ablate/statistics/resample.h"
 
-#include "runtime/run/sampler.h"
+#include "runtime/base/random.h"
 
 namespace plait::ablate {
 

@@ -12,7 +12,7 @@ namespace plait::ablate {
 // What the numbers are for: two purposes never share a number, whatever their replicates.
 enum class Purpose : std::uint32_t { bootstrap, bootstrap_controls, sign_flip };
 
-// The numbers of one replicate, from Philox4x32-10 (runtime/run/sampler.h).
+// The numbers of one replicate, from Philox4x32-10 (runtime/base/random.h).
 class Resample {
  public:
   Resample(std::uint64_t seed, Purpose purpose, Index replicate);

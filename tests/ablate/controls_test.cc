@@ -130,6 +130,11 @@ TEST(Controls, WhatCannotMatchIsReported) {
   EXPECT_EQ(sets.sets.size(), 199u);
   EXPECT_GT(sets.outside, 0);
   EXPECT_GT(sets.deviation, 0.05);
+  std::vector<int> every(24);
+  std::iota(every.begin(), every.end(), 0);
+  const ControlSets itself = draw_controls(Match::params, pool, every, 24, asked(199), 1);
+  EXPECT_TRUE(itself.sets.empty());
+  EXPECT_EQ(itself.note, "no other set matches the target");
   for (Component& place : pool) place.parameters = 0;
   const ControlSets none = draw_controls(Match::params, pool, kSix, 24, asked(199), 1);
   EXPECT_TRUE(none.sets.empty());

@@ -127,6 +127,10 @@ class Drawer {
     }
     if (places_.size() <= kEnumerable && all_within_tolerance()) return;
     for (Index draw = 0; draw < controls_.draws; ++draw) keep(nearest(draw));
+    // A target of all places, or one apart from all others in size, is all that its own size ever finds.
+    if (std::all_of(result_.sets.begin(), result_.sets.end(),
+                    [&](const auto& set) { return is_target(set); }))
+      result_.sets.clear(), result_.deviation = 0;
   }
 
   // Small pools: looks at every set. False if more match than draws were asked for.

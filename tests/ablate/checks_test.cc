@@ -49,26 +49,29 @@ EditList zero(const std::string& where) { return {parse_edit({{"where", where}, 
 class Checks : public ::testing::Test {
  protected:
   // Of a model whose layers come from this registry.
-  Subject subject(const Registry& registry = Registry::builtin(), const Json& json = card()) {
+  Subject subject(Registry registry = Registry::builtin(), const Json& json = card()) {
     tokens_ = Numbers(5).tokens(200, json["vocab"].get<Index>());
-    return {std::make_shared<const Model>(testing::random_data(json, 3), registry), tokens_, {}};
+    registry_ = std::move(registry);
+    return {std::make_shared<const Model>(testing::random_data(json, 3), registry_), tokens_, {}};
   }
 
   std::vector<Token> tokens_;
+  Registry registry_;  // models refer to it
   const std::vector<EditList> conditions_ = {
       {}, zero("blocks.0.mixer"), zero("blocks.1.mixer"), zero("blocks.2.mlp"), zero("blocks.3.mixer.delta")};
 };
 
 void expect(const Check& check, Verdict verdict, const std::string& detail = {}) {
   EXPECT_EQ(check.verdict, verdict) << check.id << ": " << check.detail;
-  EXPECT_NE(check.detail.find(detail), std::string::npos) << check.id << ": " << check.detail;
+  EXPECT_NE(check.detail.find(detail), std::string::npos)
+      << check.id << ": " << check.detail << "; not " << detail;
 }
 
 TEST_F(Checks, AnHonestEnginePasses) {
   const auto checks = run_checks(subject(), conditions_, {});
   ASSERT_EQ(checks.size(), 10u);
   for (std::size_t i = 0; i < checks.size(); ++i) {
-    EXPECT_EQ(checks[i].id, "C" + std::to_string(i + 1));
+    EXPECT_EQ(checks[i].id, cat("C", i + 1));
     expect(checks[i], Verdict::passed);
   }
   EXPECT_TRUE(passed(checks));
@@ -99,7 +102,8 @@ TEST_F(Checks, WhatDoesNotApplyIsNotPassed) {
   expect(check_wavefront(s, {}, {}), Verdict::not_applicable, "no conditions");
   Json bare = testing::card_of_kind("gated_mlp", {{"hidden", 48}});
   bare.erase("groups");
-  const Subject t = subject(Registry::builtin(), bare);
+  const std::vector<Token> text = {1, 2, 3};
+  const Subject t = {testing::random_model(bare, 3), text, {}};
   expect(check_skip(t), Verdict::not_applicable, "no block");
   expect(check_shadow(t), Verdict::not_applicable, "has a state");
 }
@@ -173,7 +177,7 @@ TEST_F(Checks, ALayerThatIsOffByAThousandthFailsC9C10) {
   };
   const Subject s = subject(testing::with_afterwards("delta_net", scale));
   expect(check_effective_matrix(s), Verdict::failed, "'blocks.1.mixer'");
-  expect(check_double_precision(s), Verdict::failed, "orders");
+  expect(check_double_precision(s), Verdict::failed, "the logits' error falls from");
 }
 
 class Narrow final : public Twin {
@@ -197,7 +201,7 @@ TEST_F(Checks, AReferenceThatIsNotDoubleFailsC10) {
       return std::make_shared<Narrow>(honest(config, parameters));
     };
   });
-  expect(check_double_precision(subject(registry)), Verdict::failed, "orders");
+  expect(check_double_precision(subject(registry)), Verdict::failed, "values moved by 2^-32");
 }
 
 // checks.json

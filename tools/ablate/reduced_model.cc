@@ -74,10 +74,18 @@ class Parts {
     data.card = card_;
     data.tensors = tensors_;
     data.digest = model_.digest();
-    return std::make_shared<const Model>(std::move(data), registry_of(model_));
+    const auto built = std::make_shared<Built>(std::move(data), registry_of(model_));
+    return {built, &built->model};
   }
 
  private:
+  // A model refers to the kinds of its registry.
+  struct Built {
+    Built(ModelData data, Registry kinds) : registry(std::move(kinds)), model(std::move(data), registry) {}
+    Registry registry;
+    Model model;
+  };
+
   const std::string& name_of(int node) const { return model_.graph().nodes[at(node)].name; }
 
   void rewire(Json& node, const std::set<std::string>& gone,

@@ -20,9 +20,9 @@ std::string scientific(double value) {
   return text;
 }
 
-std::string decimal(double value) {
+std::string orders(double ratio) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.1f", value);
+  std::snprintf(text, sizeof text, "%.1f", std::log10(ratio));
   return text;
 }
 
@@ -99,31 +99,48 @@ Check check_effective_matrix(const Subject& subject) {
 
 namespace {
 
-// Every value one unit in the last place up, down or not at all: another evaluation in double, of eight times
-// the variance of one rounding.
-void round_anew(Matrix& values, int node) {
+constexpr double kCoarse = 0x1p20;  // units in the last place of a double: 2^-32 of a value
+
+// Every value so many units in the last place up, down or not at all. By one unit: another evaluation in
+// double, of eight times the variance of one rounding.
+void move_values(Matrix& values, int node, double units) {
   for (std::size_t i = 0; i < values.size(); ++i) {
+    const double unit = std::nextafter(std::abs(values[i]), HUGE_VAL) - std::abs(values[i]);
     const double u = uniform_draw(10, static_cast<std::uint64_t>(node), i);
-    if (u < 1.0 / 3) values[i] = std::nextafter(values[i], -HUGE_VAL);
-    if (u > 2.0 / 3) values[i] = std::nextafter(values[i], HUGE_VAL);
+    values[i] += (u < 1.0 / 3 ? -units : u > 2.0 / 3 ? units : 0) * unit;
   }
 }
 
+// Errors of the logits against the reference, and the longest sum of the model.
 struct Precision {
-  double f32 = 0, f64 = 0;  // errors of the logits
-  Index longest = 1;        // reduction
+  double engine = 0;  // in f32
+  double coarse = 0;  // of a reference whose values are moved by kCoarse units after every node
+  double fine = 0;    // by one unit
+  Index longest = 1;
+
+  // Roundings at the nodes' outputs take the engine's error from the fine one's by 2^29 / sqrt(8); those
+  // inside, of sums of n terms, by up to sqrt(n) more. A factor of sqrt(2) to both sides is for luck.
+  double least() const { return 0x1p27; }
+  double most() const { return 0x1p29 * std::sqrt(static_cast<double>(longest)); }
+  // The reference answers in proportion down to the last bits of a double, but for its own roundings: a
+  // narrower number anywhere in it answers in steps, which the coarse movement crosses now and then.
+  bool proportional() const {
+    const double ratio = coarse / fine;
+    return ratio >= kCoarse / std::sqrt(static_cast<double>(longest)) && ratio <= 2 * kCoarse;
+  }
+  bool passed() const { return engine >= least() * fine && engine <= most() * fine && proportional(); }
 };
 
 Precision precision_of(const std::shared_ptr<const Model>& model, std::span<const Token> text,
                        const Compute& compute) {
   const auto rows = static_cast<Index>(text.size());
-  TwinChain chain(*model), again(*model);
+  TwinChain reference(*model), coarse(*model), fine(*model);
   Precision precision;
   for (int n = 0; n < model->node_count(); ++n) {
     const TwinNode twin(*model, n, text);
-    chain.run(n, twin);
-    again.run(n, twin);
-    round_anew(again.output(n), n);
+    for (TwinChain* chain : {&reference, &coarse, &fine}) chain->run(n, twin);
+    move_values(coarse.output(n), n, kCoarse);
+    move_values(fine.output(n), n, 1);
     precision.longest = std::max(precision.longest, longest_reduction(*model, n, rows));
   }
   StreamOptions options;
@@ -132,8 +149,9 @@ Precision precision_of(const std::shared_ptr<const Model>& model, std::span<cons
   Matrix logits;
   stream.feed(
       text, [&](Index, std::span<const float> row) { logits.insert(logits.end(), row.begin(), row.end()); });
-  precision.f32 = group_error(chain.logits(), logits, rows);
-  precision.f64 = group_error(chain.logits(), again.logits(), rows);
+  precision.engine = group_error(reference.logits(), logits, rows);
+  precision.coarse = group_error(reference.logits(), coarse.logits(), rows);
+  precision.fine = group_error(reference.logits(), fine.logits(), rows);
   return precision;
 }
 
@@ -145,14 +163,13 @@ Check check_double_precision(const Subject& subject) {
     std::vector<Token> text = text_of(subject, short_length(*part.model));
     for (Token& token : text) token = static_cast<Token>(token % part.model->card().vocab);
     const Precision p = precision_of(part.model, text, exact(subject.compute));
-    const double orders = std::log10(p.f32 / p.f64);
-    const double least = std::log10(0x1p27),
-                 most = std::log10(0x1p29 * std::sqrt(static_cast<double>(p.longest)));
-    const std::string numbers = cat("the engine's logits in f32 are ", scientific(p.f32),
-                                    " from the reference, a second evaluation in f64 ", scientific(p.f64),
-                                    ": ", decimal(orders), " orders (", decimal(least), " to ", decimal(most),
-                                    " are rounding), ", text.size(), " tokens of ", part.description);
-    return orders >= least && orders <= most ? pass(numbers) : refute(numbers);
+    const std::string numbers =
+        cat("the logits' error falls from ", scientific(p.engine), " in f32 to ", scientific(p.fine),
+            " in f64, by ", orders(p.engine / p.fine), " orders (rounding: ", orders(p.least()), " to ",
+            orders(p.most()), "); values moved by 2^-32 move them by ", scientific(p.coarse), ", ",
+            orders(p.coarse / p.fine), " orders above (", orders(kCoarse), " or little less); ", text.size(),
+            " tokens of ", part.description);
+    return p.passed() ? pass(numbers) : refute(numbers);
   });
 }
 

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "runtime/base/error.h"
+#include "tools/ablate/remembrance.h"
 #include "tools/ablate/statistics/bootstrap.h"
 #include "tools/ablate/statistics/clusters.h"
 #include "tools/ablate/statistics/multiplicity.h"
@@ -254,6 +255,28 @@ class Analyst {
     add("kl_p99", false, quantile_of(0.99), 0);
     add("top1_agree", true, own.agree / own.tokens, 1);
     add("top1", true, own.first / own.tokens, base.first / base.tokens);
+  }
+
+  // How far the distribution is from the baseline's, by the history that is left.
+  void remembrance(const Condition& condition, int index) {
+    const Index at_token = condition.edits[0].begin;
+    std::map<std::string, std::pair<double, Index>> by_history;
+    for (const std::size_t unit : slice_->units) {
+      const auto scores = in_.scores.of(index, unit);
+      for (std::size_t t = 0; t < scores.size(); ++t) {
+        const Index history = in_.units[unit].scored[t] - at_token + 1;
+        if (history < 1) continue;
+        auto& [sum, count] = by_history[history_bin(history)];
+        sum += scores[t].kl;
+        ++count;
+      }
+    }
+    for (const auto& [bin, sum] : by_history) {
+      ResultRow r = row(condition, "effrem", false, sum.first / static_cast<double>(sum.second), 0);
+      r.position_bin = bin;
+      r.n_items = r.n_paired = sum.second;
+      rows_.push_back(std::move(r));
+    }
   }
 
   // The effect by bin of a factor, with a cluster-robust error and Student's interval.

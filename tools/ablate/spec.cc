@@ -262,6 +262,9 @@ Scoring read_score(const Value& value, const std::string& folder) {
     for (const Value& length : lengths.items_or_single())
       score.lengths.push_back(length.integer(2, kMaxLength));
   });
+  section.maybe("remembrance", [&](const Value& cuts) {
+    for (const Value& at : cuts.items_or_single()) score.remembrance.push_back(at.integer(1, kMaxLength));
+  });
   section.maybe("scored", [&](const Value& scored) { score.scored = scored.number(1e-6, 1); });
   section.maybe("documents", [&](const Value& documents) {
     score.documents = documents.text();
@@ -400,6 +403,7 @@ Json to_json(const Study& s) {
                 {{"nll", s.score.nll},
                  {"tasks", s.score.tasks},
                  {"lengths", s.score.lengths},
+                 {"remembrance", s.score.remembrance},
                  {"scored", s.score.scored},
                  {"documents", s.score.documents}}},
                {"stats",

@@ -22,7 +22,7 @@ struct Verb {
   void (*add)(CLI::App&, Action&);
 };
 
-constexpr std::array<Verb, 9> kVerbs = {{{"convert", add_convert},
+constexpr std::array<Verb, 10> kVerbs = {{{"convert", add_convert},
                                          {"new", add_new},
                                          {"inspect", add_inspect},
                                          {"kinds", add_kinds},
@@ -30,6 +30,7 @@ constexpr std::array<Verb, 9> kVerbs = {{{"convert", add_convert},
                                          {"run", add_run},
                                          {"score", add_score},
                                          {"verify", add_verify},
+                                         {"report", add_report},
                                          {"bench", add_bench}}};
 
 extern "C" void interrupted(int) {

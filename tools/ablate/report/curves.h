@@ -1,0 +1,35 @@
+// Results that belong on one line: by block, by window, by number of blocks removed, by strength, by context length.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tools/ablate/report/run.h"
+
+namespace plait::ablate::report {
+
+struct Curve {
+  struct Point {
+    double x = 0;
+    const Result* result = nullptr;  // borrowed from the run
+  };
+  std::string name;
+  std::vector<Point> points;  // x ascending
+};
+
+// Results of a design in the primary measure, in the order of the file; failed ones left out.
+std::vector<const Result*> results_of(const Run& run, const std::string& design);
+
+// One curve per intervention ("mixer.zero"), and per component where a block has several; x is the block. Single
+// conditions below a block (heads) have no place on them.
+std::vector<Curve> single_curves(const Run& run);
+// One curve per intervention and width; x is the first block of the window.
+std::vector<Curve> window_curves(const Run& run);
+// From the bottom (block 0 up) and from the top, per intervention; x is the number of blocks removed.
+std::vector<Curve> cumulative_curves(const Run& run);
+// One curve per place an operator is dosed at; x is alpha.
+std::vector<Curve> dose_curves(const Run& run);
+// Groups measured at several context lengths, the other factors being the primary measure's; x is the length.
+std::vector<Curve> context_curves(const Run& run);
+
+}  // namespace plait::ablate::report

@@ -59,11 +59,16 @@ int Report::run() const {
 
 void add_report(CLI::App& program, Action& chosen) {
   auto args = std::make_shared<Report>();
-  CLI::App* verb = program.add_subcommand("report", "Make the page, tables and plot data of an ablation study");
+  CLI::App* verb =
+      program.add_subcommand("report", "Make the page, tables and plot data of an ablation study");
   verb->add_option("RUN_DIR", args->folder, "A run folder of plait ablate")->required();
-  verb->add_option("--compare", args->other, "A second run, side by side with the first")->type_name("RUN_DIR");
-  verb->add_option("--html", args->html, "The page (default: report.html in the run folder)")->type_name("FILE");
-  verb->add_option("--latex", args->tables, "Folder for LaTeX tables and plot data (default: tables beside the page)")->type_name("DIR");
+  verb->add_option("--compare", args->other, "A second run, side by side with the first")
+      ->type_name("RUN_DIR");
+  verb->add_option("--html", args->html, "The page (default: report.html in the run folder)")
+      ->type_name("FILE");
+  verb->add_option("--latex", args->tables,
+                   "Folder for LaTeX tables and plot data (default: tables beside the page)")
+      ->type_name("DIR");
   add_common(*verb, args->common, "not used");
   verb->callback([args, &chosen] { chosen = [args] { return args->run(); }; });
 }

@@ -67,13 +67,19 @@ class Writer {
     for (const char* target : {"group-softmax_attention", "group-gated_delta_net"})
       for (const char* kind : {"count", "params", "depth"}) controls(target, kind);
     save("conditions.csv",
-         "condition_id,label,spec_json,spec_sha256,design,component_type,site,layers,heads,phase,operator,alpha,"
-         "n_layers_removed,params_removed,state_bytes_removed,kv_bytes_removed,match_of,match_kind,draw\n" + conditions_);
+         "condition_id,label,spec_json,spec_sha256,design,component_type,site,layers,heads,phase,operator,"
+         "alpha,"
+         "n_layers_removed,params_removed,state_bytes_removed,kv_bytes_removed,match_of,match_kind,draw\n" +
+             conditions_);
     save("results.csv",
-         "run_id,condition_id,baseline_id,dataset,split,task_version,n_shot,context_len,position_bin,metric,filter,"
-         "higher_is_better,value,baseline_value,delta,n_items,n_clusters,n_paired,stderr,ci_low,ci_high,ci_level,"
-         "ci_method,p_raw,p_adj,adjust,family_id,n_comparisons,control_rank,control_n,control_gap,control_ci_low,"
-         "control_ci_high,collapsed,mde80,status,seconds,forwards_equiv\n" + results_);
+         "run_id,condition_id,baseline_id,dataset,split,task_version,n_shot,context_len,position_bin,metric,"
+         "filter,"
+         "higher_is_better,value,baseline_value,delta,n_items,n_clusters,n_paired,stderr,ci_low,ci_high,ci_"
+         "level,"
+         "ci_method,p_raw,p_adj,adjust,family_id,n_comparisons,control_rank,control_n,control_gap,control_ci_"
+         "low,"
+         "control_ci_high,collapsed,mde80,status,seconds,forwards_equiv\n" +
+             results_);
     save("controls.csv", "target_id,match_kind,draw,condition_id\n" + controls_);
     save("run.json", manifest().dump(2));
     save("checks.json", checks().dump(2));
@@ -83,10 +89,12 @@ class Writer {
   const char* kind(int layer) const { return kKinds[layer % 6]; }
   int layers() const { return sample_.layers; }
 
-  // What a block is worth: the first ones much, attention more than its neighbours, the last ones next to nothing.
+  // What a block is worth: the first ones much, attention more than its neighbours, the last ones next to
+  // nothing.
   double worth(int layer, const std::string& site) const {
     const double depth = static_cast<double>(layer) / layers();
-    double w = 0.7 * std::exp(-layer / 1.2) + 0.09 * (1 - depth) + 0.07 * uniform(static_cast<std::uint64_t>(layer) + 77) - 0.015;
+    double w = 0.7 * std::exp(-layer / 1.2) + 0.09 * (1 - depth) +
+               0.07 * uniform(static_cast<std::uint64_t>(layer) + 77) - 0.015;
     if (std::string(kind(layer)) == "softmax_attention") w += 0.22 * (1 - depth);
     if (site == "mlp") w = 0.5 * w + 0.04 * uniform(static_cast<std::uint64_t>(layer) + 999);
     if (site == "layer") w = 1.35 * w + 0.02;
@@ -101,8 +109,10 @@ class Writer {
     return std::min(delta, 4.6);
   }
 
-  void add(const std::string& id, const std::string& label, const std::string& design, const std::string& site, const std::string& op,
-           const Layers& set, double alpha, const std::string& heads = "", const std::string& target = "", const std::string& match = "", int draw = -1) {
+  void add(const std::string& id, const std::string& label, const std::string& design,
+           const std::string& site, const std::string& op, const Layers& set, double alpha,
+           const std::string& heads = "", const std::string& target = "", const std::string& match = "",
+           int draw = -1) {
     std::set<std::string> kinds;
     for (const int layer : set) kinds.insert(kind(layer));
     std::string component = site == "mlp" || site == "layer" ? site : "";
@@ -114,10 +124,12 @@ class Writer {
     for (const int layer : set) attention += std::string(kind(layer)) == "softmax_attention";
     const long long per_block = site == "layer" ? 220'000 : site == "mlp" ? 131'072 : 88'928;
     const Json spec = {{"site", site}, {"op", op}, {"layers", set}, {"alpha", alpha}, {"heads", heads}};
-    conditions_ += cat(csv_field(id), ",", csv_field(label + sample_.label_end), ",", csv_field(spec.dump()), ",sha-", id, ",", design, ",", component, ",",
-                       site, ",", joined(set), ",", heads, ",always,", op, ",", raw_number(alpha), ",", n, ",", n * per_block, ",",
-                       site == "mlp" || !removes ? 0 : (n - attention) * 65'536, ",", site == "mlp" || !removes ? 0 : attention * 1'024, ",", target, ",", match,
-                       ",", draw < 0 ? "" : std::to_string(draw), "\n");
+    conditions_ += cat(csv_field(id), ",", csv_field(label + sample_.label_end), ",", csv_field(spec.dump()),
+                       ",sha-", id, ",", design, ",", component, ",", site, ",", joined(set), ",", heads,
+                       ",always,", op, ",", raw_number(alpha), ",", n, ",", n * per_block, ",",
+                       site == "mlp" || !removes ? 0 : (n - attention) * 65'536, ",",
+                       site == "mlp" || !removes ? 0 : attention * 1'024, ",", target, ",", match, ",",
+                       draw < 0 ? "" : std::to_string(draw), "\n");
     results(id, design, loss_of(set, site, alpha));
   }
 
@@ -126,7 +138,9 @@ class Writer {
     const bool plain = design == "random" || design == "shapley" || design == "baseline";
     for (const MeasureRow& m : kMeasures) {
       if (plain && &m != kMeasures) break;
-      const double noise = design == "baseline" ? 0 : 0.006 * (uniform(key + static_cast<std::uint64_t>(&m - kMeasures)) - 0.5);
+      const double noise = design == "baseline"
+                               ? 0
+                               : 0.006 * (uniform(key + static_cast<std::uint64_t>(&m - kMeasures)) - 0.5);
       result(id, m, m.context, harm * m.per_nat + noise * std::abs(m.per_nat), design);
     }
     if (design == "group")
@@ -134,18 +148,24 @@ class Writer {
         result(id, kMeasures[0], context, harm * (0.72 + 0.06 * std::log2(std::stod(context) / 128)), design);
   }
 
-  void result(const std::string& id, const MeasureRow& m, const char* context, double delta, const std::string& design) {
-    const double base = std::string(context) == m.context ? m.baseline : m.baseline + 0.3 - 0.03 * std::log2(std::stod(context));
+  void result(const std::string& id, const MeasureRow& m, const char* context, double delta,
+              const std::string& design) {
+    const double base = std::string(context) == m.context
+                            ? m.baseline
+                            : m.baseline + 0.3 - 0.03 * std::log2(std::stod(context));
     const bool collapsed = std::string(m.metric) == "nll" && base + delta >= kCollapse;
     const double half = design == "baseline" ? 0 : std::abs(m.per_nat) * 0.004 + 0.06 * std::abs(delta);
     const double z = half > 0 ? std::abs(delta) / (half / 1.96) : 0, p = std::erfc(z / std::sqrt(2.0));
     const int comparisons = design == "single" ? 72 : design == "group" ? 9 : 40;
     const std::string family = design == "single" ? "sweep" : design;
-    results_ += cat(csv_field(sample_.id), ",", csv_field(id), ",baseline,", m.dataset, ",test,1,0,", context, ",,", m.metric, ",,", m.higher ? "true" : "false", ",",
-                    raw_number(base + delta), ",", raw_number(base), ",", raw_number(delta), ",111540,120,111540,", raw_number(half / 1.96), ",",
-                    raw_number(delta - half), ",", raw_number(delta + half), ",0.95,cluster_bootstrap,", raw_number(p), ",",
-                    raw_number(std::min(1.0, 3 * p)), ",", design == "group" ? "holm" : "bh", ",", family, ",", comparisons, ",,,,,,", collapsed ? "true" : "false",
-                    ",0.0104,", collapsed ? "collapsed" : "ok", ",", raw_number(2.5 - 0.0001 * (serial_ % 97)), ",1\n");
+    results_ +=
+        cat(csv_field(sample_.id), ",", csv_field(id), ",baseline,", m.dataset, ",test,1,0,", context, ",,",
+            m.metric, ",,", m.higher ? "true" : "false", ",", raw_number(base + delta), ",", raw_number(base),
+            ",", raw_number(delta), ",111540,120,111540,", raw_number(half / 1.96), ",",
+            raw_number(delta - half), ",", raw_number(delta + half), ",0.95,cluster_bootstrap,",
+            raw_number(p), ",", raw_number(std::min(1.0, 3 * p)), ",", design == "group" ? "holm" : "bh", ",",
+            family, ",", comparisons, ",,,,,,", collapsed ? "true" : "false", ",0.0104,",
+            collapsed ? "collapsed" : "ok", ",", raw_number(2.5 - 0.0001 * (serial_ % 97)), ",1\n");
   }
 
   Layers of_kind(const std::string& wanted) const {
@@ -163,30 +183,38 @@ class Writer {
 
   void groups() {
     const std::set<std::string> kinds(std::begin(kKinds), std::end(kKinds));
-    for (const std::string& k : kinds) add("group-" + k, "all " + k + " mixers", "group", "mixer", "zero", of_kind(k), 1);
+    for (const std::string& k : kinds)
+      add("group-" + k, "all " + k + " mixers", "group", "mixer", "zero", of_kind(k), 1);
     add("group-mlp", "all MLPs", "group", "mlp", "zero", range(0, layers()), 1);
   }
 
   void singles() {
-    for (const auto& [site, op] : {std::pair("mixer", "zero"), std::pair("mlp", "zero"), std::pair("layer", "skip")})
-      for (int l = 0; l < layers(); ++l) add(cat("single-", site, "-", l), cat(site, ".", op, " block ", l), "single", site, op, {l}, 1);
+    for (const auto& [site, op] :
+         {std::pair("mixer", "zero"), std::pair("mlp", "zero"), std::pair("layer", "skip")})
+      for (int l = 0; l < layers(); ++l)
+        add(cat("single-", site, "-", l), cat(site, ".", op, " block ", l), "single", site, op, {l}, 1);
     for (int i = 0; i < sample_.more_singles; ++i)
-      add(cat("head-", i), cat("head ", i % 8, " of block ", i / 8 % layers(), ", take ", i), "single", "head", "zero", {i / 8 % layers()}, 0.4, std::to_string(i % 8));
+      add(cat("head-", i), cat("head ", i % 8, " of block ", i / 8 % layers(), ", take ", i), "single",
+          "head", "zero", {i / 8 % layers()}, 0.4, std::to_string(i % 8));
   }
 
   void thirds_and_windows() {
     const char* names[] = {"early", "middle", "late"};
     for (int t = 0; t < 3; ++t)
-      add(cat("third-", t), cat(names[t], " third, mixers"), "third", "mixer", "zero", range(t * layers() / 3, (t + 1) * layers() / 3), 1);
+      add(cat("third-", t), cat(names[t], " third, mixers"), "third", "mixer", "zero",
+          range(t * layers() / 3, (t + 1) * layers() / 3), 1);
     for (int w = 2; w <= 4; ++w)
       for (int l = 0; l + w <= layers(); ++l)
-        add(cat("window-", w, "-", l), cat("blocks ", l, " to ", l + w - 1, ", mixers"), "window", "mixer", "zero", range(l, l + w), 1);
+        add(cat("window-", w, "-", l), cat("blocks ", l, " to ", l + w - 1, ", mixers"), "window", "mixer",
+            "zero", range(l, l + w), 1);
   }
 
   void cumulative() {
     for (int n = 1; n <= layers(); ++n) {
       add(cat("first-", n), cat("first ", n, " mixers"), "cumulative", "mixer", "zero", range(0, n), 1);
-      if (n < layers()) add(cat("last-", n), cat("last ", n, " mixers"), "cumulative", "mixer", "zero", range(layers() - n, layers()), 1);
+      if (n < layers())
+        add(cat("last-", n), cat("last ", n, " mixers"), "cumulative", "mixer", "zero",
+            range(layers() - n, layers()), 1);
     }
   }
 
@@ -202,17 +230,20 @@ class Writer {
 
   void pairs() {
     for (int a = 0; a < 5; ++a)
-      for (int b = a + 1; b < 5; ++b) add(cat("pair-", a, "-", b), cat("mixers ", a, " and ", b), "pair", "mixer", "zero", {a, b}, 1);
+      for (int b = a + 1; b < 5; ++b)
+        add(cat("pair-", a, "-", b), cat("mixers ", a, " and ", b), "pair", "mixer", "zero", {a, b}, 1);
   }
 
   void doses() {
     for (const int l : {0, 6})
       for (int step = 1; step <= 8; ++step)
-        add(cat("dose-", l, "-", step), cat("mixer of block ", l, " at ", 0.125 * step), "dose", "mixer", "zero", {l}, 0.125 * step);
+        add(cat("dose-", l, "-", step), cat("mixer of block ", l, " at ", 0.125 * step), "dose", "mixer",
+            "zero", {l}, 0.125 * step);
   }
 
   void named() {
-    add("noerase", "delta rule without its erase term", "spec", "erase", "off", of_kind("gated_delta_net"), 0.5);
+    add("noerase", "delta rule without its erase term", "spec", "erase", "off", of_kind("gated_delta_net"),
+        0.5);
     add("noforget", "decay fixed at one", "spec", "decay", "one", of_kind("gated_delta_net"), 0.4);
     add("reset", "state reset at token 1,024", "spec", "state", "reset", of_kind("gated_delta_net"), 0.15);
   }
@@ -221,9 +252,11 @@ class Writer {
     for (int l = 0; l < layers(); ++l) {
       const double share = sample_.harm * worth(l, "mixer") * 1.4, half = 0.01 + 0.05 * share;
       add(cat("shapley-", l), cat("mixer of block ", l), "shapley", "mixer", "zero", {l}, 1);
-      results_ += cat(csv_field(sample_.id), ",shapley-", l, ",baseline,tiny-shakespeare,test,1,0,2048,,shapley,,false,", raw_number(share), ",0,", raw_number(share),
-                      ",111540,100,,", raw_number(half / 1.96), ",", raw_number(share - half), ",", raw_number(share + half),
-                      ",0.95,permutations,,,none,shapley,24,,,,,,false,,ok,,\n");
+      results_ +=
+          cat(csv_field(sample_.id), ",shapley-", l,
+              ",baseline,tiny-shakespeare,test,1,0,2048,,shapley,,false,", raw_number(share), ",0,",
+              raw_number(share), ",111540,100,,", raw_number(half / 1.96), ",", raw_number(share - half), ",",
+              raw_number(share + half), ",0.95,permutations,,,none,shapley,24,,,,,,false,,ok,,\n");
     }
   }
 
@@ -231,9 +264,11 @@ class Writer {
     const Layers wanted = of_kind(target.substr(6));
     for (int d = 0; d < sample_.draws; ++d) {
       Layers order = range(0, layers());
-      std::uint64_t key = static_cast<std::uint64_t>(d) * 1009 + match.size() * 7919 + target.size() * 104'729;
+      std::uint64_t key =
+          static_cast<std::uint64_t>(d) * 1009 + match.size() * 7919 + target.size() * 104'729;
       for (std::size_t i = order.size() - 1; i > 0; --i)
-        std::swap(order[i], order[static_cast<std::size_t>(uniform(++key * 2654435761u) * static_cast<double>(i + 1))]);
+        std::swap(order[i],
+                  order[static_cast<std::size_t>(uniform(++key * 2654435761u) * static_cast<double>(i + 1))]);
       order.resize(wanted.size());
       std::sort(order.begin(), order.end());
       const std::string id = cat("random-", target, "-", match, "-", d);
@@ -251,12 +286,31 @@ class Writer {
             {"finished", "2026-11-25T10:14:31Z"},
             {"engine", {{"version", "0.1.0"}, {"git", "8c50c13"}, {"simd", "avx512"}, {"threads", 2}}},
             {"device", {{"name", "2 cores of an AMD Zen 5"}, {"mem", 25'769'803'776}}},
-            {"model", {{"name", "paper-hybrid"}, {"family", "plait"}, {"layer_types", types}, {"params", 5'300'000}, {"hdf5_sha256", "51c0ffee"}, {"dtype", "f32"}}},
+            {"model",
+             {{"name", "paper-hybrid"},
+              {"family", "plait"},
+              {"layer_types", types},
+              {"params", 5'300'000},
+              {"hdf5_sha256", "51c0ffee"},
+              {"dtype", "f32"}}},
             {"tokenizer_sha256", "none: bytes"},
             {"data",
-             {{{"name", "tiny-shakespeare"}, {"split", "test"}, {"n_docs", 120}, {"n_tokens", 111'540}, {"sha256", sample_.data_sha256}},
-              {{"name", "wikitext-2"}, {"split", "test"}, {"n_docs", 62}, {"n_tokens", 245'569}, {"sha256", "d3ad"}}}},
-            {"arithmetic", {{"mode", "exact"}, {"key_block", 64}, {"key_span", 1024}, {"version", 1}, {"digest", sample_.arithmetic}}},
+             {{{"name", "tiny-shakespeare"},
+               {"split", "test"},
+               {"n_docs", 120},
+               {"n_tokens", 111'540},
+               {"sha256", sample_.data_sha256}},
+              {{"name", "wikitext-2"},
+               {"split", "test"},
+               {"n_docs", 62},
+               {"n_tokens", 245'569},
+               {"sha256", "d3ad"}}}},
+            {"arithmetic",
+             {{"mode", "exact"},
+              {"key_block", 64},
+              {"key_span", 1024},
+              {"version", 1},
+              {"digest", sample_.arithmetic}}},
             {"numerics", {{"logits", "f32"}, {"loss", "f64"}}},
             {"seeds", {{"controls", 1}, {"bootstrap", 2}}},
             {"plan", {{"confirmatory", {"group"}}, {"stop_rule", nullptr}}},
@@ -267,11 +321,15 @@ class Writer {
   static Json checks() {
     Json list = Json::array();
     for (int i = 1; i <= 10; ++i)
-      list.push_back({{"name", cat("C", i)}, {"passed", i == 9 ? Json() : Json(true)}, {"detail", i == 9 ? "no plain delta rule layer" : "equal on 1,100 tokens"}});
+      list.push_back({{"name", cat("C", i)},
+                      {"passed", i == 9 ? Json() : Json(true)},
+                      {"detail", i == 9 ? "no plain delta rule layer" : "equal on 1,100 tokens"}});
     return {{"passed", true}, {"checks", list}};
   }
 
-  void save(const char* name, const std::string& text) const { std::ofstream(folder_ / name, std::ios::binary) << text; }
+  void save(const char* name, const std::string& text) const {
+    std::ofstream(folder_ / name, std::ios::binary) << text;
+  }
 
   std::filesystem::path folder_;
   SampleRun sample_;
@@ -281,6 +339,8 @@ class Writer {
 
 }  // namespace
 
-void write_sample_run(const std::filesystem::path& folder, const SampleRun& sample) { Writer(folder, sample).write(); }
+void write_sample_run(const std::filesystem::path& folder, const SampleRun& sample) {
+  Writer(folder, sample).write();
+}
 
 }  // namespace plait::testing

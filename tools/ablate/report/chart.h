@@ -35,7 +35,7 @@ struct LineChart {
   };
   enum class Axis { linear, doubling };  // doubling: base-2 logarithm, for lengths
   Caption caption;
-  std::string x_label, unit;
+  std::string x_label, unit;  // unit: of the vertical scale
   Axis axis = Axis::linear;
   std::vector<Panel> panels;
   std::vector<int> strip;  // kind of each block, drawn under the axis; empty for none

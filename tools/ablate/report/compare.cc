@@ -26,12 +26,12 @@ int common_measure(const Run& left, const Run& right) {
   const Measure& measure = left.measures[static_cast<std::size_t>(left.primary)];
   const std::string l = data_hash(left, measure.dataset), r = data_hash(right, measure.dataset);
   if (l != r)
-    fail("'", left.path, "' and '", right.path, "' do not compare: data set '", measure.dataset, "' has sha256 '", l,
-         "' in the first and '", r, "' in the second");
+    fail("'", left.path, "' and '", right.path, "' do not compare: data set '", measure.dataset,
+         "' has sha256 '", l, "' in the first and '", r, "' in the second");
   const auto found = std::find(right.measures.begin(), right.measures.end(), measure);
   if (found == right.measures.end())
-    fail("'", right.path, "' does not compare: it has no '", measure.metric, "' on data set '", measure.dataset,
-         "' with context '", measure.context_len, "', which '", left.path, "' is about");
+    fail("'", right.path, "' does not compare: it has no '", measure.metric, "' on data set '",
+         measure.dataset, "' with context '", measure.context_len, "', which '", left.path, "' is about");
   return static_cast<int>(found - right.measures.begin());
 }
 
@@ -50,14 +50,16 @@ std::vector<Comparison::Pair> matched(const Run& left, const Run& right, int mea
   std::vector<Comparison::Pair> pairs;
   for (const Result& r : left.results) {
     const ConditionRow& c = left.condition(r);
-    if (r.measure != left.primary || c.design == "baseline" || c.design == "random" || c.design == "shapley") continue;
+    if (r.measure != left.primary || c.design == "baseline" || c.design == "random" || c.design == "shapley")
+      continue;
     const Result* other = right.find(counterpart(c), measure);
     if (other && r.status != "failed" && other->status != "failed") pairs.push_back({&r, other});
   }
   return pairs;
 }
 
-std::vector<Comparison::Difference> differences_of(const Run& left, const Run& right, const Comparison::Pair& pair) {
+std::vector<Comparison::Difference> differences_of(const Run& left, const Run& right,
+                                                   const Comparison::Pair& pair) {
   std::vector<Comparison::Difference> found;
   const auto add = [&](const std::string& what, const std::string& l, const std::string& r) {
     if (l != r) found.push_back({what, l.empty() ? "not recorded" : l, r.empty() ? "not recorded" : r});
@@ -68,18 +70,25 @@ std::vector<Comparison::Difference> differences_of(const Run& left, const Run& r
   return found;
 }
 
-Effect left_effect(const Comparison& c, const Comparison::Pair& p) { return effect_of(*p.left, c.left->measure(*p.left)); }
-Effect right_effect(const Comparison& c, const Comparison::Pair& p) { return effect_of(*p.right, c.right->measure(*p.right)); }
+Effect left_effect(const Comparison& c, const Comparison::Pair& p) {
+  return effect_of(*p.left, c.left->measure(*p.left));
+}
+Effect right_effect(const Comparison& c, const Comparison::Pair& p) {
+  return effect_of(*p.right, c.right->measure(*p.right));
+}
 
 bool sized(const Comparison::Pair& p) { return has_size(*p.left) && has_size(*p.right); }
 
-double gap(const Comparison& c, const Comparison::Pair& p) { return right_effect(c, p).value - left_effect(c, p).value; }
+double gap(const Comparison& c, const Comparison::Pair& p) {
+  return right_effect(c, p).value - left_effect(c, p).value;
+}
 
 // Pairs with sizes, those that differ most first.
 std::vector<Comparison::Pair> by_gap(const Comparison& c) {
   std::vector<Comparison::Pair> pairs;
   std::copy_if(c.pairs.begin(), c.pairs.end(), std::back_inserter(pairs), sized);
-  std::stable_sort(pairs.begin(), pairs.end(), [&](auto& a, auto& b) { return std::abs(gap(c, a)) > std::abs(gap(c, b)); });
+  std::stable_sort(pairs.begin(), pairs.end(),
+                   [&](auto& a, auto& b) { return std::abs(gap(c, a)) > std::abs(gap(c, b)); });
   return pairs;
 }
 
@@ -94,11 +103,13 @@ void tell(Comparison& c) {
   }
   const auto n = static_cast<long long>(c.pairs.size());
   c.headline = equal == n ? cat("All ", grouped(n), " conditions give the same numbers to the last digit.")
-                          : cat("Of ", counted(n, "condition"), " in both runs, ", grouped(apart), " differ by more than their intervals.");
+                          : cat("Of ", counted(n, "condition"), " in both runs, ", grouped(apart),
+                                " differ by more than their intervals.");
   const auto pairs = by_gap(c);
   if (equal < n && !pairs.empty())
     c.detail = cat("They differ most under ", c.left->condition(*pairs[0].left).name(), ": ",
-                   short_amount(left_effect(c, pairs[0])), " in the first, ", short_amount(right_effect(c, pairs[0])), " in the second. ");
+                   short_amount(left_effect(c, pairs[0])), " in the first, ",
+                   short_amount(right_effect(c, pairs[0])), " in the second. ");
   if (lost > 0) c.detail += cat(counted(lost, "condition"), " collapsed in one run only. ");
   c.detail += "Intervals that do not overlap differ; of intervals that do, this page says nothing. ";
 }
@@ -107,7 +118,8 @@ void tell(Comparison& c) {
 
 Comparison compare(const Run& left, const Run& right) {
   Comparison c{&left, &right, matched(left, right, common_measure(left, right)), {}, {}, {}};
-  if (c.pairs.empty()) fail("'", left.path, "' and '", right.path, "' do not compare: no condition is in both");
+  if (c.pairs.empty())
+    fail("'", left.path, "' and '", right.path, "' do not compare: no condition is in both");
   c.differences = differences_of(left, right, c.pairs.front());
   tell(c);
   return c;
@@ -126,24 +138,36 @@ std::string comparison_figures(const Comparison& c) {
   for (const auto& p : pairs) {
     const std::string name = c.left->condition(*p.left).name();
     const Effect l = left_effect(c, p), r = right_effect(c, p);
-    const std::string tip = cat(name, ": ", short_amount(l), " in the first run, ", short_amount(r), " in the second");
+    const std::string tip =
+        cat(name, ": ", short_amount(l), " in the first run, ", short_amount(r), " in the second");
     scatter.points.push_back({l.value, r.value, name, scatter.points.size() < kMostNames, 0, tip});
-    if (forest.rows.size() < kMostRows) forest.rows.push_back({name, l, certainty_of(*p.left), 0, r.value, tip});
+    if (forest.rows.size() < kMostRows)
+      forest.rows.push_back({name, l, certainty_of(*p.left), 0, r.value, tip});
   }
   if (pairs.empty()) return {};
   scatter.caption = {"compare-all", scatter.title, forest.rows[0].tip};
   forest.caption = {"compare-most", "Where the two runs differ most", forest.rows[0].tip};
   return figure(scatter, "On the line both runs agree. Named: where they differ most.") +
-         figure(forest, "Filled, with its interval and numbers: the first run. Hollow circle: the second. Most different first.");
+         figure(forest,
+                "Filled, with its interval and numbers: the first run. Hollow circle: the second. Most "
+                "different first.");
 }
 
 Table comparison_table(const Comparison& c) {
-  Table table{{{"Condition", "label"}, {"First run", "left", true}, {"Interval", "left_low", true}, {"", "left_high", true},
-               {"Second run", "right", true}, {"Interval", "right_low", true}, {"", "right_high", true}}, {}};
+  Table table{{{"Condition", "label"},
+               {"First run", "left", true},
+               {"Interval", "left_low", true},
+               {"", "left_high", true},
+               {"Second run", "right", true},
+               {"Interval", "right_low", true},
+               {"", "right_high", true}},
+              {}};
   for (const auto& p : c.pairs) {
     const Effect l = left_effect(c, p), r = right_effect(c, p);
     const std::string name = c.left->condition(*p.left).name();
-    const auto cell = [](const Result& result, const std::string& shown) { return has_size(result) ? shown : std::string("collapsed"); };
+    const auto cell = [](const Result& result, const std::string& shown) {
+      return has_size(result) ? shown : std::string("collapsed");
+    };
     table.rows.push_back({{name, name},
                           {cell(*p.left, short_amount(l)), raw_number(l.value)},
                           {short_interval(l), raw_number(l.low)},

@@ -22,8 +22,8 @@ struct Comparison {
   std::string headline, detail;
 };
 
-// Throws Error where numbers cannot be compared at all: the data sets have other contents (both hashes are named),
-// the right run lacks the left one's primary measure, or no condition is in both.
+// Throws Error where numbers cannot be compared at all: the data sets have other contents (both hashes are
+// named), the right run lacks the left one's primary measure, or no condition is in both.
 Comparison compare(const Run& left, const Run& right);
 
 std::string comparison_figures(const Comparison& comparison);

@@ -8,7 +8,8 @@
 namespace plait::ablate::report {
 namespace {
 
-constexpr double kPanel = 62, kHead = 38, kFoot = 36, kCollapsed = 58;  // px
+constexpr double kPanel = 62, kHead = 48, kFoot = 36,
+                 kCollapsed = 84;  // px; the last: room for the column of collapsed draws
 constexpr int kBins = 48, kNarrowBins = 32;
 
 class Drawing {
@@ -35,7 +36,8 @@ class Drawing {
  private:
   bool any_collapsed() const {
     return std::any_of(chart_.panels.begin(), chart_.panels.end(), [](const auto& p) {
-      return p.target_collapsed || std::any_of(p.draws.begin(), p.draws.end(), [](const auto& d) { return d.collapsed; });
+      return p.target_collapsed ||
+             std::any_of(p.draws.begin(), p.draws.end(), [](const auto& d) { return d.collapsed; });
     });
   }
 
@@ -51,8 +53,8 @@ class Drawing {
   }
 
   void panel(const ControlChart::Panel& p, double top) {
-    svg_.text(0, top - 24, Anchor::start, "strong", fitted(p.title, svg_.width(), kLabelSize + 1));
-    svg_.text(0, top - 9, Anchor::start, "label", fitted(p.verdict, svg_.width(), kLabelSize));
+    svg_.text(0, top - 26, Anchor::start, "strong", fitted(p.title, svg_.width(), 1.2 * kLabelSize));
+    svg_.text(0, top - 10, Anchor::start, "label", fitted(p.verdict, svg_.width(), kLabelSize));
     histogram(p, top);
     svg_.line(4, top + kPanel, right_, top + kPanel, "zero");
     target(p, top);
@@ -78,7 +80,8 @@ class Drawing {
     if (any_collapsed()) collapsed(lost, p.draws.size(), top);
   }
 
-  void columns(const std::vector<int>& counts, const std::vector<int>& below, int most, double top, const char* style) {
+  void columns(const std::vector<int>& counts, const std::vector<int>& below, int most, double top,
+               const char* style) {
     PathData data;
     const double width = (x_.end - x_.start) / bins_, unit = (kPanel - 10) / most, bottom = top + kPanel;
     for (std::size_t i = 0; i < counts.size(); ++i) {
@@ -95,7 +98,8 @@ class Drawing {
     const double x = right_ + 14;
     svg_.rect(x, top + kPanel - height, svg_.width() - x, height, "gone");
     svg_.line(x, top + kPanel, svg_.width(), top + kPanel, "zero");
-    svg_.text((x + svg_.width()) / 2, top + kPanel - height - 4, Anchor::middle, "label", std::to_string(lost));
+    svg_.text((x + svg_.width()) / 2, top + kPanel - height - 4, Anchor::middle, "label",
+              std::to_string(lost));
   }
 
   void target(const ControlChart::Panel& p, double top) {
@@ -108,7 +112,8 @@ class Drawing {
     if (p.target_collapsed) return;
     const std::string text = short_amount(p.target);
     const bool left = x + 6 + text_width(text, kLabelSize) > right_;
-    svg_.text(x + (left ? -6 : 6), top + 10, left ? Anchor::end : Anchor::start, "label target-text halo", text);
+    svg_.text(x + (left ? -6 : 6), top + 10, left ? Anchor::end : Anchor::start, "label target-text halo",
+              text);
   }
 
   void axis(double y) {
@@ -118,7 +123,7 @@ class Drawing {
       const double half = text_width(tick_label(value, step), kLabelSize) / 2;
       svg_.text(std::max(half, x_(value)), y + 15, Anchor::middle, "muted", tick_label(value, step));
     }
-    if (any_collapsed()) svg_.text(svg_.width(), y + 15, Anchor::end, "muted", "lost");
+    if (any_collapsed()) svg_.text(svg_.width(), y + 15, Anchor::end, "muted", "collapsed");
     svg_.text(right_, y + 32, Anchor::end, "muted", chart_.unit);
   }
 

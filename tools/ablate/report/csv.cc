@@ -139,8 +139,8 @@ bool CsvTable::flag(std::size_t row, const std::string& column) const {
 }
 
 void CsvTable::refuse(std::size_t row, const std::string& column, const std::string& why) const {
-  fail("'", path_, "' line ", rows_[row].line, ": column '", column, "' holds '", text(row, column), "', which ",
-       why);
+  fail("'", path_, "' line ", rows_[row].line, ": column '", column, "' holds '", text(row, column),
+       "', which ", why);
 }
 
 std::string csv_field(std::string_view text) {

@@ -7,8 +7,8 @@
 
 namespace plait::ablate::report {
 
-// Lines end in LF or CRLF; a field that holds a comma, a quote or a line end is quoted, its quotes doubled. Every
-// row has as many fields as the header. Throws Error otherwise. `path` names the file in messages.
+// Lines end in LF or CRLF; a field that holds a comma, a quote or a line end is quoted, its quotes doubled.
+// Every row has as many fields as the header. Throws Error otherwise. `path` names the file in messages.
 class CsvTable {
  public:
   CsvTable(std::string_view text, std::string path);
@@ -21,9 +21,9 @@ class CsvTable {
 
   // Fields of a row. A column that the file lacks reads as an empty field.
   std::string_view text(std::size_t row, const std::string& column) const;
-  double number(std::size_t row, const std::string& column) const;          // NaN where empty or "nan"
+  double number(std::size_t row, const std::string& column) const;  // NaN where empty or "nan"
   long long integer(std::size_t row, const std::string& column, long long absent) const;
-  bool flag(std::size_t row, const std::string& column) const;              // true, false, 1, 0; empty is false
+  bool flag(std::size_t row, const std::string& column) const;  // true, false, 1, 0; empty is false
 
   // Throws Error: file, line of the row, column, value, and what is wrong.
   [[noreturn]] void refuse(std::size_t row, const std::string& column, const std::string& why) const;

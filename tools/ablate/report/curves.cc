@@ -33,8 +33,8 @@ class Curves {
 
 bool of_one_block(const ConditionRow& c) { return c.layers.size() == 1 && c.heads.empty(); }
 
-// What names the curve a result lies on: its intervention, and its component where the same blocks are touched in more
-// than one way (parallel branches).
+// What names the curve a result lies on: its intervention, and its component where the same blocks are
+// touched in more than one way (parallel branches).
 class Naming {
  public:
   Naming(const Run& run, const std::vector<const Result*>& results) : run_(run) {
@@ -67,7 +67,8 @@ std::optional<double> as_number(const std::string& text) {
 std::vector<const Result*> results_of(const Run& run, const std::string& design) {
   std::vector<const Result*> found;
   for (const Result& r : run.results)
-    if (r.measure == run.primary && run.condition(r).design == design && r.status != "failed") found.push_back(&r);
+    if (r.measure == run.primary && run.condition(r).design == design && r.status != "failed")
+      found.push_back(&r);
   return found;
 }
 
@@ -94,7 +95,8 @@ std::vector<Curve> window_curves(const Run& run) {
 std::vector<Curve> cumulative_curves(const Run& run) {
   const auto results = results_of(run, "cumulative");
   const Naming name(run, results);
-  std::map<std::string, std::pair<int, int>> ends;  // lowest and highest block that any condition of a name touches
+  std::map<std::string, std::pair<int, int>>
+      ends;  // lowest and highest block that any condition of a name touches
   for (const Result* r : results) {
     const auto& layers = run.condition(*r).layers;
     if (layers.empty()) continue;

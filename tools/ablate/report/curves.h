@@ -1,4 +1,5 @@
-// Results that belong on one line: by block, by window, by number of blocks removed, by strength, by context length.
+// Results that belong on one line: by block, by window, by number of blocks removed, by strength, by context
+// length.
 #pragma once
 
 #include <string>
@@ -20,8 +21,8 @@ struct Curve {
 // Results of a design in the primary measure, in the order of the file; failed ones left out.
 std::vector<const Result*> results_of(const Run& run, const std::string& design);
 
-// One curve per intervention ("mixer.zero"), and per component where a block has several; x is the block. Single
-// conditions below a block (heads) have no place on them.
+// One curve per intervention ("mixer.zero"), and per component where a block has several; x is the block.
+// Single conditions below a block (heads) have no place on them.
 std::vector<Curve> single_curves(const Run& run);
 // One curve per intervention and width; x is the first block of the window.
 std::vector<Curve> window_curves(const Run& run);

@@ -28,6 +28,7 @@ MetricText metric_text(const std::string& metric) {
   if (metric == "acc") return {"accuracy", "points", 100};
   if (metric == "acc_norm") return {"normalised accuracy", "points", 100};
   if (metric == "exact_match") return {"exact match", "points", 100};
+  if (metric == "shapley") return {"Shapley share of the loss", "nats per token", 1};
   if (metric == "effrem") return {"effective remembrance", "", 1};
   return {spaced(metric), "", 1};
 }
@@ -64,14 +65,15 @@ std::string short_amount(const Effect& e) { return signed_decimal(e.value, decim
 std::string short_interval(const Effect& e) {
   if (!e.has_interval()) return "no interval";
   const int decimals = decimals_of(e);
-  return signed_decimal(e.low, decimals) + " to " + signed_decimal(e.high, decimals);
+  return decimal(e.low, decimals) + " to " + decimal(e.high, decimals);
 }
 
-std::string title_of(const Run& run, const Measure& m) {
+std::string title_of(const Measure& m, const std::vector<Measure>& among) {
   std::string title = cat(m.dataset, m.dataset.empty() ? "" : ", ", metric_text(m.metric).title);
   const auto add = [&](std::string Measure::*factor, const std::string& before, const std::string& after) {
-    const bool varies = std::any_of(run.measures.begin(), run.measures.end(),
-                                    [&](const Measure& other) { return other.*factor != m.*factor; });
+    const bool varies = std::any_of(among.begin(), among.end(), [&](const Measure& other) {
+      return other.dataset == m.dataset && other.metric == m.metric && other.*factor != m.*factor;
+    });
     if (varies && !(m.*factor).empty()) title += ", " + before + m.*factor + after;
   };
   add(&Measure::split, "", "");

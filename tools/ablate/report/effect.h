@@ -36,12 +36,13 @@ bool has_size(const Result& result);
 
 std::string amount(const Effect& effect, const std::string& unit);         // "0.812 nats per token"
 std::string with_interval(const Effect& effect, const std::string& unit);  // ".. (0.741 to 0.884)"
-// For figures and tables: "+0.81", "+0.741 to +0.884", "collapsed".
+// For figures and tables: "+0.81", "0.741 to 0.884", "collapsed".
 std::string short_amount(const Effect& effect);
 std::string short_interval(const Effect& effect);
 
-// "tiny-shakespeare, loss", with the factors that tell two measures of a run apart.
-std::string title_of(const Run& run, const Measure& measure);
+// "tiny-shakespeare, loss", with the factors that tell it from the others of `among` on its data set and
+// metric.
+std::string title_of(const Measure& measure, const std::vector<Measure>& among);
 std::string unit_of(const Run& run, int measure);
 // Blocks as people write them: "block 3", "blocks 0–2 and 5".
 std::string blocks(const std::vector<int>& layers);

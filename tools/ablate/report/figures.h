@@ -1,4 +1,5 @@
-// The figures of a report, as HTML: each is drawn twice, for a phone and for a page, and the style sheet shows one.
+// The figures of a report, as HTML: each is drawn twice, for a phone and for a page, and the style sheet
+// shows one.
 #pragma once
 
 #include <string>

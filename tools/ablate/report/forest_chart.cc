@@ -11,6 +11,7 @@ namespace {
 constexpr double kNarrow = 500;  // px; below it a label stands above its dot
 constexpr double kAxis = 34;
 constexpr double kRadius = 4.5;
+constexpr int kReference = 6;  // a grey circle
 
 class Drawing {
  public:
@@ -19,9 +20,9 @@ class Drawing {
         narrow_(width < kNarrow),
         row_(narrow_ ? 38 : 25),
         left_(narrow_ ? 6 : 4 + std::min(0.36 * width, widest_label())),
-        right_(narrow_ ? width - 10 : width - 178),
-        svg_(width, row_ * static_cast<double>(chart.rows.size()) + kAxis, chart.caption.name, chart.caption.title,
-             chart.caption.description) {
+        right_(narrow_ ? width - 10 : width - widest_value() - 14),
+        svg_(width, row_ * static_cast<double>(chart.rows.size()) + kAxis, chart.caption.name,
+             chart.caption.title, chart.caption.description) {
     set_scale();
   }
 
@@ -39,6 +40,18 @@ class Drawing {
     return widest + 10;
   }
 
+  double widest_value() const {
+    double widest = 0;
+    for (const auto& r : chart_.rows) widest = std::max(widest, text_width(value_of(r), kLabelSize));
+    return widest;
+  }
+
+  static std::string value_of(const ForestChart::Row& r) {
+    if (r.certainty == Certainty::collapsed) return "collapsed";
+    return short_amount(r.effect) +
+           (r.effect.has_interval() ? cat("  [", short_interval(r.effect), "]") : "");
+  }
+
   void set_scale() {
     std::vector<double> values;
     double reach = -1e300, depth = 0;
@@ -51,8 +64,8 @@ class Drawing {
     }
     const Range range = readable_range(values);
     const double span = range.high - range.low;
-    x_ = {std::max(std::min(range.low, depth), range.low - 0.3 * span), std::max(range.high, std::min(reach, range.high + 0.3 * span)),
-          left_ + kRadius, right_ - kRadius};
+    x_ = {std::max(std::min(range.low, depth), range.low - 0.3 * span),
+          std::max(range.high, std::min(reach, range.high + 0.3 * span)), left_ + kRadius, right_ - kRadius};
   }
 
   void axis(double bottom) {
@@ -69,20 +82,15 @@ class Drawing {
     const double label_y = narrow_ ? top + 13 : top + row_ / 2 + 4;
     const double y = narrow_ ? top + 25 : top + row_ / 2;
     const bool collapsed = r.certainty == Certainty::collapsed;
-    const std::string value = collapsed ? "collapsed" : amounts(r);
+    const std::string value = value_of(r);
     const double room = narrow_ ? svg_.width() - text_width(value, kLabelSize) - 14 : left_ - 8;
-    svg_.text(0, label_y, Anchor::start, "label", fitted(r.label, room, kLabelSize));
-    svg_.text(svg_.width(), label_y, Anchor::end, collapsed ? "muted number" : "label number", value);
+    svg_.text(0, label_y, Anchor::start, "label halo", fitted(r.label, room, kLabelSize));
+    svg_.text(svg_.width(), label_y, Anchor::end, collapsed ? "muted number halo" : "label number halo",
+              value);
     if (collapsed)
       svg_.cross(right_ - kRadius, y, kRadius, r.tip);
     else
       effect(r, y);
-  }
-
-  std::string amounts(const ForestChart::Row& r) const {
-    std::string text = short_amount(r.effect);
-    if (r.effect.has_interval()) text += cat("  [", short_interval(r.effect), "]");
-    return text;
   }
 
   double at(double value) const { return x_(std::clamp(value, x_.from, x_.to)); }
@@ -90,20 +98,23 @@ class Drawing {
   void effect(const ForestChart::Row& r, double y) {
     if (chart_.style == ForestChart::Style::bars) {
       const double zero = x_(0), end = at(r.effect.value);
-      svg_.rect(std::min(zero, end), y - 5.5, std::abs(end - zero), 11, cat("fill soft k", r.kind % kMarkers), r.tip);
+      svg_.rect(std::min(zero, end), y - 5.5, std::abs(end - zero), 11, cat("fill soft k", r.kind % kMarkers),
+                r.tip);
     }
     if (std::isfinite(r.reference)) {
       svg_.line(at(r.reference), y, at(r.effect.value), y, "link");
-      svg_.marker(0, at(r.reference), y, kRadius - 0.5, Svg::Fill::hollow, r.tip);
+      svg_.marker(kReference, at(r.reference), y, kRadius - 0.5, Svg::Fill::hollow, r.tip);
     }
-    if (r.effect.has_interval()) svg_.line(at(r.effect.low), y, at(r.effect.high), y, cat("interval k", r.kind % kMarkers));
+    if (r.effect.has_interval())
+      svg_.line(at(r.effect.low), y, at(r.effect.high), y, cat("interval k", r.kind % kMarkers));
     if (r.effect.value > x_.to) {
       const double x = right_ + 1;
       svg_.path(PathData().move(x, y - 4.5).to(x + 7, y).to(x, y + 4.5).close().str(), "arrow", r.tip);
       return;
     }
     const auto fill = r.certainty == Certainty::clear ? Svg::Fill::filled : Svg::Fill::hollow;
-    if (chart_.style == ForestChart::Style::dots) svg_.marker(r.kind, at(r.effect.value), y, kRadius, fill, r.tip);
+    if (chart_.style == ForestChart::Style::dots)
+      svg_.marker(r.kind, at(r.effect.value), y, kRadius, fill, r.tip);
   }
 
   const ForestChart& chart_;

@@ -18,7 +18,7 @@ class Drawing {
       : map_(map),
         narrow_(width < kNarrow),
         cell_(narrow_ ? kNarrowCell : kCell),
-        left_(narrow_ ? 0 : std::min(190.0, widest_label())),
+        left_(narrow_ ? 0 : std::min(0.36 * width, widest_label())),
         right_(width - kValue),
         blocks_(static_cast<double>(map.strip.size())),
         svg_(width, height(), map.caption.name, map.caption.title, map.caption.description) {}
@@ -53,7 +53,9 @@ class Drawing {
     return sum;
   }
 
-  double x_of(std::size_t block) const { return left_ + (right_ - left_) * static_cast<double>(block) / blocks_; }
+  double x_of(std::size_t block) const {
+    return left_ + (right_ - left_) * static_cast<double>(block) / blocks_;
+  }
 
   // Returns how much room it took.
   double row(const HeatMap::Row& r, double top) {
@@ -70,7 +72,8 @@ class Drawing {
       if (r.certainty[b] != Certainty::collapsed && std::abs(r.cells[b].value) > largest)
         largest = std::abs(r.cells[b].value), darkest = &r.cells[b];
     for (std::size_t b = 0; b < r.cells.size(); ++b) cell(r, b, y, largest);
-    svg_.text(svg_.width(), y + cell_ / 2 + 4, Anchor::end, "label number", darkest ? short_amount(*darkest) : "\u2013");
+    svg_.text(svg_.width(), y + cell_ / 2 + 4, Anchor::end, "label number",
+              darkest ? short_amount(*darkest) : "\u2013");
     return y - top + cell_;
   }
 
@@ -88,7 +91,8 @@ class Drawing {
     const int shade = std::min(kShades - 1, static_cast<int>(std::sqrt(share) * kShades));
     const double inset = r.certainty[b] == Certainty::clear ? 0 : 0.29;
     const double iw = (w - gap) * inset, ih = h * inset;
-    svg_.rect(x + iw, y + ih, w - gap - 2 * iw, h - 2 * ih, cat(r.cells[b].value < 0 ? "b" : "w", shade), r.tips[b]);
+    svg_.rect(x + iw, y + ih, w - gap - 2 * iw, h - 2 * ih, cat(r.cells[b].value < 0 ? "b" : "w", shade),
+              r.tips[b]);
   }
 
   void axis(double y) {
@@ -100,7 +104,8 @@ class Drawing {
     for (const double value : ticks(0, blocks_ - 1, static_cast<int>(room))) {
       if (value != std::round(value)) continue;
       const double x = left_ + (right_ - left_) * (value + 0.5) / blocks_;
-      svg_.text(x, y + 22, Anchor::middle, "muted", std::to_string(static_cast<int>(value)));
+      svg_.text(std::max(x, kLabelSize / 2), y + 22, Anchor::middle, "muted",
+                std::to_string(static_cast<int>(value)));
     }
     svg_.text(right_, y + 38, Anchor::end, "muted", "block");
   }

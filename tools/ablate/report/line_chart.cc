@@ -8,9 +8,11 @@
 namespace plait::ablate::report {
 namespace {
 
-constexpr double kLeft = 44, kHead = 30, kPanel = 128, kGap = 34, kStrip = 8, kFoot = 38;
+constexpr double kLeft = 44, kHead = 46, kPanel = 128, kGap = 34, kStrip = 8, kFoot = 38;
 constexpr double kCollapsedBand = 16;  // above the scale: where collapsed conditions stand
-constexpr double kNameHeight = 14, kRadius = 3.4;
+constexpr double kLine = 14, kRadius = 3.4;
+constexpr double kBoldSize = 1.18 * kLabelSize;  // bold faces are wider
+constexpr const char* kCollapsed = "\u00d7 collapsed";
 
 class Drawing {
  public:
@@ -19,7 +21,9 @@ class Drawing {
         band_(any_collapsed() ? kCollapsedBand : 0),
         pitch_(kHead + band_ + kPanel + kGap),
         right_(width - name_space(width)),
-        svg_(width, static_cast<double>(chart.panels.size()) * pitch_ - kGap + kFoot + (chart.strip.empty() ? 0 : kStrip + 4),
+        svg_(width,
+             static_cast<double>(chart.panels.size()) * pitch_ - kGap + kFoot +
+                 (chart.strip.empty() ? 0 : kStrip + 4),
              chart.caption.name, chart.caption.title, chart.caption.description) {
     set_scales();
   }
@@ -50,8 +54,8 @@ class Drawing {
   double name_space(double width) const {
     double widest = 0;
     for (const auto& p : chart_.panels)
-      for (const auto& s : p.series) widest = std::max(widest, text_width(s.name, kLabelSize));
-    return widest == 0 ? 8 : std::min(widest + 14, 0.36 * width);
+      for (const auto& s : p.series) widest = std::max(widest, text_width(s.name, kBoldSize));
+    return widest == 0 ? 8 : std::min(widest + 12, 0.34 * width);
   }
 
   double position(double x) const { return chart_.axis == LineChart::Axis::doubling ? std::log2(x) : x; }
@@ -76,9 +80,11 @@ class Drawing {
   double y_at(double value, double top) const { return top + y_(std::clamp(value, y_.from, y_.to)); }
 
   void panel(const LineChart::Panel& panel, double top) {
-    svg_.text(0, top - band_ - 14, Anchor::start, "strong", fitted(panel.title, svg_.width(), kLabelSize + 1));
+    svg_.text(0, top - band_ - 30, Anchor::start, "strong",
+              fitted(panel.title, svg_.width(), 1.08 * kBoldSize));
+    svg_.text(0, top - band_ - 14, Anchor::start, "muted", chart_.unit);
     grid(top);
-    if (band_ > 0) svg_.text(kLeft - 6, top - band_ / 2 + 2, Anchor::end, "muted small", "lost");
+    if (band_ > 0) svg_.text(svg_.width(), top - band_ - 14, Anchor::end, "muted", kCollapsed);
     for (const auto& series : panel.series) curve(series, top);
     for (const auto& series : panel.series) marks(series, top);
     names(panel, top);
@@ -115,13 +121,15 @@ class Drawing {
       const double x = x_(position(p->x)), y = y_at(p->effect.value, top);
       line.empty() ? line.move(x, y) : line.to(x, y);
     }
-    const bool intervals = std::all_of(piece.begin(), piece.end(), [](auto* p) { return p->effect.has_interval(); });
+    const bool intervals =
+        std::all_of(piece.begin(), piece.end(), [](auto* p) { return p->effect.has_interval(); });
     if (intervals && piece.size() > 1) {
       for (const auto* p : piece) {
         const double x = x_(position(p->x)), y = y_at(p->effect.high, top);
         band.empty() ? band.move(x, y) : band.to(x, y);
       }
-      for (auto p = piece.rbegin(); p != piece.rend(); ++p) band.to(x_(position((*p)->x)), y_at((*p)->effect.low, top));
+      for (auto p = piece.rbegin(); p != piece.rend(); ++p)
+        band.to(x_(position((*p)->x)), y_at((*p)->effect.low, top));
       svg_.path(band.close().str(), cat("band s", colour));
     }
     svg_.path(line.str(), cat("curve s", colour));
@@ -147,25 +155,41 @@ class Drawing {
   void beyond(double x, double top, const LineChart::Point& p) {
     svg_.path(PathData().move(x - 3.5, top - 5).to(x + 3.5, top - 5).to(x, top - 11).close().str(), "arrow");
     const bool left = x > (kLeft + right_) / 2;
-    svg_.text(x + (left ? -8 : 8), top + 3, left ? Anchor::end : Anchor::start, "label halo", short_amount(p.effect));
+    svg_.text(x + (left ? -8 : 8), top + 3, left ? Anchor::end : Anchor::start, "label halo",
+              short_amount(p.effect));
   }
 
   void names(const LineChart::Panel& panel, double top) {
     std::vector<double> wanted;
-    for (const auto& s : panel.series) wanted.push_back(end_of(s, top));
-    const auto placed = spread(wanted, kNameHeight, top - band_, top + kPanel);
-    for (std::size_t i = 0; i < wanted.size(); ++i) {
-      const auto& s = panel.series[i];
-      if (s.name.empty()) continue;
-      svg_.text(right_ + 8, placed[i] + 4, Anchor::start, cat("label strong t", s.colour),
-                fitted(s.name, svg_.width() - right_ - 8, kLabelSize));
+    bool broken = false;
+    for (const auto& s : panel.series) {
+      wanted.push_back(end_of(s, top));
+      broken = broken || text_width(s.name, kBoldSize) > svg_.width() - right_ - 8;
     }
+    const auto placed = spread(wanted, broken ? 2 * kLine : kLine, top - band_, top + kPanel);
+    for (std::size_t i = 0; i < wanted.size(); ++i) name(panel.series[i], placed[i] + 4);
+  }
+
+  // On two lines where it is too long for one and has a space to break at.
+  void name(const LineChart::Series& s, double y) {
+    const double room = svg_.width() - right_ - 8;
+    const std::string style = cat("bold t", s.colour);
+    std::size_t space = s.name.rfind(' ');
+    while (space != std::string::npos && text_width(s.name.substr(0, space), kBoldSize) > room && space > 0)
+      space = s.name.rfind(' ', space - 1);
+    const bool whole = text_width(s.name, kBoldSize) <= room || space == std::string::npos;
+    svg_.text(right_ + 8, y, Anchor::start, style,
+              fitted(whole ? s.name : s.name.substr(0, space), room, kBoldSize));
+    if (!whole)
+      svg_.text(right_ + 8, y + kLine, Anchor::start, style,
+                fitted(s.name.substr(space + 1), room, kBoldSize));
   }
 
   double end_of(const LineChart::Series& s, double top) const {
     const auto last = std::find_if(s.points.rbegin(), s.points.rend(),
                                    [](const auto& p) { return p.certainty != Certainty::collapsed; });
-    return last == s.points.rend() || last != s.points.rbegin() ? top - band_ / 2 : y_at(last->effect.value, top);
+    return last == s.points.rend() || last != s.points.rbegin() ? top - band_ / 2
+                                                                : y_at(last->effect.value, top);
   }
 
   void axis(double y) {
@@ -183,10 +207,11 @@ class Drawing {
 
   std::vector<double> x_values() const {
     if (chart_.axis == LineChart::Axis::linear) {
-      const double room = (right_ - kLeft) / 34;
+      const double room = (right_ - kLeft) / (chart_.strip.empty() ? 50 : 34);
       auto values = ticks(x_.from, x_.to, static_cast<int>(room));
       // Blocks and counts have no halves.
-      if (!chart_.strip.empty() || x_.to - x_.from > 3) std::erase_if(values, [](double v) { return v != std::round(v); });
+      if (!chart_.strip.empty() || x_.to - x_.from > 3)
+        std::erase_if(values, [](double v) { return v != std::round(v); });
       return values;
     }
     std::vector<double> values;
@@ -200,7 +225,7 @@ class Drawing {
   }
 
   std::string tick_text(double value) const {
-    if (value == std::round(value) && std::abs(value) >= 1) return grouped(static_cast<long long>(value));
+    if (value == std::round(value)) return grouped(static_cast<long long>(value));
     return tick_label(value, 0.1);
   }
 

@@ -37,7 +37,8 @@ Json read_manifest(const std::string& path) {
   Json json = read_json(path);
   if (!required(json, "run_id", path).is_string()) fail("'", path, "': 'run_id' is no string");
   const Json& types = required(required(json, "model", path), "layer_types", path);
-  const bool strings = types.is_array() && std::all_of(types.begin(), types.end(), [](const Json& t) { return t.is_string(); });
+  const bool strings = types.is_array() &&
+                       std::all_of(types.begin(), types.end(), [](const Json& t) { return t.is_string(); });
   if (!strings) fail("'", path, "': 'model.layer_types' is no list of strings");
   return json;
 }
@@ -47,8 +48,9 @@ std::vector<Check> read_checks(const std::string& path) {
   std::vector<Check> checks;
   for (const Json& entry : required(json, "checks", path)) {
     const Json& passed = required(entry, "passed", path);
-    if (!passed.is_boolean() && !passed.is_null()) fail("'", path, "': 'passed' is neither true, false nor null");
-    const auto outcome = passed.is_null()          ? Check::Outcome::not_applicable
+    if (!passed.is_boolean() && !passed.is_null())
+      fail("'", path, "': 'passed' is neither true, false nor null");
+    const auto outcome = passed.is_null()     ? Check::Outcome::not_applicable
                          : passed.get<bool>() ? Check::Outcome::passed
                                               : Check::Outcome::failed;
     required(entry, "name", path);
@@ -64,22 +66,33 @@ std::vector<Check> read_checks(const std::string& path) {
       if (check.outcome == Check::Outcome::failed)
         fail("'", folder, "' holds no results.csv, because check ", check.name, " failed",
              check.detail.empty() ? "" : ": " + check.detail);
-  fail("'", folder, "' holds no results.csv: the study was not finished; 'plait ablate --resume' goes on with it");
+  fail("'", folder,
+       "' holds no results.csv: the study was not finished; 'plait ablate --resume' goes on with it");
 }
 
 void read_conditions(Run& run, Places& places) {
   const CsvTable table = read_csv(inside(run.path, "conditions.csv"));
-  table.require({"condition_id", "label", "spec_sha256", "design", "component_type", "site", "layers", "heads",
-                 "phase", "operator", "alpha", "n_layers_removed", "params_removed", "state_bytes_removed",
-                 "kv_bytes_removed"});
+  table.require({"condition_id", "label", "spec_sha256", "design", "component_type", "site", "layers",
+                 "heads", "phase", "operator", "alpha", "n_layers_removed", "params_removed",
+                 "state_bytes_removed", "kv_bytes_removed"});
   for (std::size_t r = 0; r < table.size(); ++r) {
     const auto text = [&](const char* column) { return std::string(table.text(r, column)); };
     const auto count = [&](const char* column) { return table.integer(r, column, 0); };
-    ConditionRow c{text("condition_id"), text("label"),          text("spec_sha256"),
-                   text("design"),       text("component_type"), text("site"),
-                   text("operator"),     text("heads"),          text("phase"),
-                   {},                   table.number(r, "alpha"), count("n_layers_removed"),
-                   count("params_removed"), count("state_bytes_removed"), count("kv_bytes_removed")};
+    ConditionRow c{text("condition_id"),
+                   text("label"),
+                   text("spec_sha256"),
+                   text("design"),
+                   text("component_type"),
+                   text("site"),
+                   text("operator"),
+                   text("heads"),
+                   text("phase"),
+                   {},
+                   table.number(r, "alpha"),
+                   count("n_layers_removed"),
+                   count("params_removed"),
+                   count("state_bytes_removed"),
+                   count("kv_bytes_removed")};
     try {
       c.layers = parse_layers(table.text(r, "layers"));
     } catch (const std::invalid_argument& why) {
@@ -115,7 +128,8 @@ Result result_of(const CsvTable& table, std::size_t row) {
   r.ci_low = number("ci_low"), r.ci_high = number("ci_high"), r.ci_level = number("ci_level");
   r.ci_method = text("ci_method"), r.adjust = text("adjust"), r.family_id = text("family_id");
   r.status = text("status");
-  r.p_raw = number("p_raw"), r.p_adj = number("p_adj"), r.mde80 = number("mde80"), r.seconds = number("seconds");
+  r.p_raw = number("p_raw"), r.p_adj = number("p_adj"), r.mde80 = number("mde80"),
+  r.seconds = number("seconds");
   r.control_rank = table.integer(row, "control_rank", -1), r.control_n = count("control_n");
   r.control_gap = number("control_gap");
   r.control_ci_low = number("control_ci_low"), r.control_ci_high = number("control_ci_high");
@@ -124,9 +138,11 @@ Result result_of(const CsvTable& table, std::size_t row) {
 
 void read_results(Run& run, const Places& places) {
   const CsvTable table = read_csv(inside(run.path, "results.csv"));
-  table.require({"condition_id", "dataset", "split", "context_len", "position_bin", "metric", "higher_is_better",
-                 "value", "baseline_value", "delta", "n_items", "n_clusters", "ci_low", "ci_high", "ci_level",
-                 "ci_method", "p_raw", "p_adj", "adjust", "family_id", "n_comparisons", "collapsed", "status"});
+  table.require(
+      {"condition_id",     "dataset",   "split",          "context_len", "position_bin", "metric",
+       "higher_is_better", "value",     "baseline_value", "delta",       "n_items",      "n_clusters",
+       "ci_low",           "ci_high",   "ci_level",       "ci_method",   "p_raw",        "p_adj",
+       "adjust",           "family_id", "n_comparisons",  "collapsed",   "status"});
   std::map<Measure, int> known;
   for (std::size_t r = 0; r < table.size(); ++r) {
     Result result = result_of(table, r);
@@ -190,7 +206,8 @@ std::vector<int> parse_layers(std::string_view text) {
     const int first = index();
     int last = first;
     if (p < end && *p == '-') ++p, last = index();
-    if (last < first || (p < end && !separates(*p))) throw std::invalid_argument("is no list of block indices");
+    if (last < first || (p < end && !separates(*p)))
+      throw std::invalid_argument("is no list of block indices");
     for (int i = first; i <= last; ++i) layers.insert(i);
   }
   return {layers.begin(), layers.end()};
@@ -201,7 +218,8 @@ std::string text_at(const Json& json, const std::string& path, const std::string
   if (!json.contains(pointer)) return fallback;
   const Json& value = json[pointer];
   if (value.is_null()) return fallback;
-  return value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return value.is_string() ? value.get<std::string>()
+                           : value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string Run::id() const { return text_at(manifest, "run_id"); }

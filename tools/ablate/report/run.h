@@ -45,15 +45,15 @@ struct Result {
   double control_gap = kNone, control_ci_low = kNone, control_ci_high = kNone;
 };
 
-// A row of controls.csv, which has one per draw (target_id, match_kind, draw, condition_id): draws of one set share
-// a condition.
+// A row of controls.csv, which has one per draw (target_id, match_kind, draw, condition_id): draws of one set
+// share a condition.
 struct ControlDraw {
   int target = 0, condition = 0;  // indices into Run
   std::string match_kind;         // count, params, depth
 };
 
-// An entry of checks.json: {"passed": bool, "checks": [{"name": "C1", "passed": true, "detail": ".."}]}; passed is
-// null where a check does not apply to the model.
+// An entry of checks.json: {"passed": bool, "checks": [{"name": "C1", "passed": true, "detail": ".."}]};
+// passed is null where a check does not apply to the model.
 struct Check {
   enum class Outcome { passed, failed, not_applicable };
   std::string name, detail;
@@ -73,7 +73,9 @@ struct Run {
 
   std::string id() const;     // manifest.run_id
   std::string model() const;  // manifest.model.name
-  const ConditionRow& condition(const Result& r) const { return conditions[static_cast<std::size_t>(r.condition)]; }
+  const ConditionRow& condition(const Result& r) const {
+    return conditions[static_cast<std::size_t>(r.condition)];
+  }
   const Measure& measure(const Result& r) const { return measures[static_cast<std::size_t>(r.measure)]; }
   // Null where a condition was not measured that way.
   const Result* find(int condition, int measure) const;
@@ -81,9 +83,10 @@ struct Run {
   std::map<std::pair<int, int>, std::size_t> places;  // (condition, measure) -> index into results
 };
 
-// Reads run.json, conditions.csv, results.csv, controls.csv and checks.json of a folder; other files are not needed.
-// controls.csv may be absent where no condition is a random control. Throws Error: a sentence that names file and
-// line; where results.csv is absent, one that names the failed check that kept it from being written.
+// Reads run.json, conditions.csv, results.csv, controls.csv and checks.json of a folder; other files are not
+// needed. controls.csv may be absent where no condition is a random control. Throws Error: a sentence that
+// names file and line; where results.csv is absent, one that names the failed check that kept it from being
+// written.
 Run read_run(const std::string& path);
 
 // The block indices of a `layers` field. Throws std::invalid_argument.

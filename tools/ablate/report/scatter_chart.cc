@@ -11,17 +11,21 @@ constexpr double kLeft = 46, kTop = 40, kPlot = 210, kFoot = 40, kRight = 14;
 
 struct Box {
   double left, top, right, bottom;
-  bool touches(const Box& o) const { return left < o.right && o.left < right && top < o.bottom && o.top < bottom; }
+  bool touches(const Box& o) const {
+    return left < o.right && o.left < right && top < o.bottom && o.top < bottom;
+  }
 };
 
 class Drawing {
  public:
   Drawing(const ScatterChart& chart, double width)
       : chart_(chart),
-        svg_(width, kTop + kPlot + kFoot, chart.caption.name, chart.caption.title, chart.caption.description) {
+        svg_(width, kTop + kPlot + kFoot, chart.caption.name, chart.caption.title,
+             chart.caption.description) {
     std::vector<double> xs, ys;
     for (const auto& p : chart.points) xs.push_back(p.x), ys.push_back(p.y);
-    const Range x = whole_range(xs), y = chart.guide == ScatterChart::Guide::diagonal ? whole_range(ys) : readable_range(ys);
+    const Range x = whole_range(xs),
+                y = chart.guide == ScatterChart::Guide::diagonal ? whole_range(ys) : readable_range(ys);
     x_ = {x.low, x.high, kLeft, width - kRight};
     y_ = {y.low, y.high, kTop + kPlot, kTop};
     if (chart.guide == ScatterChart::Guide::diagonal) {
@@ -91,25 +95,30 @@ class Drawing {
   }
 
   void dot(const ScatterChart::Point& p) {
-    const bool context = chart_.guide == ScatterChart::Guide::front && !p.named;
+    const bool context = !p.named;
     if (p.y > y_.to) return;  // past the scale; the table has it
-    svg_.marker(p.kind, x_(p.x), y_at(p.y), context ? 2.4 : 4, context ? Svg::Fill::hollow : Svg::Fill::filled, p.tip);
+    svg_.marker(p.kind, x_(p.x), y_at(p.y), context ? 2.4 : 4,
+                context ? Svg::Fill::hollow : Svg::Fill::filled, p.tip);
   }
 
-  // A label is written only where it touches no label before it and no other named dot.
+  // A label is written only where it touches no label before it and no named dot; on a diagonal, no dot.
   void labels() {
     std::vector<Box> taken;
     for (const auto& p : chart_.points)
-      if (p.named && p.y <= y_.to) taken.push_back({x_(p.x) - 5, y_at(p.y) - 5, x_(p.x) + 5, y_at(p.y) + 5});
+      if ((p.named || chart_.guide == ScatterChart::Guide::diagonal) && p.y <= y_.to) taken.push_back({x_(p.x) - 5, y_at(p.y) - 5, x_(p.x) + 5, y_at(p.y) + 5});
     for (const auto& p : chart_.points) {
       if (!p.named || p.label.empty() || p.y > y_.to) continue;
       const std::string text = fitted(p.label, 150, kLabelSize);
       const double w = text_width(text, kLabelSize), x = x_(p.x), y = y_at(p.y);
-      const std::pair<double, double> places[] = {{x - w - 8, y + 4}, {x + 8, y + 4}, {x - w / 2, y - 9}, {x - w / 2, y + 18}};
+      const std::pair<double, double> places[] = {
+          {x - w - 8, y + 4}, {x + 8, y + 4}, {x - w / 2, y - 9}, {x - w / 2, y + 18}};
       for (const auto& [left, base] : places) {
         const Box box{left, base - 11, left + w, base + 3};
-        const bool inside = box.left >= kLeft && box.right <= svg_.width() && box.top >= kTop - 4 && box.bottom <= kTop + kPlot - 1;
-        if (!inside || std::any_of(taken.begin(), taken.end(), [&](const Box& other) { return other.touches(box); })) continue;
+        const bool inside = box.left >= kLeft && box.right <= svg_.width() && box.top >= kTop - 4 &&
+                            box.bottom <= kTop + kPlot - 1;
+        if (!inside ||
+            std::any_of(taken.begin(), taken.end(), [&](const Box& other) { return other.touches(box); }))
+          continue;
         svg_.text(left, base, Anchor::start, "label halo", text);
         taken.push_back(box);
         break;

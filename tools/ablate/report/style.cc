@@ -2,13 +2,13 @@
 
 namespace plait::ablate::report {
 
-// Colours of kinds (k) and curves (s, t) are those of Okabe and Ito, which colour-blind readers tell apart, darkened or
-// lightened for contrast; shapes tell kinds apart without them.
+// Colours of kinds (k) and curves (s, t) are those of Okabe and Ito, which colour-blind readers tell apart,
+// darkened or lightened for contrast; shapes tell kinds apart without them.
 const char* style_sheet() {
   return R"css(
 :root {
   --paper: #fffdf9; --ink: #1c1b19; --soft: #5f5b54; --hair: #e4dfd6; --line: #8d877d; --box: #f5f1e9; --alarm: #a3260f;
-  --c0: #0067a6; --c1: #c14f00; --c2: #00805d; --c3: #a8558a; --c4: #a87400; --c5: #5b46a0; --c6: #57534d; --c7: #2d7f9d;
+  --c0: #0067a6; --c1: #c14f00; --c2: #00805d; --c3: #a8558a; --c4: #946600; --c5: #5b46a0; --c6: #57534d; --c7: #2d7f9d;
   --w0: #fdeadb; --w1: #fbd3b4; --w2: #f7b586; --w3: #ee9157; --w4: #d96a2b; --w5: #b04a12; --w6: #7c300a;
   --b0: #e0edf6; --b1: #c0dbee; --b2: #93c1e0; --b3: #5fa2cf; --b4: #3382b8; --b5: #18639a; --b6: #0b4573;
   color-scheme: light dark;
@@ -30,13 +30,14 @@ h1 { font-size: 40px; letter-spacing: -0.01em; }
 h2 { font-size: 25px; margin-bottom: 12px; }
 h3 { font-size: 16px; margin: 28px 0 8px; }
 p { margin: 0 0 12px; overflow-wrap: anywhere; }
-.kicker { font-size: 13px; font-weight: 700; letter-spacing: 0.06em; text-transform: uppercase; color: var(--c1); margin: 0 0 6px; }
+.kicker { font-size: 13px; font-weight: 700; letter-spacing: 0.06em; text-transform: uppercase; color: var(--soft); margin: 0 0 6px; }
 .deck { font-size: 20px; line-height: 1.45; color: var(--soft); margin: 14px 0 24px; }
 .fine, figcaption { font-size: 13px; line-height: 1.5; color: var(--soft); }
 section { border-top: 1px solid var(--hair); margin-top: 44px; padding-top: 20px; }
 nav { font-size: 14px; line-height: 1.9; margin: 20px 0 0; }
 nav a { margin-right: 14px; white-space: nowrap; }
 a { color: var(--c0); text-underline-offset: 2px; }
+.how { font-size: 14px; line-height: 1.5; background: var(--box); padding: 12px 14px; margin: 22px 0 0; }
 .alarm { border-left: 4px solid var(--alarm); background: var(--box); padding: 10px 14px; margin: 16px 0; }
 .alarm strong { color: var(--alarm); }
 figure { margin: 22px 0; }
@@ -49,8 +50,7 @@ figcaption { margin-top: 8px; }
 .key span { color: var(--soft); }
 svg text { font-size: 12px; fill: var(--ink); }
 svg .muted { fill: var(--soft); }
-svg .small { font-size: 11px; }
-svg .strong { font-weight: 600; font-size: 13px; }
+svg .strong { font-weight: 600; font-size: 13px; } svg .bold { font-weight: 600; }
 svg .number { font-variant-numeric: tabular-nums; }
 svg .halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; stroke-linejoin: round; }
 svg path, svg rect { fill: none; stroke: none; }
@@ -74,7 +74,8 @@ svg .draws-0 { fill: var(--c0); opacity: 0.75; }
 svg .target { stroke: var(--c1); stroke-width: 2.5; }
 svg .target-band { fill: var(--c1); opacity: 0.18; }
 svg .target-text { fill: var(--c1); font-weight: 700; }
-)css" R"css(
+)css"
+         R"css(
 svg .mark.k0 { stroke: var(--c0); } svg .mark.k1 { stroke: var(--c1); } svg .mark.k2 { stroke: var(--c2); }
 svg .mark.k3 { stroke: var(--c3); } svg .mark.k4 { stroke: var(--c4); } svg .mark.k5 { stroke: var(--c5); }
 svg .mark.k6 { stroke: var(--c6); } svg .mark.k7 { stroke: var(--c7); }
@@ -121,7 +122,7 @@ code { font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospa
 }
 @media print {
   :root { --paper: #fff; --ink: #000; --soft: #444; --hair: #ccc; --line: #777; --box: #f3f3f3; --alarm: #900;
-    --c0: #0067a6; --c1: #c14f00; --c2: #00805d; --c3: #a8558a; --c4: #a87400; --c5: #5b46a0; --c6: #57534d; --c7: #2d7f9d;
+    --c0: #0067a6; --c1: #c14f00; --c2: #00805d; --c3: #a8558a; --c4: #946600; --c5: #5b46a0; --c6: #57534d; --c7: #2d7f9d;
     --w0: #fdeadb; --w1: #fbd3b4; --w2: #f7b586; --w3: #ee9157; --w4: #d96a2b; --w5: #b04a12; --w6: #7c300a;
     --b0: #e0edf6; --b1: #c0dbee; --b2: #93c1e0; --b3: #5fa2cf; --b4: #3382b8; --b5: #18639a; --b6: #0b4573; }
   body { font-size: 10.5pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }

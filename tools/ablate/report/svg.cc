@@ -38,14 +38,22 @@ std::string circle(double x, double y, double r) {
 // Areas are about equal.
 std::string shape(int kind, double x, double y, double r) {
   switch (kind % kMarkers) {
-    case 0: return circle(x, y, r);
-    case 1: return polygon(x, y, 1.25 * r, 4, 0.5);
-    case 2: return polygon(x, y + 0.2 * r, 1.4 * r, 3, 0);
-    case 3: return polygon(x, y, 1.3 * r, 4, 0);
-    case 4: return polygon(x, y - 0.2 * r, 1.4 * r, 3, 0.5);
-    case 5: return polygon(x, y, 1.15 * r, 5, 0);
-    case 6: return polygon(x, y, 1.15 * r, 6, 0.5);
-    default: return polygon(x, y, 1.1 * r, 8, 0.5);
+    case 0:
+      return circle(x, y, r);
+    case 1:
+      return polygon(x, y, 1.25 * r, 4, 0.5);
+    case 2:
+      return polygon(x, y + 0.2 * r, 1.4 * r, 3, 0);
+    case 3:
+      return polygon(x, y, 1.3 * r, 4, 0);
+    case 4:
+      return polygon(x, y - 0.2 * r, 1.4 * r, 3, 0.5);
+    case 5:
+      return polygon(x, y, 1.15 * r, 5, 0);
+    case 6:
+      return circle(x, y, 0.85 * r);
+    default:
+      return polygon(x, y, 1.1 * r, 8, 0.5);
   }
 }
 
@@ -70,13 +78,14 @@ PathData& PathData::close() {
   return *this;
 }
 
-Svg::Svg(double width, double height, std::string_view name, std::string_view title, std::string_view description)
+Svg::Svg(double width, double height, std::string_view name, std::string_view title,
+         std::string_view description)
     : width_(width), height_(height) {
   const std::string id = escape_html(name);
-  head_ = cat("<svg viewBox=\"0 0 ", coordinate(width), " ", coordinate(height), "\" width=\"", coordinate(width),
-              "\" height=\"", coordinate(height), "\" role=\"img\" aria-labelledby=\"", id, "-t ", id, "-d\">",
-              "<title id=\"", id, "-t\">", escape_html(title), "</title><desc id=\"", id, "-d\">",
-              escape_html(description), "</desc>\n");
+  head_ = cat("<svg viewBox=\"0 0 ", coordinate(width), " ", coordinate(height), "\" width=\"",
+              coordinate(width), "\" height=\"", coordinate(height), "\" role=\"img\" aria-labelledby=\"", id,
+              "-t ", id, "-d\">", "<title id=\"", id, "-t\">", escape_html(title), "</title><desc id=\"", id,
+              "-d\">", escape_html(description), "</desc>\n");
 }
 
 void Svg::element(const std::string& attributes, std::string_view name, std::string_view tip) {
@@ -99,16 +108,18 @@ void Svg::path(std::string_view data, std::string_view style, std::string_view t
 }
 
 void Svg::text(double x, double y, Anchor anchor, std::string_view style, std::string_view text) {
-  body_ += cat("<text class=\"", style, "\" x=\"", coordinate(x), "\" y=\"", coordinate(y), "\" text-anchor=\"",
-               name_of(anchor), "\">", escape_html(text), "</text>\n");
+  body_ += cat("<text class=\"", style, "\" x=\"", coordinate(x), "\" y=\"", coordinate(y),
+               "\" text-anchor=\"", name_of(anchor), "\">", escape_html(text), "</text>\n");
 }
 
 void Svg::marker(int kind, double x, double y, double radius, Fill fill, std::string_view tip) {
-  path(shape(kind, x, y, radius), cat(fill == Fill::filled ? "mark k" : "mark hollow k", kind % kMarkers), tip);
+  path(shape(kind, x, y, radius), cat(fill == Fill::filled ? "mark k" : "mark hollow k", kind % kMarkers),
+       tip);
 }
 
 void Svg::cross(double x, double y, double r, std::string_view tip) {
-  path(PathData().move(x - r, y - r).to(x + r, y + r).move(x - r, y + r).to(x + r, y - r).str(), "cross", tip);
+  path(PathData().move(x - r, y - r).to(x + r, y + r).move(x - r, y + r).to(x + r, y - r).str(), "cross",
+       tip);
 }
 
 std::string Svg::str() const { return head_ + body_ + "</svg>\n"; }
@@ -120,7 +131,8 @@ std::vector<double> ticks(double low, double high, int count) {
   const double lead = rough / power;
   const double step = power * (lead <= 1 ? 1 : lead <= 2 ? 2 : lead <= 5 ? 5 : 10);
   std::vector<double> values;
-  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k) values.push_back(k * step);
+  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k)
+    values.push_back(k * step);
   return values;
 }
 

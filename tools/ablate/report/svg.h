@@ -13,7 +13,8 @@ inline constexpr double kLabelSize = 12;  // px; class "label", and every other 
 // Lengths in px. `name` is unique on the page; title and description are what a screen reader says.
 class Svg {
  public:
-  Svg(double width, double height, std::string_view name, std::string_view title, std::string_view description);
+  Svg(double width, double height, std::string_view name, std::string_view title,
+      std::string_view description);
 
   double width() const { return width_; }
   double height() const { return height_; }
@@ -61,11 +62,12 @@ struct Scale {
 std::vector<double> ticks(double low, double high, int count);
 std::string tick_label(double value, double step);
 
-// Positions of labels of height `height` near `wanted`, in order, none over another, within [low, high] where they fit.
+// Positions of labels of height `height` near `wanted`, in order, none over another, within [low, high] where
+// they fit.
 std::vector<double> spread(const std::vector<double>& wanted, double height, double low, double high);
 
-// A range that shows most effects well: an outlier more than four times the rest is left beyond its end, to be drawn
-// as such. Always holds zero.
+// A range that shows most effects well: an outlier more than four times the rest is left beyond its end, to
+// be drawn as such. Always holds zero.
 struct Range {
   double low = 0, high = 1;
 };

@@ -31,11 +31,19 @@ std::string plain_list(const std::vector<int>& layers) {
 
 std::string verdict(const Result& r) {
   switch (certainty_of(r)) {
-    case Certainty::clear: return "clear";
-    case Certainty::unclear: return "not clear";
-    case Certainty::collapsed: break;
+    case Certainty::clear:
+      return "clear";
+    case Certainty::unclear:
+      return "not clear";
+    case Certainty::collapsed:
+      break;
   }
   return "collapsed";
+}
+
+Table::Cell per_unit(double effect, double units, bool sized) {
+  if (!(units > 0)) return {"\u2013", ""};
+  return {sized ? short_amount({effect / units, kNone, kNone}) : "\u2013", raw_number(effect / units)};
 }
 
 std::vector<Table::Cell> family_row(const Run& run, const Result& r) {
@@ -51,7 +59,9 @@ std::vector<Table::Cell> family_row(const Run& run, const Result& r) {
           probability_cell(r.p_adj),
           words(verdict(r)),
           count(c.n_layers_removed),
-          count(c.params_removed)};
+          per_unit(e.value, static_cast<double>(c.n_layers_removed), sized),
+          count(c.params_removed),
+          per_unit(e.value, static_cast<double>(c.params_removed) / 1e6, sized)};
 }
 
 }  // namespace
@@ -66,7 +76,9 @@ std::string raw_number(double value) {
 std::string html_of(const Table& table, std::size_t most, const std::string& elsewhere) {
   std::string text = "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr>";
   for (const auto& c : table.columns)
-    if (!c.title.empty()) text += cat("<th scope=\"col\"", c.number ? " class=\"number\"" : "", ">", escape_html(c.title), "</th>");
+    if (!c.title.empty())
+      text +=
+          cat("<th scope=\"col\"", c.number ? " class=\"number\"" : "", ">", escape_html(c.title), "</th>");
   text += "</tr></thead>\n<tbody>\n";
   for (std::size_t r = 0; r < std::min(most, table.rows.size()); ++r) {
     text += "<tr>";
@@ -80,7 +92,8 @@ std::string html_of(const Table& table, std::size_t most, const std::string& els
   }
   text += "</tbody></table></div>\n";
   if (table.rows.size() > most)
-    text += cat("<p class=\"fine\">", grouped(static_cast<long long>(table.rows.size() - most)), " more rows in ", escape_html(elsewhere), ".</p>\n");
+    text += cat("<p class=\"fine\">", grouped(static_cast<long long>(table.rows.size() - most)),
+                " more rows in ", escape_html(elsewhere), ".</p>\n");
   return text;
 }
 
@@ -104,7 +117,8 @@ std::string latex_of(const Table& table) {
 
 std::string csv_of(const Table& table) {
   std::string text;
-  for (std::size_t c = 0; c < table.columns.size(); ++c) text += (c == 0 ? "" : ",") + csv_field(table.columns[c].key);
+  for (std::size_t c = 0; c < table.columns.size(); ++c)
+    text += (c == 0 ? "" : ",") + csv_field(table.columns[c].key);
   text += "\n";
   for (const auto& row : table.rows) {
     for (std::size_t c = 0; c < row.size(); ++c) text += (c == 0 ? "" : ",") + csv_field(row[c].raw);
@@ -124,7 +138,9 @@ Table family_table(const Run& run, const Family& family) {
                {"p adjusted", "p_adj", true},
                {"Verdict", "verdict"},
                {"Blocks removed", "n_layers_removed", true},
-               {"Parameters removed", "params_removed", true}},
+               {"Per block", "effect_per_block", true},
+               {"Parameters removed", "params_removed", true},
+               {"Per million", "effect_per_million_parameters", true}},
               {}};
   // One condition measured at several lengths of context is several rows.
   const bool lengths = family.design == "context";
@@ -140,13 +156,14 @@ Table family_table(const Run& run, const Family& family) {
 Table measure_table(const Run& run, const Family& family) {
   Table table{{{"Condition", "label"}}, {}};
   const auto measured = [&](int m) {
-    return std::any_of(family.rows.begin(), family.rows.end(), [&](const Result* r) { return run.find(r->condition, m); });
+    return std::any_of(family.rows.begin(), family.rows.end(),
+                       [&](const Result* r) { return run.find(r->condition, m); });
   };
   std::vector<int> measures;
   for (int m = 0; m < static_cast<int>(run.measures.size()) && measures.size() < kMostMeasures; ++m)
     if (measured(m)) measures.push_back(m);
   for (const int m : measures) {
-    const std::string title = title_of(run, run.measures[static_cast<std::size_t>(m)]);
+    const std::string title = title_of(run.measures[static_cast<std::size_t>(m)], run.measures);
     table.columns.push_back({cat(title, " (", unit_of(run, m), ")"), title, true});
   }
   for (const Result* family_result : family.rows) {
@@ -155,7 +172,10 @@ Table measure_table(const Run& run, const Family& family) {
       const Result* r = run.find(family_result->condition, m);
       const Effect e = r ? effect_of(*r, run.measure(*r)) : Effect{};
       const bool sized = r && has_size(*r);
-      row.push_back({!r ? "" : sized ? cat(short_amount(e), " [", short_interval(e), "]") : r->collapsed ? "collapsed" : "failed",
+      row.push_back({!r             ? ""
+                     : sized        ? cat(short_amount(e), " [", short_interval(e), "]")
+                     : r->collapsed ? "collapsed"
+                                    : "failed",
                      raw_number(e.value)});
     }
     table.rows.push_back(std::move(row));
@@ -164,14 +184,22 @@ Table measure_table(const Run& run, const Family& family) {
 }
 
 Table draw_table(const Run& run) {
-  Table table{{{"Target", "target"}, {"Matched by", "match_kind"}, {"Draw", "draw", true}, {"Effect", "effect", true},
-               {"Collapsed", "collapsed"}, {"With block 0", "with_block_0"}}, {}};
+  Table table{{{"Target", "target"},
+               {"Matched by", "match_kind"},
+               {"Draw", "draw", true},
+               {"Effect", "effect", true},
+               {"Collapsed", "collapsed"},
+               {"With block 0", "with_block_0"}},
+              {}};
   for (const ControlSet& set : control_sets(run))
     for (std::size_t d = 0; d < set.draws.size(); ++d) {
       const ControlSet::Draw& draw = set.draws[d];
-      table.rows.push_back({words(run.condition(*set.target).name()), words(set.match_kind), count(static_cast<long long>(d)),
+      table.rows.push_back({words(run.condition(*set.target).name()),
+                            words(set.match_kind),
+                            count(static_cast<long long>(d)),
                             {short_amount({draw.harm, kNone, kNone}), raw_number(draw.harm)},
-                            words(draw.collapsed ? "true" : "false"), words(draw.with_block_0 ? "true" : "false")});
+                            words(draw.collapsed ? "true" : "false"),
+                            words(draw.with_block_0 ? "true" : "false")});
     }
   return table;
 }

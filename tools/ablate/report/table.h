@@ -21,7 +21,8 @@ struct Table {
   std::vector<std::vector<Cell>> rows;
 };
 
-// A table in a box that scrolls sideways; beyond `most` rows, a sentence says how many more `elsewhere` holds.
+// A table in a box that scrolls sideways; beyond `most` rows, a sentence says how many more `elsewhere`
+// holds.
 std::string html_of(const Table& table, std::size_t most, const std::string& elsewhere);
 // A booktabs tabular and nothing around it; \input it into a table of your own.
 std::string latex_of(const Table& table);

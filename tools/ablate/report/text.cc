@@ -17,22 +17,41 @@ bool continues(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; 
 
 const char* html_of(char c) {
   switch (c) {
-    case '&': return "&amp;";
-    case '<': return "&lt;";
-    case '>': return "&gt;";
-    case '"': return "&quot;";
-    case '\'': return "&#39;";
-    default: return static_cast<unsigned char>(c) < ' ' && c != '\n' && c != '\t' ? "\uFFFD" : nullptr;
+    case '&':
+      return "&amp;";
+    case '<':
+      return "&lt;";
+    case '>':
+      return "&gt;";
+    case '"':
+      return "&quot;";
+    case '\'':
+      return "&#39;";
+    default:
+      return static_cast<unsigned char>(c) < ' ' && c != '\n' && c != '\t' ? "\uFFFD" : nullptr;
   }
 }
 
 // What LaTeX reads as a command, and the typography this report writes.
-constexpr std::pair<std::string_view, std::string_view> kLatex[] = {
-    {"\\", "\\textbackslash{}"}, {"~", "\\textasciitilde{}"}, {"^", "\\textasciicircum{}"}, {"<", "\\textless{}"},
-    {">", "\\textgreater{}"},     {"\"", "''"},                {"&", "\\&"},                {"%", "\\%"},
-    {"$", "\\$"},                 {"#", "\\#"},                {"_", "\\_"},                {"{", "\\{"},
-    {"}", "\\}"},                 {"\u2212", "$-$"},           {"\u2013", "--"},            {"\u2026", "\\ldots{}"},
-    {"\u201c", "``"},             {"\u201d", "''"},            {"\u00d7", "$\\times$"}};
+constexpr std::pair<std::string_view, std::string_view> kLatex[] = {{"\\", "\\textbackslash{}"},
+                                                                    {"~", "\\textasciitilde{}"},
+                                                                    {"^", "\\textasciicircum{}"},
+                                                                    {"<", "\\textless{}"},
+                                                                    {">", "\\textgreater{}"},
+                                                                    {"\"", "''"},
+                                                                    {"&", "\\&"},
+                                                                    {"%", "\\%"},
+                                                                    {"$", "\\$"},
+                                                                    {"#", "\\#"},
+                                                                    {"_", "\\_"},
+                                                                    {"{", "\\{"},
+                                                                    {"}", "\\}"},
+                                                                    {"\u2212", "$-$"},
+                                                                    {"\u2013", "--"},
+                                                                    {"\u2026", "\\ldots{}"},
+                                                                    {"\u201c", "``"},
+                                                                    {"\u201d", "''"},
+                                                                    {"\u00d7", "$\\times$"}};
 
 }  // namespace
 
@@ -51,7 +70,8 @@ std::string escape_latex(std::string_view text) {
   const std::string valid = to_valid_utf8(text);
   std::string result;
   for (std::string_view rest = valid; !rest.empty();) {
-    const auto found = std::find_if(std::begin(kLatex), std::end(kLatex), [&](auto& pair) { return rest.starts_with(pair.first); });
+    const auto found = std::find_if(std::begin(kLatex), std::end(kLatex),
+                                    [&](auto& pair) { return rest.starts_with(pair.first); });
     const bool control = static_cast<unsigned char>(rest[0]) < ' ';
     result += found != std::end(kLatex) ? found->second : control ? std::string_view(" ") : rest.substr(0, 1);
     rest.remove_prefix(found != std::end(kLatex) ? found->first.size() : 1);

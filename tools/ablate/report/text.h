@@ -16,11 +16,11 @@ std::string decimal(double value, int decimals);         // "−0.12": a true mi
 std::string signed_decimal(double value, int decimals);  // "+0.12"
 // Decimals that show two digits of `scale` (a half-width of an interval, or the value itself): 0 to 6.
 int decimals_for(double scale);
-std::string grouped(long long value);                        // "12,345"
+std::string grouped(long long value);                           // "12,345"
 std::string counted(long long count, const std::string& noun);  // "1 block", "3 blocks"
-std::string listed(const std::vector<std::string>& words);   // "a, b and c"
-std::string probability(double p);                           // "p = 0.013", "p < 0.001"
-std::string spaced(std::string name);                        // "softmax_attention+mlp" -> "softmax attention + mlp"
+std::string listed(const std::vector<std::string>& words);      // "a, b and c"
+std::string probability(double p);                              // "p = 0.013", "p < 0.001"
+std::string spaced(std::string name);  // "softmax_attention+mlp" -> "softmax attention + mlp"
 std::string capitalised(std::string text);
 
 // Width of a text in pixels, estimated for a wide sans-serif face, and the text cut to a width.

@@ -16,8 +16,10 @@ struct ControlSet {
   const Result* target = nullptr;  // borrowed from the run
   std::string match_kind;          // count, params, depth
   std::vector<Draw> draws;
-  int as_bad = 0;  // draws at least as harmful as the target; two collapsed sets count as equal
-  double p() const { return (as_bad + 1.0) / (static_cast<double>(draws.size()) + 1); }
+  int as_bad = 0;                // draws at least as harmful as the target; two collapsed sets count as equal
+  const Result* rank = nullptr;  // what results.csv says of it (filter "controls:count"): p, gap; may be null
+  // Two-sided and adjusted where results.csv has it, else (as_bad + 1) / (draws + 1).
+  double p() const;
 };
 
 // In the primary measure, one per target and kind of matching, in the order of controls.csv.

@@ -62,6 +62,30 @@ std::optional<double> as_number(const std::string& text) {
   return value;
 }
 
+// The first number of "PREFIX64-127".
+std::optional<double> first_after(const std::string& prefix, const std::string& bin) {
+  if (!bin.starts_with(prefix)) return std::nullopt;
+  const auto low = as_number(bin.substr(prefix.size(), bin.find('-', prefix.size()) - prefix.size()));
+  return low ? std::optional(std::max(1.0, *low)) : std::nullopt;
+}
+
+template <class Number>
+std::vector<Curve> factor_curves(const Run& run, std::string Measure::*factor, Number&& number) {
+  const Measure& primary = run.measures[static_cast<std::size_t>(run.primary)];
+  Curves curves;
+  for (const Result& r : run.results) {
+    Measure measure = run.measure(r);
+    const std::optional<double> x = number(measure.*factor);
+    measure.*factor = primary.*factor;
+    const std::string& design = run.condition(r).design;
+    if (x && measure == primary && r.status != "failed" && (design == "group" || design == "spec"))
+      curves.add(run.condition(r).name(), *x, &r);
+  }
+  std::vector<Curve> found = curves.take();
+  std::erase_if(found, [](const Curve& curve) { return curve.points.size() < 2; });
+  return found;
+}
+
 }  // namespace
 
 std::vector<const Result*> results_of(const Run& run, const std::string& design) {
@@ -129,19 +153,17 @@ std::vector<Curve> dose_curves(const Run& run) {
 }
 
 std::vector<Curve> context_curves(const Run& run) {
-  const Measure& primary = run.measures[static_cast<std::size_t>(run.primary)];
-  Curves curves;
-  for (const Result& r : run.results) {
-    Measure measure = run.measure(r);
-    const auto length = as_number(measure.context_len);
-    measure.context_len = primary.context_len;
-    const std::string& design = run.condition(r).design;
-    if (length && measure == primary && r.status != "failed" && (design == "group" || design == "spec"))
-      curves.add(run.condition(r).name(), *length, &r);
-  }
-  std::vector<Curve> found = curves.take();
-  std::erase_if(found, [](const Curve& curve) { return curve.points.size() < 2; });
-  return found;
+  return factor_curves(run, &Measure::context_len, [](const std::string& text) { return as_number(text); });
+}
+
+std::vector<Curve> position_curves(const Run& run) {
+  return factor_curves(run, &Measure::position_bin,
+                       [](const std::string& bin) { return first_after("position ", bin); });
+}
+
+std::vector<Curve> distance_curves(const Run& run) {
+  return factor_curves(run, &Measure::position_bin,
+                       [](const std::string& bin) { return first_after("pair last seen: ", bin); });
 }
 
 }  // namespace plait::ablate::report

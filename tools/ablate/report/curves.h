@@ -30,7 +30,11 @@ std::vector<Curve> window_curves(const Run& run);
 std::vector<Curve> cumulative_curves(const Run& run);
 // One curve per place an operator is dosed at; x is alpha.
 std::vector<Curve> dose_curves(const Run& run);
-// Groups measured at several context lengths, the other factors being the primary measure's; x is the length.
+// Groups and named interventions by a factor, the other factors being the primary measure's: x is the length
+// of context, the first position of a bin ("position 64-127"), or the least distance of a bin to where a pair
+// of tokens was last seen ("pair last seen: 16-31"); 0 is drawn as 1.
 std::vector<Curve> context_curves(const Run& run);
+std::vector<Curve> position_curves(const Run& run);
+std::vector<Curve> distance_curves(const Run& run);
 
 }  // namespace plait::ablate::report

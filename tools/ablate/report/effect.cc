@@ -22,9 +22,10 @@ MetricText metric_text(const std::string& metric) {
   if (metric == "nll") return {"loss", "nats per token", 1};
   if (metric == "bits_per_byte") return {"bits per byte", "bits per byte", 1};
   if (metric == "kl_mean") return {"mean KL", "nats", 1};
-  if (metric == "kl_median") return {"median KL", "nats", 1};
+  if (metric == "kl_p50" || metric == "kl_median") return {"median KL", "nats", 1};
   if (metric == "kl_p99") return {"KL, 99th percentile", "nats", 1};
   if (metric == "top1_agree") return {"top-1 agreement", "points", 100};
+  if (metric == "top1") return {"top-1 accuracy", "points", 100};
   if (metric == "acc") return {"accuracy", "points", 100};
   if (metric == "acc_norm") return {"normalised accuracy", "points", 100};
   if (metric == "exact_match") return {"exact match", "points", 100};

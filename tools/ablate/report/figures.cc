@@ -160,7 +160,9 @@ std::string heat_figure(const Run& run, const std::vector<Curve>& curves) {
     std::vector<Measure> measures;
     for (int m = 0; m < static_cast<int>(run.measures.size()) && measures.size() < kMostMeasures; ++m) {
       const Measure& measure = run.measures[static_cast<std::size_t>(m)];
-      if (!run.find(curve.points[0].result->condition, m) || measure.metric == "shapley") continue;
+      if (!run.find(curve.points[0].result->condition, m) || measure.metric == "shapley" ||
+          !is_whole(measure))
+        continue;
       indices.push_back(m);
       measures.push_back(measure);
     }
@@ -346,6 +348,12 @@ std::string figures_of(const Run& run, const Family& family) {
   if (d == "dose") return overlay_figure(run, dose_curves(run), family, "strength");
   if (d == "context")
     return overlay_figure(run, context_curves(run), family, "tokens of context", LineChart::Axis::doubling);
+  if (d == "position")
+    return overlay_figure(run, position_curves(run), family, "position, first of a bin",
+                          LineChart::Axis::doubling);
+  if (d == "distance")
+    return overlay_figure(run, distance_curves(run), family, "tokens since the pair was seen",
+                          LineChart::Axis::doubling);
   if (d == "pareto") return pareto_figure(run);
   return forest_figure(run, family);
 }

@@ -102,8 +102,7 @@ class Teller {
     std::string text = cat(run_.measure(r).dataset, run_.measure(r).dataset.empty() ? "" : ", ",
                            metric_text(run_.measure(r).metric).title, ". ");
     const bool adjusted = !r.adjust.empty() && r.adjust != "none";
-    text += r.n_comparisons > 0 ? counted(r.n_comparisons, "comparison")
-                                : counted(static_cast<long long>(rows.size()), "comparison");
+    text += comparisons(rows);
     text += adjusted ? cat(", adjusted by ", adjustment(r.adjust), ". ") : std::string(", not adjusted. ");
     text += intervals(r);
     double smallest = 0;
@@ -117,18 +116,29 @@ class Teller {
   }
 
  private:
+  // "72 comparisons", "24 comparisons in 3 families of their own".
+  static std::string comparisons(const Rows& rows) {
+    std::map<std::string, long long> families;
+    for (const Result* r : rows) families[r->family_id] = r->n_comparisons;
+    long long sum = 0;
+    for (const auto& [id, n] : families) sum += n;
+    const std::string all = counted(sum > 0 ? sum : static_cast<long long>(rows.size()), "comparison");
+    return sum > 0 && families.size() > 1 ? cat(all, " in ", families.size(), " families of their own") : all;
+  }
+
   static std::string adjustment(const std::string& adjust) {
     if (adjust == "bh") return "Benjamini\u2013Hochberg";
     return adjust == "holm" ? "Holm" : adjust;
   }
 
   static std::string intervals(const Result& r) {
-    if (!std::isfinite(r.ci_low))
-      return "No intervals: documents are the unit of chance, and there are too few.";
+    if (r.ci_method.starts_with("refused: ")) return "No intervals: " + r.ci_method.substr(9) + ".";
+    if (!std::isfinite(r.ci_low)) return "No intervals.";
     const std::string method = r.ci_method.empty() ? "" : ", " + spaced(r.ci_method);
-    const std::string unit = r.ci_method == "permutations" ? ""
-                             : r.n_clusters > 0            ? " over " + counted(r.n_clusters, "document")
-                                                           : " over " + counted(r.n_items, "item");
+    const std::string unit = r.ci_method.starts_with("permutation")
+                                 ? " over " + counted(r.n_items, "order") + " of removal"
+                             : r.n_clusters > 0 ? " over " + counted(r.n_clusters, "document")
+                                                : " over " + counted(r.n_items, "item");
     return cat(
         "Intervals: ", std::isfinite(r.ci_level) ? decimal(100 * r.ci_level, 0) + " %" : "level not given",
         method, unit, ".");
@@ -237,14 +247,14 @@ Family group_family(const Run& run, const Teller& tell) {
   const auto collapsed = f.rows.size() - sized.size();
   if (collapsed > 0)
     f.headline =
-        cat("The model does not survive the loss of ", tell.name(*f.rows[0]),
+        cat("The model collapses under ", tell.name(*f.rows[0]),
             collapsed > 1 ? cat(" and ", counted(static_cast<long long>(collapsed) - 1, "other group")) : "",
             sized.empty() ? "."
-                          : cat("; of the rest most depends on ", tell.name(*sized[0]), ": ",
+                          : cat("; the costliest of the rest: ", tell.name(*sized[0]), ", under which ",
                                 tell.changes(*sized[0]), "."));
   else
-    f.headline =
-        cat("The model can least do without ", tell.name(*sized[0]), ": ", tell.changes(*sized[0]), ".");
+    f.headline = cat("The costliest kind to lose: ", tell.name(*sized[0]), ", under which ",
+                     tell.changes(*sized[0]), ".");
   if (sized.size() > 1)
     f.detail = cat("Cheapest to lose: ", tell.name(*sized.back()), ", at ", tell.size(*sized.back()), ". ");
   f.detail += per_block(run, tell, sized) + tell.verdicts(f.rows);
@@ -391,30 +401,34 @@ Family dose_family(const Run& run, const Teller& tell) {
   return f;
 }
 
-Family context_family(const Run& run, const Teller& tell) {
-  Family f{.id = "context", .design = "context", .kicker = "By length of context"};
-  std::vector<std::pair<double, std::string>> changes;  // those that depend most on the length first
-  for (const Curve& curve : context_curves(run)) {
+// How effects change along a factor; `at` says where a value of it is: "with 128 tokens of context".
+Family factor_family(const Teller& tell, const std::string& design, const std::string& kicker,
+                     const std::vector<Curve>& curves, std::string (*at)(const std::string& value)) {
+  Family f{.id = design, .design = design, .kicker = kicker};
+  std::vector<std::pair<double, std::string>> changes;  // those that depend most on the factor first
+  for (const Curve& curve : curves) {
     for (const Curve::Point& p : curve.points) f.rows.push_back(p.result);
     const Curve::Point &first = curve.points.front(), &last = curve.points.back();
     if (!has_size(*first.result) || !has_size(*last.result)) continue;
     const Effect from = tell.effect(*first.result), to = tell.effect(*last.result);
-    changes.push_back({std::abs(to.value - from.value),
-                       cat("without ", curve.name, " ", tell.changes(*first.result), " with ",
-                           grouped(static_cast<long long>(first.x)), " tokens of context and by ",
-                           with_interval(to, ""), " with ", grouped(static_cast<long long>(last.x)))});
+    const bool same_sign = (from.value >= 0) == (to.value >= 0);
+    const auto place = [&](double x) { return at(grouped(static_cast<long long>(x))); };
+    changes.push_back(
+        {std::abs(to.value - from.value),
+         cat("under ", curve.name, " ", tell.changes(*first.result), " ", place(first.x), ", and ",
+             same_sign ? "by " + with_interval(to, "") : tell.changes(*last.result), " ", place(last.x))});
   }
   std::stable_sort(changes.begin(), changes.end(), [](auto& a, auto& b) { return a.first > b.first; });
-  std::vector<std::string> parts;
-  for (const auto& [change, words] : changes) parts.push_back(capitalised(words));
   if (f.rows.empty()) return f;
-  f.headline = parts.empty() ? "At one length of context or another every group makes the model collapse."
-                             : parts[0] + ".";
-  for (std::size_t i = 1; i < std::min<std::size_t>(parts.size(), 4); ++i) f.detail += parts[i] + ". ";
+  f.headline = changes.empty()
+                   ? "At one end or the other of this factor every condition makes the model collapse."
+                   : capitalised(changes[0].second) + ".";
+  for (std::size_t i = 1; i < std::min<std::size_t>(changes.size(), 4); ++i)
+    f.detail += capitalised(changes[i].second) + ". ";
   return f;
 }
 
-// "Chance does not explain what hangs on X: of random sets, 2 of 199 of as many blocks (p = ..) and .. hurt
+// "Chance does not explain the effect of X: of random sets, 2 of 199 of as many blocks (p = ..) and .. hurt
 // as much." The first `most` kinds of matching are told, all of them judged.
 std::string verdict_of(const Teller& tell, const Result& target, const std::vector<ControlSet>& sets,
                        std::size_t most) {
@@ -428,11 +442,10 @@ std::string verdict_of(const Teller& tell, const Result& target, const std::vect
                           matched_by(set.match_kind), " (", probability(set.p()), ")"));
     largest = std::max(largest, set.p()), smallest = std::min(smallest, set.p());
   }
-  const char* verdict = largest < 0.05    ? "Chance does not explain"
-                        : smallest < 0.05 ? "Chance explains by some yardsticks, not by all,"
-                                          : "Chance explains";
-  return cat(verdict, " what hangs on ", tell.name(target), ": of random sets, ", listed(parts),
-             " hurt as much.");
+  const char* verdict = largest < 0.05    ? "Chance does not explain the effect of "
+                        : smallest < 0.05 ? "Chance explains by some yardsticks, not by all, the effect of "
+                                          : "Chance explains the effect of ";
+  return cat(verdict, tell.name(target), ": of random sets, ", listed(parts), " hurt as much.");
 }
 
 Family random_family(const Run& run, const Teller& tell) {
@@ -444,14 +457,18 @@ Family random_family(const Run& run, const Teller& tell) {
     f.detail += verdict_of(tell, *f.rows[i], sets, sets.size()) + " ";
   if (f.rows.empty()) return f;
   f.headline = verdict_of(tell, *f.rows[0], sets, 1);
-  for (const Result* r : f.rows)
-    if (std::isfinite(r->control_gap) && has_size(*r))
-      f.detail +=
-          cat("Losing ", tell.name(*r), " differs from its random sets by ",
-              with_interval({r->control_gap, r->control_ci_low, r->control_ci_high}, tell.unit(*r)), ". ");
-  f.fine_print = cat("p = (draws at least as harmful + 1) / (draws + 1), for ",
-                     counted(static_cast<long long>(sets.size()), "comparison"),
-                     ", not adjusted; two collapsed sets count as equally harmful.");
+  for (const ControlSet& set : sets) {
+    const Result& r = set.rank ? *set.rank : *set.target;
+    if (std::isfinite(r.control_gap) && has_size(r))
+      f.detail += cat(capitalised(tell.name(r)), " lies ",
+                      with_interval({r.control_gap, r.control_ci_low, r.control_ci_high}, tell.unit(r)),
+                      " from the mean of random sets of ", matched_by(set.match_kind), ". ");
+  }
+  const bool ranked = std::any_of(sets.begin(), sets.end(), [](const ControlSet& set) { return set.rank; });
+  f.fine_print = cat(counted(static_cast<long long>(sets.size()), "comparison"),
+                     ranked ? "; p: two-sided rank among the draws, adjusted within each way of matching"
+                            : "; p = (draws at least as harmful + 1) / (draws + 1), not adjusted",
+                     ". Two collapsed sets count as equally harmful.");
   return f;
 }
 
@@ -467,7 +484,7 @@ Family pareto_family(const Run& run, const Teller& tell) {
     }
     if (best)
       parts.push_back(
-          cat(saving.phrase(saving.of(run, *best)), " (", tell.name(*best), ", at ", tell.size(*best), ")"));
+          cat(saving.phrase(saving.of(run, *best)), " under ", tell.name(*best), ", at ", tell.size(*best)));
   }
   if (f.rows.empty()) return f;
   f.headline = parts.empty() ? cat("No removal stays within ", decimal(kFelt, 1), " nats per token.")
@@ -515,7 +532,14 @@ std::vector<Family> families(const Run& run) {
   all.push_back(shapley_family(run, tell));
   all.push_back(dose_family(run, tell));
   all.push_back(ranked_family(tell, "spec", "Named interventions", "intervention", results_of(run, "spec")));
-  all.push_back(context_family(run, tell));
+  all.push_back(factor_family(tell, "context", "By length of context", context_curves(run),
+                              [](const std::string& n) { return "with " + n + " tokens of context"; }));
+  all.push_back(factor_family(tell, "position", "By position in the text", position_curves(run),
+                              [](const std::string& n) { return "from position " + n + " on"; }));
+  all.push_back(factor_family(
+      tell, "distance", "By distance to the needed token", distance_curves(run), [](const std::string& n) {
+        return "where the pair of tokens was last seen " + n + " or more tokens before";
+      }));
   all.push_back(pareto_family(run, tell));
   std::erase_if(all, [](const Family& f) { return f.rows.empty() || f.headline.empty(); });
   for (Family& f : all)

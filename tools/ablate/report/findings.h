@@ -12,13 +12,13 @@ namespace plait::ablate::report {
 // Comparisons of one design (single sites: of one intervention). Sentences give no size to a collapsed
 // condition and name intervals, the number of comparisons and how p values were adjusted.
 struct Family {
-  std::string id = {};                   // names files: "single-mixer-zero"
-  std::string design = {};               // of conditions.csv; "part" are singles below a block, "context" and
-                                         // "pareto" are made of other designs' results
-  std::string kicker = {};               // "One mixer at a time"
-  std::string headline = {};             // the one sentence
-  std::string detail = {};               // the sentences after it
-  std::string fine_print = {};           // how it was counted
+  std::string id = {};          // names files: "single-mixer-zero"
+  std::string design = {};      // of conditions.csv; "part" are singles below a block, "context",
+                                // "position", "distance" and "pareto" are made of other designs' results
+  std::string kicker = {};      // "One mixer at a time"
+  std::string headline = {};    // the one sentence
+  std::string detail = {};      // the sentences after it
+  std::string fine_print = {};  // how it was counted
   std::vector<const Result*> rows = {};  // what its table lists, most harmful first; borrowed from the run
 };
 

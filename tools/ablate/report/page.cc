@@ -30,11 +30,10 @@ constexpr Meaning kChecks[] = {{"C1", "An empty intervention changes no bit"},
                                {"C9", "The delta rule\u2019s effective matrix reproduces its output"},
                                {"C10", "In double precision errors fall by about eight orders"}};
 
-std::string meaning_of(const std::string& check) {
-  const std::string name = check.substr(0, check.find_first_of(" :"));
+std::string meaning_of(const Check& check) {
   for (const Meaning& m : kChecks)
-    if (name == m.name) return m.text;
-  return check;
+    if (check.id == m.name) return m.text;
+  return check.name;
 }
 
 constexpr const char* kHowToRead =
@@ -170,10 +169,9 @@ std::string check_section(const Run& run) {
     const char* verdict = bad                                       ? "failed"
                           : check.outcome == Check::Outcome::passed ? "passed"
                                                                     : "does not apply";
-    text += cat("<li><span>", escape_html(check.name.substr(0, check.name.find_first_of(" :"))),
-                "</span><div><p>", escape_html(meaning_of(check.name)), ": <span class=\"",
-                bad ? "failed" : "passed", "\">", verdict, "</span></p>", paragraph("fine", check.detail),
-                "</div></li>\n");
+    text += cat("<li><span>", escape_html(check.id), "</span><div><p>", escape_html(meaning_of(check)),
+                ": <span class=\"", bad ? "failed" : "passed", "\">", verdict, "</span></p>",
+                paragraph("fine", check.detail), "</div></li>\n");
   }
   return text + "</ul>\n</section>\n";
 }
@@ -251,7 +249,7 @@ std::vector<std::string> warnings_of(const Run& run) {
   std::vector<std::string> warnings;
   for (const Check& check : run.checks)
     if (check.outcome == Check::Outcome::failed)
-      warnings.push_back(cat("Check ", check.name, " failed, so none of these numbers may be used."));
+      warnings.push_back(cat("Check ", check.id, " failed, so none of these numbers may be used."));
   const std::string limit = text_at(run.manifest, "limit");
   if (!limit.empty())
     warnings.push_back(
@@ -335,7 +333,7 @@ Json json_of(const Run& run, const Comparison* comparison) {
   for (const Check& c : run.checks) {
     const Json passed =
         c.outcome == Check::Outcome::not_applicable ? Json() : Json(c.outcome == Check::Outcome::passed);
-    json["checks"].push_back({{"name", c.name}, {"passed", passed}, {"detail", c.detail}});
+    json["checks"].push_back({{"id", c.id}, {"name", c.name}, {"passed", passed}, {"detail", c.detail}});
   }
   if (!comparison) return json;
   Json differences = Json::array();

@@ -54,7 +54,8 @@ std::vector<Check> read_checks(const std::string& path) {
                          : passed.get<bool>() ? Check::Outcome::passed
                                               : Check::Outcome::failed;
     required(entry, "name", path);
-    checks.push_back({text_at(entry, "name"), text_at(entry, "detail"), outcome});
+    const std::string name = text_at(entry, "name");
+    checks.push_back({text_at(entry, "id", name), name, text_at(entry, "detail"), outcome});
   }
   return checks;
 }
@@ -64,7 +65,7 @@ std::vector<Check> read_checks(const std::string& path) {
   if (exists(path))
     for (const Check& check : read_checks(path))
       if (check.outcome == Check::Outcome::failed)
-        fail("'", folder, "' holds no results.csv, because check ", check.name, " failed",
+        fail("'", folder, "' holds no results.csv, because check ", check.id, " failed",
              check.detail.empty() ? "" : ": " + check.detail);
   fail("'", folder,
        "' holds no results.csv: the study was not finished; 'plait ablate --resume' goes on with it");
@@ -130,7 +131,7 @@ Result result_of(const CsvTable& table, std::size_t row) {
   r.status = text("status");
   r.p_raw = number("p_raw"), r.p_adj = number("p_adj"), r.mde80 = number("mde80"),
   r.seconds = number("seconds");
-  r.control_rank = table.integer(row, "control_rank", -1), r.control_n = count("control_n");
+  r.control_n = count("control_n");
   r.control_gap = number("control_gap");
   r.control_ci_low = number("control_ci_low"), r.control_ci_high = number("control_ci_high");
   return r;
@@ -178,7 +179,7 @@ int primary_measure(const Run& run) {
   for (std::size_t m = 0; m < merit.size(); ++m) {
     const Measure& measure = run.measures[m];
     merit[m][0] = measure.metric == "nll";
-    merit[m][1] = measure.position_bin.empty() || measure.position_bin == "all";
+    merit[m][1] = is_whole(measure);
   }
   return static_cast<int>(std::max_element(merit.begin(), merit.end()) - merit.begin());
 }
@@ -211,6 +212,11 @@ std::vector<int> parse_layers(std::string_view text) {
     for (int i = first; i <= last; ++i) layers.insert(i);
   }
   return {layers.begin(), layers.end()};
+}
+
+bool is_whole(const Measure& measure) {
+  const bool all = measure.position_bin.empty() || measure.position_bin == "all";
+  return all && !measure.filter.starts_with("controls:");
 }
 
 std::string text_at(const Json& json, const std::string& path, const std::string& fallback) {

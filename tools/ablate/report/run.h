@@ -32,6 +32,9 @@ struct Measure {
   auto operator<=>(const Measure&) const = default;
 };
 
+// Whether it is over all positions, and no row of control ranks (filter "controls:count").
+bool is_whole(const Measure& measure);
+
 // A row of results.csv. Numbers that the file leaves empty are NaN.
 struct Result {
   int condition = 0, measure = 0;  // indices into Run
@@ -41,7 +44,7 @@ struct Result {
   double ci_low = kNone, ci_high = kNone, ci_level = kNone;  // of delta
   std::string ci_method, adjust, family_id, status;
   double p_raw = kNone, p_adj = kNone, mde80 = kNone, seconds = kNone;
-  long long control_rank = -1, control_n = 0;
+  long long control_n = 0;
   double control_gap = kNone, control_ci_low = kNone, control_ci_high = kNone;
 };
 
@@ -52,11 +55,11 @@ struct ControlDraw {
   std::string match_kind;         // count, params, depth
 };
 
-// An entry of checks.json: {"passed": bool, "checks": [{"name": "C1", "passed": true, "detail": ".."}]};
-// passed is null where a check does not apply to the model.
+// An entry of checks.json: {"id": "C1", "name": "..", "passed": true, "detail": ".."}; passed is null where a
+// check does not apply to the model, and a name alone does for an id.
 struct Check {
   enum class Outcome { passed, failed, not_applicable };
-  std::string name, detail;
+  std::string id, name, detail;
   Outcome outcome = Outcome::passed;
 };
 

@@ -105,7 +105,8 @@ class Drawing {
   void labels() {
     std::vector<Box> taken;
     for (const auto& p : chart_.points)
-      if ((p.named || chart_.guide == ScatterChart::Guide::diagonal) && p.y <= y_.to) taken.push_back({x_(p.x) - 5, y_at(p.y) - 5, x_(p.x) + 5, y_at(p.y) + 5});
+      if ((p.named || chart_.guide == ScatterChart::Guide::diagonal) && p.y <= y_.to)
+        taken.push_back({x_(p.x) - 5, y_at(p.y) - 5, x_(p.x) + 5, y_at(p.y) + 5});
     for (const auto& p : chart_.points) {
       if (!p.named || p.label.empty() || p.y > y_.to) continue;
       const std::string text = fitted(p.label, 150, kLabelSize);

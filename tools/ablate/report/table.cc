@@ -143,11 +143,14 @@ Table family_table(const Run& run, const Family& family) {
                {"Per million", "effect_per_million_parameters", true}},
               {}};
   // One condition measured at several lengths of context is several rows.
-  const bool lengths = family.design == "context";
+  const bool lengths = family.design == "context",
+             bins = family.design == "position" || family.design == "distance";
   if (lengths) table.columns.insert(table.columns.begin() + 1, {"Context", "context_len", true});
+  if (bins) table.columns.insert(table.columns.begin() + 1, {"Bin", "position_bin"});
   for (const Result* r : family.rows) {
     auto row = family_row(run, *r);
     if (lengths) row.insert(row.begin() + 1, words(run.measure(*r).context_len));
+    if (bins) row.insert(row.begin() + 1, words(run.measure(*r).position_bin));
     table.rows.push_back(std::move(row));
   }
   return table;
@@ -161,7 +164,7 @@ Table measure_table(const Run& run, const Family& family) {
   };
   std::vector<int> measures;
   for (int m = 0; m < static_cast<int>(run.measures.size()) && measures.size() < kMostMeasures; ++m)
-    if (measured(m)) measures.push_back(m);
+    if (is_whole(run.measures[static_cast<std::size_t>(m)]) && measured(m)) measures.push_back(m);
   for (const int m : measures) {
     const std::string title = title_of(run.measures[static_cast<std::size_t>(m)], run.measures);
     table.columns.push_back({cat(title, " (", unit_of(run, m), ")"), title, true});

@@ -18,6 +18,7 @@ constexpr std::size_t kMostRows = 24;     // of a forest: what one still compare
 constexpr std::size_t kMostMeasures = 8;  // of a heat map, per intervention
 constexpr std::size_t kMostCurves = 6;    // in one panel
 constexpr std::size_t kMostTargets = 6;
+constexpr std::size_t kWorthATitle = 8;  // letters that names share, below which they say nothing
 
 int kind_index(const Run& run, const std::string& type) {
   const auto kinds = kinds_of(run);
@@ -108,7 +109,7 @@ std::string shorten(std::vector<LineChart::Series>& series) {
   for (auto& s : series)
     if (s.name.size() <= head + tail) return {};
   for (auto& s : series) s.name = spaced(s.name.substr(head, s.name.size() - head - tail));
-  if (head + tail == 0) return {};
+  if (head + tail < kWorthATitle) return {};
   return cat(first.substr(0, head), "\u2026", first.substr(first.size() - tail));
 }
 

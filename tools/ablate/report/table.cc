@@ -23,10 +23,20 @@ Table::Cell probability_cell(double p) {
   return {p < 0.001 ? "< 0.001" : decimal(p, 3), raw_number(p)};
 }
 
-std::string plain_list(const std::vector<int>& layers) {
+// "a,b,c": joined by `between`.
+std::string joined(const std::vector<std::string>& words, char between) {
   std::string text;
-  for (const int layer : layers) text += (text.empty() ? "" : " ") + std::to_string(layer);
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) text += between;
+    text += words[i];
+  }
   return text;
+}
+
+std::string plain_list(const std::vector<int>& layers) {
+  std::vector<std::string> words;
+  for (const int layer : layers) words.push_back(std::to_string(layer));
+  return joined(words, ' ');
 }
 
 std::string verdict(const Result& r) {
@@ -116,13 +126,14 @@ std::string latex_of(const Table& table) {
 }
 
 std::string csv_of(const Table& table) {
-  std::string text;
-  for (std::size_t c = 0; c < table.columns.size(); ++c)
-    text += (c == 0 ? "" : ",") + csv_field(table.columns[c].key);
-  text += "\n";
+  std::vector<std::string> fields;
+  for (const auto& column : table.columns) fields.push_back(csv_field(column.key));
+  std::string text = joined(fields, ',') + "\n";
   for (const auto& row : table.rows) {
-    for (std::size_t c = 0; c < row.size(); ++c) text += (c == 0 ? "" : ",") + csv_field(row[c].raw);
-    text += "\n";
+    fields.clear();
+    for (const auto& cell : row) fields.push_back(csv_field(cell.raw));
+    text += joined(fields, ',');
+    text += '\n';
   }
   return text;
 }

@@ -79,7 +79,7 @@ void expect_part(const std::string& text, const std::string& part) {
   EXPECT_NE(text.find(part), std::string::npos) << part << "\nin: " << text.substr(0, 600);
 }
 
-const Family& family_of(const std::vector<Family>& all, const std::string& id) {
+Family family_of(const std::vector<Family>& all, const std::string& id) {
   for (const Family& family : all)
     if (family.id == id) return family;
   throw std::runtime_error("no family " + id);
@@ -213,7 +213,7 @@ TEST(Findings, SayWhatTheNumbersSay) {
                                             "leave_in", "pair", "shapley", "dose", "spec", "context",
                                             "position", "distance", "pareto"}));
 
-  const Family& mixers = family_of(all, "single-mixer-zero");
+  const Family mixers = family_of(all, "single-mixer-zero");
   ASSERT_EQ(mixers.rows.size(), 24u);
   const Result* top = nullptr;
   int worse = 0;
@@ -273,7 +273,9 @@ TEST(Findings, RankTargetsAmongTheirControls) {
 
 TEST(Findings, CompareAPairWithItsParts) {
   const StudyRun run = read_run(usual());
-  for (const Result* r : family_of(families(run), "pair").rows) {
+  const Family pairs = family_of(families(run), "pair");
+  ASSERT_FALSE(pairs.rows.empty());
+  for (const Result* r : pairs.rows) {
     double sum = 0;
     for (const int layer : run.condition(*r).layers)
       for (const Result& single : run.results)
@@ -391,7 +393,7 @@ TEST(Page, DoesWithoutIntervals) {
   for (std::size_t r = 0; r < table.size(); ++r) {
     const auto cell = [&](const char* c) { return csv_field(table.text(r, c)); };
     text += cat("sample-1,", cell("condition_id"), ",baseline,", cell("dataset"), ",test,1,0,",
-                cell("context_len"), ",", cell("position_bin"), ",", cell("metric"), ",none,",
+                cell("context_len"), ",", cell("position_bin"), ",", cell("metric"), ",", cell("filter"), ",",
                 cell("higher_is_better"), ",", cell("value"), ",", cell("baseline_value"), ",", cell("delta"),
                 ",900,1,,,,,,,,,none,x,40,,,,,,", cell("collapsed"), ",,ok,,\n");
   }

@@ -67,7 +67,7 @@ std::string deck(const Run& run) {
                                     [](const ConditionRow& c) { return c.design == "random"; });
   std::string text = cat(counted(static_cast<long long>(run.conditions.size()), "version"),
                          " of the model, each with something taken away or changed",
-                         random > 0 ? cat(", ", grouped(random), " of them at random,") : "", " read ",
+                         random > 0 ? cat(", ", grouped(random), " of them at random") : "", ", read ",
                          measure.dataset.empty() ? "the same text" : measure.dataset, ". ");
   if (r)
     text +=

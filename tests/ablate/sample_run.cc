@@ -32,7 +32,7 @@ double uniform(std::uint64_t key) {
 
 std::string joined(const Layers& layers) {
   std::string text;
-  for (const int layer : layers) text += (text.empty() ? "" : " ") + std::to_string(layer);
+  for (const int layer : layers) text = cat(text, text.empty() ? "" : " ", layer);
   return text;
 }
 
@@ -117,7 +117,7 @@ class Writer {
     for (const int layer : set) kinds.insert(kind(layer));
     std::string component = site == "mlp" || site == "layer" ? site : "";
     if (component.empty())
-      for (const std::string& k : kinds) component += (component.empty() ? "" : "+") + k;
+      for (const std::string& k : kinds) component = cat(component, component.empty() ? "" : "+", k);
     const bool removes = op == "zero" || op == "skip";
     const auto n = static_cast<long long>(removes ? set.size() : 0);
     long long attention = 0;

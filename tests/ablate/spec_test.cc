@@ -186,7 +186,7 @@ TEST(Spec, MistakesAreNamedWithTheirLine) {
       {start + "designs: [{design: group, site: mixer, options: {where: x}}]\n", {"line 3", "no 'where'"}},
       {start + "sweep: {sites: [mixer.zero], order: random}\n", {"line 3", "wavefront", "random"}},
       {start + "sweep: {sites: [attn.window]}\n", {"line 3", "attn.window", "'value'"}},
-      {"seed: 1\n", {"line 1", "'conditions', 'sweep' or 'designs'"}},
+      {"seed: 1\n", {"line 1", "'conditions', 'sweep', 'designs' or 'remembrance'"}},
       {"- 1\n", {"line 1", "must be an object"}},
   };
   for (const auto& [text, parts] : cases)

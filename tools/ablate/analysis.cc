@@ -187,6 +187,7 @@ class Analyst {
     if (condition.design != "baseline") test(condition, index, r);
     rows_.push_back(r);
     more_metrics(condition, index, r);
+    if (condition.site == "history") remembrance(condition, index);
     const bool factors =
         condition.design == "baseline" || condition.design == "group" || condition.design == "spec";
     if (!factors) return;

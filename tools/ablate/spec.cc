@@ -389,8 +389,8 @@ Study parse_study(const Document& document, const std::string& folder) {
   spec.maybe("seed",
              [&](const Value& seed) { study.seed = static_cast<std::uint64_t>(seed.integer(0, INT64_MAX)); });
   spec.finish();
-  if (study.conditions.empty() && study.designs.empty())
-    spec.value().refuse("a study needs 'conditions', 'sweep' or 'designs'");
+  if (study.conditions.empty() && study.designs.empty() && study.score.remembrance.empty())
+    spec.value().refuse("a study needs 'conditions', 'sweep', 'designs' or 'remembrance' of its 'score'");
   return study;
 }
 

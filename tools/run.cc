@@ -69,7 +69,7 @@ struct Prepared {
 
 Prepared prepare(const Run& args, std::shared_ptr<const Model> model) {
   StreamOptions options;
-  options.edits = read_edits(args.edits);
+  options.edits = read_edits(args.edits, *model);
   if (args.load.empty()) {
     options.compute = args.common.compute(Numerics::fast);
     return {Stream(std::move(model), options), Json()};

@@ -8,21 +8,13 @@
 
 namespace plait {
 
-LogSoftmax::LogSoftmax(std::span<const float> logits) : logits_(logits) {
+TokenScore score_token(std::span<const float> logits, Token target) {
   const auto best = std::max_element(logits.begin(), logits.end());  // the first of equal ones
-  greedy_ = static_cast<Token>(best - logits.begin());
   const double greatest = *best;
   double sum = 0;
   for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - greatest);
-  log_sum_ = greatest + std::log(sum);
-}
-
-TokenScore LogSoftmax::score(Token target) const {
-  return {log_sum_ - static_cast<double>(logits_[static_cast<std::size_t>(target)]), target == greedy_};
-}
-
-TokenScore score_token(std::span<const float> logits, Token target) {
-  return LogSoftmax(logits).score(target);
+  const auto index = static_cast<std::size_t>(target);
+  return {greatest + std::log(sum) - static_cast<double>(logits[index]), best - logits.begin() == target};
 }
 
 Mean mean_of(std::span<const double> values) {

@@ -14,19 +14,6 @@ struct TokenScore {
   bool top1;   // the target has the greatest logit (of equal ones the lowest id counts as the greatest)
 };
 
-// One row of logits [vocab] whose normaliser is taken once, for any number of tokens. Borrows the row.
-class LogSoftmax {
- public:
-  explicit LogSoftmax(std::span<const float> logits);
-  TokenScore score(Token target) const;     // the row stands before `target`
-  Token greedy() const { return greedy_; }  // of equal logits the lowest id
-
- private:
-  std::span<const float> logits_;
-  Token greedy_;
-  double log_sum_;  // of the exponentials
-};
-
 // logits [vocab] before `target`.
 TokenScore score_token(std::span<const float> logits, Token target);
 

@@ -22,6 +22,7 @@ using Symbols = Generator::Symbols;
 constexpr std::array<const char*, 4> kKinds = {"recall", "needle", "induction", "copying"};
 constexpr std::array<const char*, 2> kSymbols = {"text", "ids"};
 constexpr Index kLetters = 26;
+constexpr Index kMostOfAny = 1 << 24;  // tokens, pairs, items
 constexpr Index kQuarters = 4;
 // A pair and what fills its place elsewhere: "ab=12;" and "abcde;", or two ids.
 constexpr Index kTextUnit = 6, kIdUnit = 2;
@@ -101,20 +102,38 @@ std::string name(ItemDraws& draws) {
   return word;
 }
 
+// The place of a name in the list of all.
+template <std::size_t n>
+std::size_t chosen(const Value& value, const std::array<const char*, n>& names) {
+  const std::string name = value.one_of({names.begin(), names.end()});
+  return static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin());
+}
+
 }  // namespace
 
 const char* name_of(Kind kind) { return kKinds[static_cast<std::size_t>(kind)]; }
 const char* name_of(Symbols symbols) { return kSymbols[static_cast<std::size_t>(symbols)]; }
 
-Generator parse_generator(Fields& fields) {
+Generator parse_generator(Section& section) {
   Generator generator;
-  generator.kind = static_cast<Kind>(fields.choice("generator", {kKinds.begin(), kKinds.end()}));
-  generator.symbols = static_cast<Symbols>(fields.choice("symbols", {kSymbols.begin(), kSymbols.end()}));
-  generator.lengths = fields.integers("length", 1);
-  if (generator.kind == Kind::recall) generator.pairs = fields.integers("pairs", 1);
-  if (generator.kind == Kind::needle) generator.depths = fields.numbers("depth", 0, 1);
-  generator.items = fields.integer_or("items", generator.items, 1, 1 << 20);
-  generator.seed = static_cast<std::uint64_t>(fields.integer_or("seed", 0, 0));
+  generator.kind = static_cast<Kind>(chosen(section.get("generator"), kKinds));
+  section.maybe("symbols", [&](const Value& value) {
+    generator.symbols = static_cast<Symbols>(chosen(value, kSymbols));
+  });
+  const auto integers = [&](const char* key) {
+    std::vector<Index> all;
+    for (const Value& value : section.get(key).items_or_single()) all.push_back(value.integer(1, kMostOfAny));
+    return all;
+  };
+  generator.lengths = integers("length");
+  if (generator.kind == Kind::recall) generator.pairs = integers("pairs");
+  if (generator.kind == Kind::needle)
+    for (const Value& value : section.get("depth").items_or_single())
+      generator.depths.push_back(value.number(0, 1));
+  section.maybe("items", [&](const Value& value) { generator.items = value.integer(1, kMostOfAny); });
+  section.maybe("seed", [&](const Value& value) {
+    generator.seed = static_cast<std::uint64_t>(value.integer(0, INT64_MAX));
+  });
   return generator;
 }
 

@@ -9,7 +9,7 @@
 #include "runtime/base/view.h"
 #include "runtime/graph/config.h"
 #include "runtime/text/tokenizer.h"
-#include "tools/ablate/fields.h"
+#include "tools/ablate/document.h"
 
 namespace plait::ablate {
 
@@ -41,8 +41,8 @@ const char* name_of(Generator::Kind kind);
 const char* name_of(Generator::Symbols symbols);
 
 // {"generator": "recall", "symbols": "text" or "ids", "length": 128 or [..], "pairs": .., "depth": ..,
-// "items": 32, "seed": 0}. Leaves `fields` unfinished. Throws Error naming the key.
-Generator parse_generator(Fields& fields);
+// "items": 32, "seed": 0}. Leaves the section unfinished. Throws Error naming the key.
+Generator parse_generator(Section& section);
 Json to_json(const Generator& generator);
 
 struct ProbeQuery {

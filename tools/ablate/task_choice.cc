@@ -1,12 +1,19 @@
 // Multiple choice: a group's prefix is run once, a question once, and of each choice all tokens but the last.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "tools/ablate/task_run.h"
-#include "tools/likelihood.h"
 
 namespace plait::ablate {
 namespace {
+
+struct TokenScore {
+  double nll = 0;  // nats
+  bool greedy = false;
+};
+
+TokenScore score(const LogSoftmax& row, Token token) { return {row.nll(token), row.greedy() == token}; }
 
 // The token scores of one item's tails, for the variants of a tile.
 class TailScores {
@@ -56,7 +63,7 @@ class ChoiceRun final : public FileTaskRun {
 
   // The first token of every tail is predicted by the stem's last row.
   void run_stems(const Tile& tile, std::span<const PromptItem> items, std::span<VariantStates> states,
-                 std::span<TailScores> scores) const {
+                 std::span<TailScores> scores) {
     std::vector<VariantDocument> documents;
     std::vector<Index> last;
     for (const PromptItem& item : items) last.push_back(std::ssize(item.stem) - 1);
@@ -65,10 +72,10 @@ class ChoiceRun final : public FileTaskRun {
     tile.wavefront.run(documents, [&](const VariantLogits& at) {
       const auto& tails = items[at.document].tails;
       for (std::size_t r = 0; r < at.variants.size(); ++r) {
-        const LogSoftmax row = row_of(at, r);
+        const LogSoftmax row = read_(at, r);
         for (std::size_t c = 0; c < tails.size(); ++c)
           for (const int v : at.variants[r])
-            scores[at.document].at(static_cast<std::size_t>(v), c, 0) = row.score(tails[c].tokens[0]);
+            scores[at.document].at(static_cast<std::size_t>(v), c, 0) = score(row, tails[c].tokens[0]);
       }
     });
   }
@@ -88,7 +95,7 @@ class ChoiceRun final : public FileTaskRun {
   }
 
   void run_branches(const Tile& tile, std::span<const PromptItem> items, std::span<const Branch> branches,
-                    std::span<const VariantStates> states, std::span<TailScores> scores) const {
+                    std::span<const VariantStates> states, std::span<TailScores> scores) {
     std::vector<VariantStates> forks;
     for (const Branch& branch : branches) forks.push_back(states[branch.item]);
     std::vector<VariantDocument> documents;
@@ -100,14 +107,10 @@ class ChoiceRun final : public FileTaskRun {
       const auto& [i, c, scored] = branches[at.document];
       const auto next = static_cast<std::size_t>(at.position - states[i].position()) + 1;
       for (std::size_t r = 0; r < at.variants.size(); ++r) {
-        const TokenScore score = row_of(at, r).score(items[i].tails[c].tokens[next]);
-        for (const int v : at.variants[r]) scores[i].at(static_cast<std::size_t>(v), c, next) = score;
+        const TokenScore token = score(read_(at, r), items[i].tails[c].tokens[next]);
+        for (const int v : at.variants[r]) scores[i].at(static_cast<std::size_t>(v), c, next) = token;
       }
     });
-  }
-
-  static LogSoftmax row_of(const VariantLogits& at, std::size_t r) {
-    return LogSoftmax({at.logits.row(static_cast<Index>(r)), static_cast<std::size_t>(at.logits.cols)});
   }
 
   void respond(const Tile& tile, PromptItem& item, TailScores& scores) const {
@@ -119,7 +122,7 @@ class ChoiceRun final : public FileTaskRun {
         bool greedy = true;
         for (std::size_t t = tail.first_scored; t < tail.tokens.size(); ++t) {
           nll += scores.at(v, c, t).nll;
-          greedy = greedy && scores.at(v, c, t).top1;
+          greedy = greedy && scores.at(v, c, t).greedy;
         }
         item.responses[(tile.first + v) * choices + c] = {
             {}, -nll, std::ssize(tail.tokens) - static_cast<Index>(tail.first_scored), greedy};
@@ -127,8 +130,8 @@ class ChoiceRun final : public FileTaskRun {
   }
 
   std::string text_of(const TaskItem& item, std::size_t choice) const {
-    return task_.scoring == Scoring::letters ? std::string(1, static_cast<char>('A' + choice))
-                                             : item.choices[choice];
+    return task_.scoring == ChoiceScoring::letters ? std::string(1, static_cast<char>('A' + choice))
+                                                   : item.choices[choice];
   }
 
   Outcome outcome(const PromptItem& item, std::size_t variant) const override {
@@ -140,7 +143,7 @@ class ChoiceRun final : public FileTaskRun {
     const auto best = [&](auto value) {
       std::size_t at = choices;
       for (std::size_t c = 0; c < choices; ++c)
-        if (value(c) == value(c) && (at == choices || value(c) > value(at))) at = c;
+        if (std::isfinite(value(c)) && (at == choices || value(c) > value(at))) at = c;
       return at;
     };
     for (std::size_t c = 0; c < choices; ++c) outcome.resps[c].text = text_of(*item.item, c);

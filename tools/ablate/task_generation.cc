@@ -5,7 +5,6 @@
 
 #include "runtime/run/batch.h"
 #include "tools/ablate/task_run.h"
-#include "tools/likelihood.h"
 
 namespace plait::ablate {
 namespace {
@@ -20,13 +19,9 @@ std::string stripped(const std::string& text) {
 struct Next {
   Token token = 0;
   double nll = 0;
-  explicit Next(std::span<const float> logits) {
-    const LogSoftmax row(logits);
-    token = row.greedy();
-    nll = row.score(token).nll;
-  }
-  Next() = default;
 };
+
+Next next_of(const LogSoftmax& row) { return {row.greedy(), row.nll(row.greedy())}; }
 
 // A reply as it grows. Borrows all it is given.
 class Reply {
@@ -41,8 +36,8 @@ class Reply {
   const Response& response() const { return response_; }
 
   void accept(const Next& next) {
-    if (std::isnan(next.nll)) response_.logprob = -next.nll;
-    if (std::isnan(next.nll) || std::find(eos_.begin(), eos_.end(), next.token) != eos_.end())
+    if (!std::isfinite(next.nll)) response_.logprob = -next.nll;
+    if (!std::isfinite(next.nll) || std::find(eos_.begin(), eos_.end(), next.token) != eos_.end())
       return finish();
     response_.logprob -= next.nll;
     ++response_.n_tokens;
@@ -109,7 +104,7 @@ class GenerationRun final : public FileTaskRun {
 
   // [item][variant]: what comes first.
   std::vector<Next> run_prompts(const Tile& tile, std::span<const PromptItem> items,
-                                std::span<VariantStates> states) const {
+                                std::span<VariantStates> states) {
     std::vector<VariantDocument> documents;
     std::vector<Index> last;
     for (const PromptItem& item : items) last.push_back(std::ssize(item.stem) - 1);
@@ -118,7 +113,7 @@ class GenerationRun final : public FileTaskRun {
     std::vector<Next> firsts(items.size() * tile.count);
     tile.wavefront.run(documents, [&](const VariantLogits& at) {
       for (std::size_t r = 0; r < at.variants.size(); ++r) {
-        const Next next({at.logits.row(static_cast<Index>(r)), static_cast<std::size_t>(at.logits.cols)});
+        const Next next = next_of(read_(at, r));
         for (const int v : at.variants[r])
           firsts[at.document * tile.count + static_cast<std::size_t>(v)] = next;
       }
@@ -127,7 +122,7 @@ class GenerationRun final : public FileTaskRun {
   }
 
   // Writes all rows to their ends; leaves none.
-  void decode(std::vector<Row>& rows) const {
+  void decode(std::vector<Row>& rows) {
     for (Row& row : rows) row.reply.accept(row.next);
     for (;;) {
       std::vector<Row*> going;
@@ -142,8 +137,9 @@ class GenerationRun final : public FileTaskRun {
       RunOptions options;
       options.compute = context_.setup.options.compute;
       std::vector<Next> nexts(going.size());
-      run_batch(*context_.setup.model, batch, options,
-                [&](std::size_t i, Index, std::span<const float> logits) { nexts[i] = Next(logits); });
+      run_batch(
+          *context_.setup.model, batch, options,
+          [&](std::size_t i, Index, std::span<const float> logits) { nexts[i] = next_of(read_(logits)); });
       for (std::size_t i = 0; i < going.size(); ++i) {
         going[i]->next = nexts[i];
         going[i]->reply.accept(nexts[i]);

@@ -4,66 +4,57 @@
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
-#include "tools/ablate/fields.h"
+#include "tools/ablate/document.h"
 
 namespace plait::ablate {
 namespace {
 
 std::string where_of(const std::string& origin, Index line) { return cat("'", origin, "', line ", line); }
 
-std::size_t right_choice(Fields& fields, const std::vector<std::string>& choices) {
-  const Json& answer = fields.value("answer");
-  if (answer.is_number_integer()) {
-    if (answer < 0 || answer >= choices.size())
-      fields.refuse("the answer is choice ", answer.dump(), "; there are choices 0 to ", choices.size() - 1);
-    return answer.get<std::size_t>();
-  }
-  if (!answer.is_string()) fields.refuse("'answer' is ", answer.dump(), ", neither an index nor a text");
-  const auto& text = answer.get_ref<const std::string&>();
+std::size_t right_choice(const Value& answer, const std::vector<std::string>& choices) {
+  if (answer.json().is_number()) return static_cast<std::size_t>(answer.integer(0, std::ssize(choices) - 1));
+  const std::string text = answer.text();
   const auto count = std::count(choices.begin(), choices.end(), text);
-  if (count != 1) fields.refuse("the answer '", text, "' is ", count, " of the choices; it must be one");
+  if (count != 1)
+    answer.refuse("the answer '", text, "' is ", count, " of the ", choices.size(),
+                  " choices; it must be one");
   return static_cast<std::size_t>(std::find(choices.begin(), choices.end(), text) - choices.begin());
 }
 
-void read_choices(Fields& fields, TaskItem& item) {
-  item.choices = fields.texts("choices");
-  if (item.choices.size() < 2) fields.refuse("there must be two choices or more, not ", item.choices.size());
-  for (const std::string& choice : item.choices)
-    if (choice.empty()) fields.refuse("a choice is empty; its likelihood per byte has no meaning");
-  item.right = right_choice(fields, item.choices);
+// An empty choice has no likelihood per byte.
+void read_choices(Section& section, TaskItem& item) {
+  const Value choices = section.get("choices");
+  for (const Value& choice : choices.items()) item.choices.push_back(choice.text());
+  if (item.choices.size() < 2) choices.refuse("an item needs two choices or more, not ", item.choices.size());
+  item.right = right_choice(section.get("answer"), item.choices);
   item.answer = item.choices[item.right];
 }
 
-void read_generation(Fields& fields, TaskItem& item) {
-  item.answer = fields.text("answer");
-  if (!fields.has("stop")) return;
-  if (fields.value("stop").is_string())
-    item.stops = {fields.text("stop")};
-  else
-    item.stops = fields.texts("stop");
-  for (const std::string& stop : item.stops)
-    if (stop.empty()) fields.refuse("a 'stop' is empty; every reply would end at once");
+void read_generation(Section& section, TaskItem& item) {
+  item.answer = section.get("answer").text();
+  section.maybe("stop", [&](const Value& stop) {
+    for (const Value& one : stop.items_or_single()) item.stops.push_back(one.text());
+  });
 }
 
 TaskItem parse_item(std::string_view text, const std::string& origin, Index line) {
-  const std::string where = where_of(origin, line);
-  Json json;
+  Document document{origin, {}, {static_cast<int>(line), {}, {}}};
   try {
-    json = Json::parse(text);
+    document.json = Json::parse(text);
   } catch (const Json::exception& error) {
-    fail(where, ": not JSON: ", error.what());
+    fail(where_of(origin, line), ": not JSON: ", error.what());
   }
-  Fields fields(json, where);
+  Section section{Value(document)};
   TaskItem item;
   item.line = line;
   item.sha256 = sha256(text);
-  item.prompt = fields.text("prompt");
-  item.group = fields.text_or("group", "");
-  if (fields.has("choices"))
-    read_choices(fields, item);
+  item.prompt = section.get("prompt").text();
+  section.maybe("group", [&](const Value& group) { item.group = group.text(); });
+  if (section.has("choices"))
+    read_choices(section, item);
   else
-    read_generation(fields, item);
-  fields.finish();
+    read_generation(section, item);
+  section.finish();
   return item;
 }
 

@@ -1,9 +1,9 @@
 // Generated items: whole documents of the wavefront, with logits only where an answer is predicted.
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/base/digest.h"
 #include "tools/ablate/task_run.h"
-#include "tools/likelihood.h"
 
 namespace plait::ablate {
 namespace {
@@ -27,7 +27,8 @@ class ProbeRun {
       : context_(context),
         generator_(generator),
         probes_(generator, context.setup.tokenizer.get(), context.setup.model->card().vocab),
-        wavefront_(context.setup.model, context.setup.plans, context.setup.options) {}
+        wavefront_(context.setup.model, context.setup.plans, context.setup.options),
+        read_(context.setup) {}
 
   void run() {
     const Index limit = context_.task.limit;
@@ -66,15 +67,14 @@ class ProbeRun {
     }
     wavefront_.run(documents, [&](const VariantLogits& at) {
       Asked& asked = batch[at.document];
-      const auto row = static_cast<std::size_t>(
+      const auto place = static_cast<std::size_t>(
           std::lower_bound(asked.scored.begin(), asked.scored.end(), at.position) - asked.scored.begin());
       const Token target = asked.probe.tokens[static_cast<std::size_t>(at.position) + 1];
       for (std::size_t r = 0; r < at.variants.size(); ++r) {
-        const LogSoftmax logits(
-            {at.logits.row(static_cast<Index>(r)), static_cast<std::size_t>(at.logits.cols)});
-        const Guess guess{logits.score(target).nll, logits.greedy()};
+        const LogSoftmax row = read_(at, r);
+        const Guess guess{row.nll(target), row.greedy()};
         for (const int v : at.variants[r])
-          asked.guesses[static_cast<std::size_t>(v) * asked.scored.size() + row] = guess;
+          asked.guesses[static_cast<std::size_t>(v) * asked.scored.size() + place] = guess;
       }
     });
   }
@@ -96,7 +96,7 @@ class ProbeRun {
     Index right = 0;
     for (std::size_t t = 0; t < target.size(); ++t) {
       nll += guesses[t].nll;
-      const bool is_number = guesses[t].nll == guesses[t].nll;
+      const bool is_number = std::isfinite(guesses[t].nll);
       right += is_number && guesses[t].token == target[t];
       tokens.push_back(guesses[t].token);
     }
@@ -141,6 +141,7 @@ class ProbeRun {
   const Generator& generator_;
   const Probes probes_;
   Wavefront wavefront_;
+  RowReader read_;
 };
 
 }  // namespace

@@ -26,7 +26,7 @@ void check_sorts(const FileTask& task) {
   if (task.fewshot && task.fewshot->kind != task.file.kind)
     fail("'", task.fewshot->origin, "' gives no examples for '", task.file.origin,
          "': items with choices and items without are different tasks");
-  if (task.scoring == Scoring::letters) {
+  if (task.scoring == ChoiceScoring::letters) {
     if (!choices) fail("'", task.file.origin, "' has no choices that letters could stand for");
     check_letters(task.file);
     if (task.fewshot) check_letters(*task.fewshot);
@@ -81,14 +81,14 @@ std::string Prompts::prefix_of(const std::string& group) const {
 }
 
 std::string Prompts::question(const TaskItem& item) const {
-  if (task_.scoring == Scoring::text) return item.prompt;
+  if (task_.scoring == ChoiceScoring::text) return item.prompt;
   std::string text = item.prompt + "\n";
   for (std::size_t c = 0; c < item.choices.size(); ++c) text += letter(c) + ". " + item.choices[c] + "\n";
   return text + "Answer:";
 }
 
 std::string Prompts::answer(const TaskItem& item, std::size_t choice) const {
-  if (task_.scoring == Scoring::letters) return task_.target_delimiter + letter(choice);
+  if (task_.scoring == ChoiceScoring::letters) return task_.target_delimiter + letter(choice);
   return task_.target_delimiter + (item.choices.empty() ? item.answer : item.choices[choice]);
 }
 

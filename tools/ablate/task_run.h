@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "tools/ablate/scores.h"
 #include "tools/ablate/task_prompts.h"
 #include "tools/ablate/tasks.h"
 
@@ -20,10 +21,26 @@ struct TaskContext {
   TaskCost& cost;
 };
 
+// Reads rows of logits. Not thread-safe.
+class RowReader {
+ public:
+  explicit RowReader(const TaskSetup& setup)
+      : compute_(setup.options.compute), scratch_(static_cast<std::size_t>(setup.model->card().vocab)) {}
+  LogSoftmax operator()(std::span<const float> logits) { return {logits, scratch_, compute_}; }
+  LogSoftmax operator()(const VariantLogits& at, std::size_t r) {
+    return (*this)({at.logits.row(static_cast<Index>(r)), static_cast<std::size_t>(at.logits.cols)});
+  }
+
+ private:
+  const Compute compute_;
+  std::vector<float> scratch_;
+};
+
 // The run of a file task. One object, one run.
 class FileTaskRun {
  public:
-  FileTaskRun(const TaskContext& context, const FileTask& task) : context_(context), task_(task) {}
+  FileTaskRun(const TaskContext& context, const FileTask& task)
+      : context_(context), task_(task), read_(context.setup) {}
   virtual ~FileTaskRun() = default;
   void run();
 
@@ -43,6 +60,7 @@ class FileTaskRun {
 
   const TaskContext& context_;
   const FileTask& task_;
+  RowReader read_;
 
  private:
   void run_group(PromptGroup& group);

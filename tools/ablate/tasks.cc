@@ -14,16 +14,24 @@ ItemFile read_items(const std::string& folder, const std::string& name) {
   return parse_items(read_file(path), path);
 }
 
-FileTask parse_file_task(Fields& fields, const std::string& folder) {
+FileTask parse_file_task(Section& section, const std::string& folder) {
+  constexpr Index kMost = 1 << 20;
   FileTask task;
-  task.file = read_items(folder, fields.text("file"));
-  task.num_fewshot = fields.integer_or("num_fewshot", 0, 0, 1 << 20);
-  const std::string fewshot = fields.text_or("fewshot_file", "");
-  if (!fewshot.empty()) task.fewshot = read_items(folder, fewshot);
-  task.scoring = static_cast<Scoring>(fields.choice("scoring", {"text", "letters"}));
-  task.target_delimiter = fields.text_or("target_delimiter", task.target_delimiter);
-  task.fewshot_delimiter = fields.text_or("fewshot_delimiter", task.fewshot_delimiter);
-  task.max_tokens = fields.integer_or("max_tokens", task.max_tokens, 1, 1 << 20);
+  task.file = read_items(folder, section.get("file").text());
+  section.maybe("num_fewshot", [&](const Value& value) { task.num_fewshot = value.integer(0, kMost); });
+  section.maybe("fewshot_file", [&](const Value& value) { task.fewshot = read_items(folder, value.text()); });
+  section.maybe("scoring", [&](const Value& value) {
+    task.scoring = value.one_of({"text", "letters"}) == "text" ? ChoiceScoring::text : ChoiceScoring::letters;
+  });
+  const auto delimiter = [&](const char* key, std::string& text) {  // may be empty
+    section.maybe(key, [&](const Value& value) {
+      if (!value.json().is_string()) value.refuse_type("a string");
+      text = value.json().get<std::string>();
+    });
+  };
+  delimiter("target_delimiter", task.target_delimiter);
+  delimiter("fewshot_delimiter", task.fewshot_delimiter);
+  section.maybe("max_tokens", [&](const Value& value) { task.max_tokens = value.integer(1, kMost); });
   return task;
 }
 
@@ -40,7 +48,7 @@ Json to_json(const FileTask& task) {
   json["target_delimiter"] = task.target_delimiter;
   json["fewshot_delimiter"] = task.fewshot_delimiter;
   if (task.file.kind == ItemFile::Kind::choice)
-    json["scoring"] = task.scoring == Scoring::letters ? "letters" : "text";
+    json["scoring"] = task.scoring == ChoiceScoring::letters ? "letters" : "text";
   else
     json["max_tokens"] = task.max_tokens;
   return json;
@@ -53,22 +61,29 @@ void put(Json& json, const char* key, const std::optional<T>& value) {
 
 }  // namespace
 
-Task parse_task(const Json& json, const std::string& folder, const std::string& where) {
-  const Json object = json.is_string() ? Json{{"file", json}} : json;
-  Fields fields(object, where);
+Task parse_task(const Value& value, const std::string& folder) {
   Task task;
-  if (fields.has("generator")) {
-    const Generator generator = parse_generator(fields);
+  const auto take_file = [&](FileTask own) {
+    task.name = std::filesystem::path(own.file.origin).stem().string();
+    task.source = std::move(own);
+  };
+  if (value.json().is_string()) {
+    FileTask own;
+    own.file = read_items(folder, value.text());
+    take_file(std::move(own));
+    return task;
+  }
+  Section section(value);
+  if (section.has("generator")) {
+    const Generator generator = parse_generator(section);
     task.name = name_of(generator.kind);
     task.source = generator;
   } else {
-    FileTask own = parse_file_task(fields, folder);
-    task.name = std::filesystem::path(own.file.origin).stem().string();
-    task.source = std::move(own);
+    take_file(parse_file_task(section, folder));
   }
-  task.name = fields.text_or("name", task.name);
-  task.limit = fields.integer_or("limit", 0, 1);
-  fields.finish();
+  section.maybe("name", [&](const Value& name) { task.name = name.text(); });
+  section.maybe("limit", [&](const Value& limit) { task.limit = limit.integer(1, INT32_MAX); });
+  section.finish();
   return task;
 }
 

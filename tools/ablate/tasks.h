@@ -20,7 +20,7 @@
 
 namespace plait::ablate {
 
-enum class Scoring {
+enum class ChoiceScoring {
   text,     // each choice's text after the prompt; acc: the likeliest, acc_norm: per byte of the choice
   letters,  // the choices are listed after the prompt as A., B., ..; the letters are scored
 };
@@ -32,7 +32,7 @@ struct FileTask {
   // are not asked then. A fewshot file without groups serves all.
   Index num_fewshot = 0;
   std::optional<ItemFile> fewshot;
-  Scoring scoring = Scoring::text;
+  ChoiceScoring scoring = ChoiceScoring::text;
   std::string target_delimiter = " ";      // between a prompt and its answer
   std::string fewshot_delimiter = "\n\n";  // after an example
   Index max_tokens = 256;                  // generation: of a reply
@@ -48,8 +48,8 @@ struct Task {
 // "fewshot_file":
 // .., "target_delimiter": .., "fewshot_delimiter": .., "max_tokens": .., "limit": ..}, or a generator's
 // object with "name" and "limit". Files are named from `folder`. The name is the file's without its ending,
-// or the generator's. Throws Error naming `where` and the key, or a file and its line.
-Task parse_task(const Json& json, const std::string& folder, const std::string& where);
+// or the generator's. Throws Error naming the key, or a file and its line.
+Task parse_task(const Value& value, const std::string& folder);
 // Everything the results depend on, files by their digests.
 Json to_json(const Task& task);
 

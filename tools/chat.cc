@@ -124,7 +124,8 @@ class Talk {
  private:
   std::vector<Token> rendered(GenerationPrompt prompt) const {
     // The template writes the special tokens itself.
-    return chat_.tokenizer.encode(template_.render(conversation_, prompt, std::time(nullptr)), Specials::without);
+    return chat_.tokenizer.encode(template_.render(conversation_, prompt, std::time(nullptr)),
+                                  Specials::without);
   }
 
   static std::size_t common(std::span<const Token> a, std::span<const Token> b) {

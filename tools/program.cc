@@ -69,7 +69,8 @@ void add_common(CLI::App& verb, Common& common, const char* numerics) {
 }
 
 void add_edits(CLI::App& verb, std::string& path) {
-  verb.add_option("--edits", path, "Interventions: a YAML or JSON file with a list of edits")->type_name("SPEC");
+  verb.add_option("--edits", path, "Interventions: a YAML or JSON file with a list of edits")
+      ->type_name("SPEC");
 }
 
 // Input.

@@ -14,8 +14,8 @@ struct ArrayFile::Impl {
   template <class T>
   void add(const std::string& name, h5::Element element, const Shape& shape, std::span<const T> values) {
     if (element_count(shape) != static_cast<Index>(values.size()))
-      fail("file '", temporary.destination(), "': array '", name, "' has ", values.size(), " values, its shape ",
-           element_count(shape));
+      fail("file '", temporary.destination(), "': array '", name, "' has ", values.size(),
+           " values, its shape ", element_count(shape));
     file.write(root, name, element, shape, values.data());
   }
 

@@ -73,8 +73,8 @@ class Expander {
   // "single.mixer.zero" + detail; options other than none are told apart by a digest.
   std::string id(const Family& family, const std::string& detail) const {
     const std::string options =
-        design_.options.empty() ? "" : "." + sha256(design_.options.dump()).substr(0, 8);
-    const std::string kind = family.kind.empty() ? "" : "." + family.kind;
+        design_.options.empty() ? "" : cat(".", sha256(design_.options.dump()).substr(0, 8));
+    const std::string kind = family.kind.empty() ? "" : cat(".", family.kind);
     return cat(design_.design, ".", family.pool->operation.alias.name, kind, options,
                detail.empty() ? "" : ".", detail);
   }

@@ -89,7 +89,8 @@ Part read_alias_part(Section& entry) {
   entry.maybe("where", [&](const Value& where) { read_where(where, part); });
   entry.maybe("at", [&](const Value& at) { read_at(at, alias, part); });
   entry.maybe("alpha", [&](const Value& alpha) { part.options["strength"] = alpha.number(0, 1); });
-  for (const auto& [key, value] : entry.rest().items()) part.options[key] = value;
+  const Json rest = entry.rest();
+  for (const auto& [key, value] : rest.items()) part.options[key] = value;
   told_where(entry.value(), [&] { return edit_at({alias, part.options}, "x"); });
   return part;
 }

@@ -152,7 +152,7 @@ Json to_json(const Generator& generator) {
 // finished.
 class Probes::Script {
  public:
-  Script(const Probes& all, ItemDraws draws) : draws(std::move(draws)), all_(all) {}
+  Script(const Probes& all, ItemDraws own) : draws(std::move(own)), all_(all) {}
 
   struct Piece {  // one of both
     std::string text = {};

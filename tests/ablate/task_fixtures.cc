@@ -104,7 +104,7 @@ AskedSamples ask(const ablate::Task& task, const ablate::TaskSetup& setup, Index
     all.items.push_back(item);
     for (const ablate::QueryResult& query : item.queries)
       for (std::size_t v = 0; v < query.outcomes.size(); ++v)
-        all.samples.push_back(ablate::sample_json(item, query, v, "c" + std::to_string(v)).dump());
+        all.samples.push_back(ablate::sample_json(item, query, v, cat("c", v)).dump());
   });
   return all;
 }

@@ -82,7 +82,10 @@ class ProbeRun {
   std::string text_of(std::span<const Token> tokens) const {
     std::string text;
     if (generator_.symbols == Generator::Symbols::ids) {
-      for (const Token token : tokens) text += (text.empty() ? "" : " ") + std::to_string(token);
+      for (const Token token : tokens) {
+        if (!text.empty()) text += ' ';
+        text += std::to_string(token);
+      }
       return text;
     }
     StreamDecoder decoder(*context_.setup.tokenizer);

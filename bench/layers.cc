@@ -1,10 +1,12 @@
 // One layer at a time: microseconds per token in prefill and decode, the share of that time its own matrix
 // products need when run alone, and state bytes. A kind whose bits depend on the split prints no figure.
+// --edits: time with each edit of the layer's sites over every token, as a multiple of the time without.
 // Sizes: bench/layers.json. bench_layers --help lists the flags.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <string>
 
@@ -16,6 +18,7 @@
 #include "runtime/kernels/linear.h"
 #include "runtime/run/registry.h"
 #include "tests/testing.h"
+#include "tests/typical_edit.h"
 
 namespace plait {
 namespace {
@@ -24,6 +27,7 @@ struct Settings {
   BenchFlags flags;
   std::vector<std::string> kinds;  // none: all
   Index tokens = 512;
+  bool edits = false;
 };
 
 // One layer with random f32 weights and its own input rows.
@@ -47,11 +51,15 @@ class Subject {
     output_.resize(static_cast<std::size_t>(tokens * layer_->signature().output));
   }
 
-  // Runs all rows in pieces of `step`; returns seconds.
-  double run(Index step) {
+  // Runs all rows in pieces of `step`, under an edit or none; returns seconds by the clock or of the
+  // processors.
+  double run(Index step, const Edit* edit = nullptr) {
     State state(layer_->fields());
+    Edits edits;
+    if (edit) edits.add(edit);
     const double time = seconds([&] {
-      for (Index p = 0; p < rows_; p += step) piece(state, p, std::min(step, rows_ - p));
+      for (Index p = 0; p < rows_; p += step)
+        piece(state, p, std::min(step, rows_ - p), edit ? &edits : nullptr);
     });
     state_bytes_ = state.bytes();
     return time;
@@ -83,14 +91,16 @@ class Subject {
     return total;
   }
   std::size_t state_bytes() const { return state_bytes_; }
+  const Layer& layer() const { return *layer_; }
+  Index rows() const { return rows_; }
 
  private:
   // Rows [p, p + count).
-  void piece(State& state, Index p, Index count) {
+  void piece(State& state, Index p, Index count, const Edits* edits) {
     const View<const float> x = View<const float>(input_.data(), rows_, width_).slice_rows(p, count);
     const Index out = layer_->signature().output;
     const View<float> y = View<float>(output_.data(), rows_, out).slice_rows(p, count);
-    const Segment segment{layer_->fields().empty() ? nullptr : &state, p, 0, count, nullptr};
+    const Segment segment{layer_->fields().empty() ? nullptr : &state, p, 0, count, edits};
     layer_->run({{&x, 1}, y, {}}, {&segment, 1}, context_);
     state.advance(p + count);
   }
@@ -123,6 +133,44 @@ void report(const Settings& s, const std::string& key, const Json& sizes) {
               prefill_subject.state_bytes());
 }
 
+// What other programs on the machine take does not count.
+template <class F>
+double processor_seconds(F&& f) {
+  const std::clock_t start = std::clock();
+  f();
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+}
+
+// Edits that may take more than half again the time of the plain layer: what they ask for is work of its own.
+bool is_exempt(const Edit& edit) {
+  return edit.every == Every::token || (edit.op == Operator::rank && edit.every == Every::chunk);
+}
+
+void report_edits(const Settings& s, const std::string& key, const Json& sizes) {
+  const auto subject_of = [&](Index tokens) {
+    return Subject(Registry::builtin().find(key), sizes["settings"], sizes["width"].get<Index>(), tokens,
+                   s.flags.threads);
+  };
+  Subject whole = subject_of(s.tokens), one_fold = subject_of(40), few = subject_of(8);
+  for (const Edit& edit : testing::typical_edits(key, whole.layer(), 0, s.tokens)) {
+    const bool exempt = is_exempt(edit);
+    Subject& subject = !exempt ? whole : edit.every == Every::chunk ? one_fold : few;
+    const auto tokens = static_cast<double>(subject.rows());
+    double plain = 1e30, edited = 1e30;
+    // In turns, so that a busy machine slows both.
+    for (Index r = 0; r < (exempt ? 1 : s.flags.repeat); ++r) {
+      plain = std::min(plain, processor_seconds([&] { subject.run(subject.rows()); }));
+      edited = std::min(edited, processor_seconds([&] { subject.run(subject.rows(), &edit); }));
+    }
+    std::printf("%-24s %-32s %10.2f %10.2f %8.2f%s\n", key.c_str(), testing::describe(edit).c_str(),
+                plain / tokens * 1e6, edited / tokens * 1e6, edited / plain,
+                exempt                 ? " (exempt)"
+                : edited > 1.5 * plain ? " SLOW"
+                                       : "");
+    std::fflush(stdout);
+  }
+}
+
 void report_all(const Settings& s) {
   std::ifstream file(std::string(PLAIT_SOURCE_DIR) + "/bench/layers.json");
   const Json sizes = Json::parse(file);
@@ -130,10 +178,13 @@ void report_all(const Settings& s) {
     if (!sizes.contains(kind)) fail("no sizes for kind '", kind, "' in bench/layers.json");
   std::printf("isa %s, %d threads, f32, best of %ld\n", kernels().name, s.flags.threads,
               static_cast<long>(s.flags.repeat));
-  std::printf("%-24s %10s %10s %11s %12s\n", "kind", "prefill us", "decode us", "products", "state bytes");
+  if (s.edits)
+    std::printf("%-24s %-32s %10s %10s %8s\n", "kind", "edit", "plain us", "edited us", "ratio");
+  else
+    std::printf("%-24s %10s %10s %11s %12s\n", "kind", "prefill us", "decode us", "products", "state bytes");
   for (const auto& [key, value] : sizes.items())
     if (s.kinds.empty() || std::find(s.kinds.begin(), s.kinds.end(), key) != s.kinds.end())
-      report(s, key, value);
+      s.edits ? report_edits(s, key, value) : report(s, key, value);
 }
 
 }  // namespace
@@ -146,6 +197,7 @@ int main(int argc, char** argv) {
   app.add_option("--tokens", s.tokens, "Tokens of the prompt")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  app.add_flag("--edits", s.edits, "Processor time under each edit over that without, in prefill");
   s.flags.add_to(app);
   return plait::run_bench(app, argc, argv, [&] {
     if (s.flags.smoke) s.tokens = 70, s.flags.repeat = 1;

@@ -134,7 +134,7 @@ std::vector<SiteSpec> sites_of(const Layer& layer) {
   if (layer.fields().empty()) return sites;
   SiteSpec* state = find_if_same(sites, [](const SiteSpec& s) { return s.site == Site::state; });
   if (!state) sites.push_back({Site::state, {}}), state = &sites.back();
-  for (const Operator op : {Operator::reset, Operator::reset_every})
+  for (const Operator op : {Operator::reset, Operator::reset_every, Operator::swap})
     if (std::find(state->operators.begin(), state->operators.end(), op) == state->operators.end())
       state->operators.push_back(op);
   return sites;

@@ -5,6 +5,7 @@
 #include "layers/attention/sigmoid_gate.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
 
 namespace plait {
@@ -18,7 +19,9 @@ SigmoidGate make_gate(const Settings& settings, const Parameters& parameters) {
                      &parameters.tensor("gate"));
 }
 
-// The log decays of a batch's rows. Site: decay (one, constant).
+constexpr float kLowestLogDecay = -104;  // exp of it is zero in f32
+
+// The log decays of a batch's rows. Site: decay (one, constant, zero).
 class ScalarDecay {
  public:
   ScalarDecay() = default;
@@ -53,6 +56,7 @@ class ScalarDecay {
       if (edit->site == Site::decay && edit->op == Operator::constant)
         fill_rows(static_cast<float>(value_of(*edit, head)), g);
       if (edit->site == Site::decay && edit->op == Operator::one) fill_rows(0, g);
+      if (edit->site == Site::decay && edit->op == Operator::zero) fill_rows(kLowestLogDecay, g);
     }
     if (segment.edit(Site::state, Operator::freeze, head)) fill_rows(0, g);
   }
@@ -73,16 +77,15 @@ class PolynomialAttention final : public Layer {
                   : make_quadratic_polynomial(settings, grids)),
         o_(parameters.tensor("o")) {
     if (settings.decay == Settings::Decay::scalar) decay_ = ScalarDecay(settings, parameters);
-    sites_ = {
-        {Site::head, {Operator::zero, Operator::scale}},
-        {Site::write, {Operator::zero}},
-        {Site::state,
-         {Operator::zero, Operator::freeze, Operator::no_write, Operator::delete_write, Operator::no_read}}};
+    const ProjectionSettings& p = settings.projection;
+    sites_ = {head_site(p.num_heads, p.value_head_dim),
+              {Site::write, {Operator::zero}, p.num_heads},
+              core_->state_site()};
     if (settings.decay == Settings::Decay::scalar)
-      sites_.push_back({Site::decay, {Operator::one, Operator::constant}});
-    if (settings.projection.rope) sites_.push_back({Site::position, {Operator::none, Operator::shift}});
-    if (settings.projection.qk_norm) sites_.push_back({Site::qk_norm, {Operator::off}});
-    if (settings.gate == Settings::Gate::sigmoid) sites_.push_back({Site::gate, {Operator::one}});
+      sites_.push_back({Site::decay, {Operator::one, Operator::constant, Operator::zero}, p.num_heads});
+    if (settings.evaluation == Settings::Evaluation::quadratic) add_cache_sites(p.num_heads, sites_);
+    add_projection_sites(p, sites_);
+    if (settings.gate == Settings::Gate::sigmoid) sites_.push_back(gate_site(p.num_heads, p.value_head_dim));
   }
 
   Signature signature() const override { return {{settings_.projection.width}, o_.out()}; }
@@ -106,7 +109,7 @@ class PolynomialAttention final : public Layer {
     core_->run(segments, {projected.q, projected.k, projected.v, g}, heads, compute);
     for (const Segment& segment : segments) withhold_reads(segment, heads);
     gate_.apply(x, projected.gate, segments, heads, compute);
-    edit_heads(segments, settings_.projection.num_heads, heads, compute);
+    edit_heads(segments, settings_.projection.num_heads, heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index rows) {
       o_.run(heads.slice_rows(first, rows), ports.output.slice_rows(first, rows), compute);
     });

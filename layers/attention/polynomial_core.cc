@@ -14,6 +14,12 @@ void raise(Index degree, float* s, Index count, const Kernels& k) {
   k.multiply(square, s, s, count);
 }
 
+SiteSpec row_state_site(Index heads) {
+  return {Site::state,
+          {Operator::zero, Operator::freeze, Operator::no_write, Operator::delete_write, Operator::no_read},
+          heads};
+}
+
 PolynomialScale::PolynomialScale(const PolynomialAttentionSettings& settings)
     : denominator_(settings.denominator),
       mode_(settings.scale_mode),

@@ -29,7 +29,12 @@ class PolynomialCore {
   virtual void run(std::span<const Segment> segments, const PolynomialRows& rows, View<float> out,
                    const Compute& compute) const = 0;
   virtual void fold(State& state, Index boundary, const Compute& compute) const = 0;
+  // What edits of the state this evaluation knows.
+  virtual SiteSpec state_site() const = 0;
 };
+
+// state: the operators on rows, which every evaluation knows.
+SiteSpec row_state_site(Index heads);
 
 std::unique_ptr<PolynomialCore> make_recurrent_polynomial(const PolynomialAttentionSettings& settings,
                                                           const Grids& grids);

@@ -76,6 +76,7 @@ class QuadraticPolynomial final : public PolynomialCore {
   }
 
   void fold(State&, Index, const Compute&) const override {}
+  SiteSpec state_site() const override { return row_state_site(heads_.num_heads); }
 
  private:
   bool has_decay() const { return fields_.size() > kDecays; }

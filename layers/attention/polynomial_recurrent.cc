@@ -3,8 +3,10 @@
 #include "layers/attention/polynomial_core.h"
 #include "layers/attention/power_features.h"
 #include "runtime/base/arena.h"
+#include "runtime/base/error.h"
 #include "runtime/base/panel.h"
 #include "runtime/base/parallel.h"
+#include "runtime/run/state_matrix.h"
 
 namespace plait {
 namespace {
@@ -61,6 +63,14 @@ class RecurrentPolynomial final : public PolynomialCore {
     fold_all({target_of(state)}, compute);
   }
 
+  // Keys are shared by a group, so a state cannot take up some rows of its chunk before the others do.
+  SiteSpec state_site() const override {
+    SiteSpec site = row_state_site(heads_.num_heads);
+    for (const Operator op : {Operator::rank, Operator::noise, Operator::cast}) site.operators.push_back(op);
+    site.finest = Every::chunk;
+    return site;
+  }
+
  private:
   // A state's chunk as it is read. Anchors as of the chunk's begin, open rows up to the step's last.
   struct Chunk {
@@ -75,6 +85,8 @@ class RecurrentPolynomial final : public PolynomialCore {
   struct Target {
     Chunk chunk;
     float *S = nullptr, *Z = nullptr;
+    const Segment* segment = nullptr;  // whose rows completed the chunk that ends at `boundary`; null: a hole
+    Index boundary = 0;
   };
 
   // With decay every query head forgets at its own rate and has a state; without, the heads of a group share
@@ -235,14 +247,40 @@ class RecurrentPolynomial final : public PolynomialCore {
       if (end % grid_ != 0) continue;
       step.segment->state->before_fold(end, step.segment->position + step.segment->rows);
       targets.push_back(target_of(*step.segment->state));
+      targets.back().segment = step.segment;
+      targets.back().boundary = end;
     }
     fold_all(targets, compute);
   }
 
   void fold_all(const std::vector<Target>& targets, const Compute& compute) const {
     parallel_for(compute.threads, static_cast<Index>(targets.size()) * states(), [&](Index i) {
-      fold_state(targets[static_cast<std::size_t>(i / states())], i % states(), kernels(compute));
+      const Target& target = targets[static_cast<std::size_t>(i / states())];
+      fold_state(target, i % states(), kernels(compute));
+      if (target.segment) edit_anchors(target, i % states());
     });
+  }
+
+  // S, and Z as a matrix of one row, each for itself.
+  void edit_anchors(const Target& target, Index state) const {
+    const Segment& segment = *target.segment;
+    if (!state_edited(segment, state)) return;
+    const Index dv = heads_.value_head_dim, size = features_.size();
+    edit_state(segment, Every::chunk, state * readers(), target.boundary, 0,
+               {target.S + state * size * dv, size, dv, StateMatrix::Last::narrow});
+    if (target.Z)
+      edit_state(segment, Every::chunk, state * readers(), target.boundary, 1,
+                 {target.Z + state * size, 1, size, StateMatrix::Last::narrow});
+  }
+
+  // A state that several heads read is edited for all of them or for none.
+  bool state_edited(const Segment& segment, Index state) const {
+    const bool edited = edits_state(segment, Every::chunk, state * readers());
+    for (Index h = state * readers() + 1; h < (state + 1) * readers(); ++h)
+      if (edits_state(segment, Every::chunk, h) != edited)
+        fail("an edit of the state names only some of the heads ", state * readers(), " to ",
+             (state + 1) * readers() - 1, ", which share one; name all of them or none");
+    return edited;
   }
 
   // S = e^G S + sum_j m(k_j) (e^(G - G_j) v_j)', Z = e^G Z + sum_j m(k_j) e^(G - G_j), tokens ascending.

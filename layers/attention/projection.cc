@@ -127,23 +127,15 @@ const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv
   return edit;
 }
 
-void edit_heads(std::span<const Segment> segments, Index num_heads, View<float> heads,
-                const Compute& compute) {
-  const Index width = heads.cols / num_heads;
-  for (const Segment& segment : segments) {
-    if (!segment.edits) continue;
-    for (const Edit* edit : segment.edits->all()) {
-      if (edit->site != Site::head) continue;
-      for (Index h = 0; h < num_heads; ++h) {
-        if (!covers(*edit, h)) continue;
-        const View<float> part =
-            heads.slice_rows(segment.first_row, segment.rows).slice_cols(h * width, width);
-        if (edit->op == Operator::zero) fill_rows(0, part);
-        if (edit->op == Operator::scale)
-          scale_rows(part, static_cast<float>(value_of(*edit, h)), part, compute);
-      }
-    }
-  }
+void add_projection_sites(const ProjectionSettings& settings, std::vector<SiteSpec>& sites) {
+  if (settings.rope) sites.push_back({Site::position, {Operator::none, Operator::shift}, settings.num_heads});
+  if (settings.qk_norm) sites.push_back({Site::qk_norm, {Operator::off}, settings.num_heads});
+}
+
+void add_cache_sites(Index heads, std::vector<SiteSpec>& sites) {
+  sites.push_back({Site::score, {Operator::knockout, Operator::zero}, heads});
+  sites.push_back({Site::window, {Operator::set}, heads});
+  sites.push_back({Site::sinks, {Operator::mask}, heads});
 }
 
 }  // namespace plait

@@ -52,8 +52,10 @@ class Projection {
 // scope of heads must name all query heads of a group or none; otherwise an Error says which.
 const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv, Index group);
 
-// Applies site head (zero, scale) to heads [rows, num_heads * value_head_dim], in the order of the edits.
-void edit_heads(std::span<const Segment> segments, Index num_heads, View<float> heads,
-                const Compute& compute);
+// The sites the attention kinds share:
+// position (with rope) and qk_norm (with it).
+void add_projection_sites(const ProjectionSettings& settings, std::vector<SiteSpec>& sites);
+// score, window, sinks: of kinds that walk over cached keys.
+void add_cache_sites(Index heads, std::vector<SiteSpec>& sites);
 
 }  // namespace plait

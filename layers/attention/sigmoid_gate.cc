@@ -1,6 +1,7 @@
 #include "layers/attention/sigmoid_gate.h"
 
 #include "runtime/base/arena.h"
+#include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
 
 namespace plait {
@@ -29,10 +30,12 @@ void SigmoidGate::apply(View<const float> x, View<const float> packed, std::span
     });
 }
 
-void SigmoidGate::apply_row(const Segment& segment, const float* factors, float* heads, Index head_width,
+void SigmoidGate::apply_row(const Segment& segment, float* factors, float* heads, Index head_width,
                             const Kernels& k) const {
   for (Index h = 0; h < num_heads_; ++h) {
     if (segment.edit(Site::gate, Operator::one, h)) continue;
+    if (const Edit* mean = segment.edit(Site::gate, Operator::mean, h))
+      fill_values(*mean, num_heads_, h, {factors + h * width_, 1, width_});
     float* head = heads + h * head_width;
     if (width_ == 1 && head_width > 1)
       k.scale(head, factors[h], head, head_width);

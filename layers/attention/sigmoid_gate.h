@@ -1,5 +1,5 @@
 // gate: a factor sigmoid(g) on every column or head of an attention's output, before the output projection
-// (arXiv 2505.06708, position G1). Site: gate (one).
+// (arXiv 2505.06708, position G1). Site: gate (one, mean).
 #pragma once
 
 #include <optional>
@@ -26,7 +26,7 @@ class SigmoidGate {
              View<float> heads, const Compute& compute) const;
 
  private:
-  void apply_row(const Segment& segment, const float* factors, float* heads, Index head_width,
+  void apply_row(const Segment& segment, float* factors, float* heads, Index head_width,
                  const Kernels& k) const;
 
   Index num_heads_ = 0, width_ = 0;

@@ -9,6 +9,7 @@
 #include "layers/reference/softmax_attention.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
 
 namespace plait {
@@ -36,14 +37,11 @@ class SoftmaxAttention final : public Layer {
     const ProjectionSettings& p = settings.projection;
     fields_[kKeys] = log_field("k", p.num_kv_heads * p.head_dim, Field::Order::columns);
     fields_[kValues] = log_field("v", p.num_kv_heads * p.value_head_dim, Field::Order::rows);
-    sites_ = {{Site::head, {Operator::zero, Operator::scale}},
-              {Site::score, {Operator::knockout}},
-              {Site::window, {Operator::set}},
-              {Site::sinks, {Operator::mask}}};
-    if (p.rope) sites_.push_back({Site::position, {Operator::none, Operator::shift}});
-    if (p.qk_norm) sites_.push_back({Site::qk_norm, {Operator::off}});
+    sites_ = {head_site(p.num_heads, p.value_head_dim)};
+    add_cache_sites(p.num_heads, sites_);
+    add_projection_sites(p, sites_);
     if (settings.gate != SoftmaxAttentionSettings::Gate::none)
-      sites_.push_back({Site::gate, {Operator::one}});
+      sites_.push_back(gate_site(p.num_heads, settings.gate_width()));
   }
 
   Signature signature() const override { return {{settings_.projection.width}, o_.out()}; }
@@ -64,7 +62,7 @@ class SoftmaxAttention final : public Layer {
     }
     attend(segments, rows.q, heads, compute);
     gate_.apply(x, rows.gate, segments, heads, compute);
-    edit_heads(segments, settings_.projection.num_heads, heads, compute);
+    edit_heads(segments, settings_.projection.num_heads, heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index count) {
       const View<float> y = ports.output.slice_rows(first, count);
       o_.run(heads.slice_rows(first, count), y, compute);

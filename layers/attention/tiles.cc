@@ -36,23 +36,30 @@ const Tiles::Visible& Tiles::visible_rows(const Visibility& visibility, const Se
     visibility.append(segment.position + r, rows.ranges);
   }
   rows.first.push_back(rows.ranges.size());
+  rows.muted.assign(visibility.muted().begin(), visibility.muted().end());
   return rows;
+}
+
+std::vector<const Tiles::Visible*> Tiles::visible_heads(const Segment& segment, const Source& source) {
+  const auto heads = static_cast<std::size_t>(heads_.num_heads);
+  std::vector<Visibility> all;
+  std::vector<const Visible*> visible;
+  for (std::size_t h = 0; h < heads; ++h) {
+    all.emplace_back(source.window, source.sinks, segment, static_cast<Index>(h), source.keys.present());
+    const auto same =
+        std::find_if(all.begin(), all.end() - 1, [&](const Visibility& v) { return v.same(all[h]); });
+    visible.push_back(same == all.end() - 1 ? &visible_rows(all[h], segment)
+                                            : visible[static_cast<std::size_t>(same - all.begin())]);
+  }
+  return visible;
 }
 
 // A tile holds some positions of all query heads of a group, heads outermost, so that rows that see the same
 // keys or one key more than the row before are neighbours.
 void Tiles::add(const Segment& segment, const Source& source, View<const float> q, View<float> out) {
-  const Index heads = heads_.num_heads, group = heads_.group(), d = heads_.head_dim,
-              dv = heads_.value_head_dim;
+  const Index group = heads_.group(), d = heads_.head_dim, dv = heads_.value_head_dim;
   const LogCache& cache = caches_.emplace_back(source.keys, source.values, source.side, heads_);
-  std::vector<const Visible*> visible;
-  for (Index h = 0; h < heads; ++h)
-    if (h == 0 || (segment.edits && !segment.edits->empty()))
-      visible.push_back(
-          &visible_rows(Visibility(source.window, source.sinks, segment, h, source.keys.present()), segment));
-    else
-      visible.push_back(visible[0]);
-
+  const std::vector<const Visible*> visible = visible_heads(segment, source);
   const Index step = std::max<Index>(1, kTileRows / group);
   for (Index kv = 0; kv < heads_.num_kv_heads; ++kv)
     for (Index begin = 0; begin < segment.rows; begin += step) {
@@ -62,7 +69,8 @@ void Tiles::add(const Segment& segment, const Source& source, View<const float> 
           const Index row = segment.first_row + r;
           const double side = source.sides.data ? source.sides(row, h) : 0.0;
           rows.push_back({q.row(row) + h * d, out.row(row) + h * dv, segment.position + r, h,
-                          visible[static_cast<std::size_t>(h)]->of(r), side});
+                          visible[static_cast<std::size_t>(h)]->of(r), side,
+                          visible[static_cast<std::size_t>(h)]->muted});
         }
       tiles_.push_back({&cache, kv, rows});
     }

@@ -50,9 +50,12 @@ class Tiles {
   struct Visible {
     std::vector<KeyRange> ranges;
     std::vector<std::size_t> first;  // rows + 1 offsets
+    std::vector<KeyRange> muted;     // of every row
     std::span<const KeyRange> of(Index row) const;
   };
   const Visible& visible_rows(const Visibility& visibility, const Segment& segment);
+  // What each head sees; heads that see the same share it.
+  std::vector<const Visible*> visible_heads(const Segment& segment, const Source& source);
 
   const ProjectionSettings& heads_;
   std::deque<LogCache> caches_;

@@ -32,6 +32,8 @@ Visibility::Visibility(Index window, Index sinks, const Segment& segment, Index 
       first_ = std::max(first_, static_cast<Index>(value_of(*edit, head)));
     if (edit->site == Site::score && edit->op == Operator::knockout)
       hidden_.push_back({edit->key_begin, edit->key_end});
+    if (edit->site == Site::score && edit->op == Operator::zero)
+      muted_.push_back({edit->key_begin, edit->key_end});
   }
 }
 

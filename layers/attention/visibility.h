@@ -1,5 +1,5 @@
 // Which cached keys a row sees: those that exist, in its window or among the sinks, minus what edits hide.
-// Sites: score (knockout), window (set), sinks (mask).
+// Sites: score (knockout, zero), window (set), sinks (mask).
 #pragma once
 
 #include <optional>
@@ -20,6 +20,13 @@ class Visibility {
 
   // Appends the visible ranges of the row at `position`, ascending and disjoint; nothing if it sees no key.
   void append(Index position, std::vector<KeyRange>& ranges) const;
+  // score/zero: keys that are seen, but weigh nothing in the sum of values.
+  std::span<const KeyRange> muted() const { return muted_; }
+  // Whether two heads of one segment see the same.
+  bool same(const Visibility& other) const {
+    return edited_ == other.edited_ && first_ == other.first_ && hidden_ == other.hidden_ &&
+           muted_ == other.muted_;
+  }
 
  private:
   struct Recent {
@@ -27,6 +34,7 @@ class Visibility {
     bool all;  // every earlier key
     // The keys between the sinks and the window, which the row at `position` does not see.
     KeyRange gap(Index position) const;
+    bool operator==(const Recent&) const = default;
   };
 
   std::span<const Log::Range> present_;
@@ -34,6 +42,7 @@ class Visibility {
   std::optional<Recent> edited_;  // window/set, on top of the layer's own
   Index first_ = 0;               // sinks/mask
   std::vector<KeyRange> hidden_;  // score/knockout
+  std::vector<KeyRange> muted_;   // score/zero
 };
 
 }  // namespace plait

@@ -1,5 +1,6 @@
 #include "layers/blocks/layer_norm.h"
 
+#include "layers/blocks/norm_scale.h"
 #include "layers/reference/layer_norm.h"
 #include "runtime/kernels/rowwise.h"
 #include "runtime/run/rows.h"
@@ -7,7 +8,7 @@
 namespace plait {
 namespace {
 
-class LayerNorm final : public Layer {
+class LayerNorm final : public Layer, public NormScale {
  public:
   LayerNorm(const LayerNormSettings& settings, const Parameters& parameters)
       : eps_(static_cast<float>(settings.eps)), gain_(to_float(parameters.tensor("weight"))) {
@@ -15,9 +16,22 @@ class LayerNorm final : public Layer {
   }
 
   Signature signature() const override { return {{width()}, width()}; }
+  std::span<const SiteSpec> sites() const override { return norm_sites(); }
+  float scale(const float* row, const Kernels& k) const override {
+    return variance_scale(k, row, width(), eps_);
+  }
 
   void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
-    for_each_block(segments, [&](Index first, Index rows) {
+    for_each_frozen(segments, [&](Index row, float factor) {
+      const Kernels& k = kernels(context.compute);
+      const float* x = ports.input().row(row);
+      float* y = ports.output.row(row);
+      k.add_scalar(x, -(k.sum(x, width()) / static_cast<float>(width())), y, width());
+      k.scale(y, factor, y, width());
+      k.multiply(y, gain_.data(), y, width());
+      if (!bias_.empty()) k.add(y, bias_.data(), y, width());
+    });
+    for_each_block(not_frozen(segments), [&](Index first, Index rows) {
       layer_norm(ports.input().slice_rows(first, rows), width(), eps_, gain_, bias_,
                  ports.output.slice_rows(first, rows), context.compute);
     });

@@ -1,5 +1,6 @@
 #include "layers/blocks/rms_norm.h"
 
+#include "layers/blocks/norm_scale.h"
 #include "layers/reference/rms_norm.h"
 #include "runtime/kernels/rowwise.h"
 #include "runtime/run/rows.h"
@@ -7,7 +8,7 @@
 namespace plait {
 namespace {
 
-class RmsNorm final : public Layer {
+class RmsNorm final : public Layer, public NormScale {
  public:
   RmsNorm(const RmsNormSettings& settings, const Parameters& parameters)
       : eps_(static_cast<float>(settings.eps)), gain_(to_float(parameters.tensor("weight"))) {
@@ -16,9 +17,16 @@ class RmsNorm final : public Layer {
   }
 
   Signature signature() const override { return {{width()}, width()}; }
+  std::span<const SiteSpec> sites() const override { return norm_sites(); }
+  float scale(const float* row, const Kernels& k) const override { return rms_scale(k, row, width(), eps_); }
 
   void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
-    for_each_block(segments, [&](Index first, Index rows) {
+    for_each_frozen(segments, [&](Index row, float factor) {
+      const Kernels& k = kernels(context.compute);
+      k.scale(ports.input().row(row), factor, ports.output.row(row), width());
+      k.multiply(ports.output.row(row), gain_.data(), ports.output.row(row), width());
+    });
+    for_each_block(not_frozen(segments), [&](Index first, Index rows) {
       rms_norm(ports.input().slice_rows(first, rows), width(), eps_, gain_,
                ports.output.slice_rows(first, rows), context.compute);
     });

@@ -20,7 +20,8 @@ Convolution make_convolution(const ShortConvolutionSettings& settings, const Par
 }
 
 Convolution::Mode mode_of(const Segment& segment) {
-  if (segment.edit(Site::conv, Operator::identity)) return Convolution::Mode::identity;
+  if (const Edit* edit = segment.edit(Site::conv, Operator::identity))
+    return edit->drop_activation ? Convolution::Mode::bypass : Convolution::Mode::identity;
   if (segment.edit(Site::conv, Operator::current_tap)) return Convolution::Mode::current_tap;
   return Convolution::Mode::normal;
 }

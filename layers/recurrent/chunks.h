@@ -8,6 +8,7 @@
 #include "runtime/base/parallel.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/layer.h"
+#include "runtime/run/state_matrix.h"
 
 namespace plait {
 
@@ -29,6 +30,13 @@ struct ChunkRows {
   Index end() const { return first + rows; }
 };
 
+// When and why a state is edited: after `position` tokens, with the edits of a segment that come that often.
+struct StateEdit {
+  const Segment& segment;
+  Every every;
+  Index position;
+};
+
 // Runs all rows of all segments through a core; (segment, unit) pairs are spread over threads, each walks its
 // chunks in order. A core has
 //   Rows                                         views of all rows of the batch
@@ -36,16 +44,27 @@ struct ChunkRows {
 //   Index grid() const, units() const            units are independent parts (heads) of the recurrence
 //   absorb(Bound, ChunkRows, unit, Rows, Kernels) const   writes the open rows and the outputs of some rows
 //   fold(Bound, unit, Kernels) const             folds a complete chunk's open rows into the anchors
+//   edit_anchors(Bound, StateEdit, unit, Kernels) const   state/{rank, noise, cast} on the anchors; between
+//                                                the rows of a chunk its open rows are folded first
 template <class Core>
 class ChunkWalk {
  public:
   ChunkWalk(const Core& core, std::span<const Segment> segments) : core_(core) {
     for (const Segment& segment : segments)
-      if (segment.rows > 0) parts_.push_back({&segment, {}, 0, 0, false});
+      if (segment.rows > 0)
+        parts_.push_back({&segment,
+                          {},
+                          0,
+                          0,
+                          false,
+                          edits_state(segment, Every::token),
+                          edits_state(segment, Every::chunk)});
   }
 
   void run(const typename Core::Rows& rows, const Compute& compute) {
     const Kernels& k = kernels(compute);
+    for (const Part& part : parts_)
+      if (part.edits_tokens) part.segment->state->overwrite(part.segment->position + part.segment->rows);
     while (step()) {
       const Index units = core_.units();
       parallel_for(compute.threads, static_cast<Index>(parts_.size()) * units,
@@ -57,8 +76,9 @@ class ChunkWalk {
   struct Part {
     const Segment* segment;
     typename Core::Bound bound;
-    Index begin, end;  // rows of the segment that this step absorbs
-    bool fold;         // this step begins with the fold of the chunk the last step completed
+    Index begin, end;                 // rows of the segment that this step absorbs
+    bool fold;                        // this step begins with the fold of the chunk the last step completed
+    bool edits_tokens, edits_chunks;  // the state is edited after every token, after every fold
   };
 
   // Plans the next step; false when nothing is left. All units stop where the state keeps what the next fold
@@ -80,14 +100,20 @@ class ChunkWalk {
   }
 
   void walk(const Part& part, Index unit, const typename Core::Rows& rows, const Kernels& k) const {
+    const Segment& segment = *part.segment;
     const Index grid = core_.grid();
     bool fold = part.fold;
     for (Index row = part.begin; fold || row < part.end;) {
       if (fold) core_.fold(part.bound, unit, k);
-      const Index first = (part.segment->position + row) % grid;
-      const Index count = std::min(part.end - row, grid - first);
-      if (count > 0) core_.absorb(part.bound, {part.segment->first_row + row, count, first}, unit, rows, k);
+      if (fold && part.edits_chunks)
+        core_.edit_anchors(part.bound, {segment, Every::chunk, segment.position + row}, unit, k);
+      const Index first = (segment.position + row) % grid;
+      const Index most = part.edits_tokens ? Index{1} : grid - first;
+      const Index count = std::min(part.end - row, most);
+      if (count > 0) core_.absorb(part.bound, {segment.first_row + row, count, first}, unit, rows, k);
       row += count;
+      if (count > 0 && part.edits_tokens)
+        core_.edit_anchors(part.bound, {segment, Every::token, segment.position + row}, unit, k);
       fold = count > 0 && first + count == grid && row < part.end;
     }
   }

@@ -193,11 +193,34 @@ void DecayedSum::decay_reads(const Group& in, Index state, View<float> reads, Vi
 }
 
 void DecayedSum::fold(const Bound& bound, Index key_head, const Kernels& k) const {
-  for (Index s = 0; s < states_per_key(); ++s) fold_state(bound, key_head * states_per_key() + s, k);
+  for (Index s = 0; s < states_per_key(); ++s)
+    fold_state(bound, key_head * states_per_key() + s, sizes_.chunk, k);
 }
 
-void DecayedSum::fold_state(const Bound& bound, Index state, const Kernels& k) const {
-  const Index n = sizes_.chunk, width = sizes_.value, key_head = state / states_per_key();
+void DecayedSum::edit_anchors(const Bound& bound, const StateEdit& edit, Index key_head,
+                              const Kernels& k) const {
+  for (Index s = 0; s < states_per_key(); ++s) {
+    const Index state = key_head * states_per_key() + s;
+    if (!edits_state(edit.segment, edit.every, state)) continue;
+    if (edit.every == Every::token) {
+      const Index rows = (edit.position - 1) % sizes_.chunk + 1;
+      fold_state(bound, state, rows, k);
+      clear_rows(bound, state, rows);
+    }
+    edit_state(edit.segment, edit.every, state, edit.position, 0,
+               {bound.state + state * state_.elements(), sizes_.key, sizes_.value});
+  }
+}
+
+void DecayedSum::clear_rows(const Bound& bound, Index state, Index rows) const {
+  const Index width = sizes_.value, keys = sizes_.key_heads * sizes_.key;
+  fill_rows(0, {bound.values + state * width, rows, width, sizes_.state_heads * width});
+  if (sizes_.decay == Decay::scalar) std::fill_n(bound.decays + state * stride_, rows, 0.0f);
+  if (channelwise()) fill_rows(0, {bound.decays + state * sizes_.key, rows, sizes_.key, keys});
+}
+
+void DecayedSum::fold_state(const Bound& bound, Index state, Index n, const Kernels& k) const {
+  const Index width = sizes_.value, key_head = state / states_per_key();
   float* s = bound.state + state * state_.elements();
   Arena::Scope scope(scratch());
   const View<float> x = scope.rows(n, width);
@@ -217,7 +240,7 @@ void DecayedSum::fold_state(const Bound& bound, Index state, const Kernels& k) c
 // decay <- e^{b_n}, keys [key, n] = (k_j e^{b_n - b_j})'
 void DecayedSum::decay_keys(const Bound& bound, Index key_head, View<float> keys, float* decay,
                             const Kernels& k) const {
-  const Index n = sizes_.chunk, width = sizes_.key, stride = sizes_.key_heads * width;
+  const Index n = keys.cols, width = sizes_.key, stride = sizes_.key_heads * width;
   const View<const float> open(bound.keys + key_head * width, n, width, stride);
   Arena::Scope scope(scratch());
   double* sums = scope.take<double>(n * width);

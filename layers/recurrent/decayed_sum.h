@@ -55,6 +55,7 @@ class DecayedSum {
   void absorb(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
               const Kernels& k) const;
   void fold(const Bound& bound, Index key_head, const Kernels& k) const;
+  void edit_anchors(const Bound& bound, const StateEdit& edit, Index key_head, const Kernels& k) const;
 
  private:
   // Query heads of one key head: stacked [queries * n, key], and weights [queries * n, end] on the open rows.
@@ -77,7 +78,10 @@ class DecayedSum {
   void absorb_state(const Group& in, Index state, const Kernels& k) const;
   void decay_reads(const Group& in, Index state, View<float> reads, View<float> weights,
                    const Kernels& k) const;
-  void fold_state(const Bound& bound, Index state, const Kernels& k) const;
+  // Folds the chunk's first `rows` rows.
+  void fold_state(const Bound& bound, Index state, Index rows, const Kernels& k) const;
+  // The chunk's first `rows` rows neither decay nor write any more.
+  void clear_rows(const Bound& bound, Index state, Index rows) const;
   void decay_keys(const Bound& bound, Index key_head, View<float> keys, float* decay, const Kernels& k) const;
 
   Sizes sizes_;

@@ -78,13 +78,33 @@ void Delta::absorb_head(const Group& in, Index head, const Kernels& k) const {
     k.scale(in.rows.v.row(row) + head * width, in.rows.write(row, head), x.row(first + i), width);
     k.add_scaled(-(in.rows.erase(row, head) * factors[i]), read.row(i), x.row(first + i), width);
   }
-  solve_triangular(k, first, solve_weights, x);
+  if (in.rows.match.data && in.rows.match(in.part.row, head) != 0)
+    solve_matched(in, head, solve_weights, x, k);
+  else
+    solve_triangular(k, first, solve_weights, x);
   copy_rows(x.slice_rows(first, n), open.slice_rows(first, n));
 
   const View<float> o = read.slice_rows(n, n);
   for (Index i = 0; i < n; ++i) k.scale(o.row(i), factors[i], o.row(i), width);
   combine_triangular(k, first, read_weights, x, o);
   copy_rows(o, in.rows.o.slice_rows(in.part.row, n).slice_cols(head * width, width));
+}
+
+void Delta::solve_matched(const Group& in, Index head, View<const float> weights, View<float> x,
+                          const Kernels& k) const {
+  const auto length = [&](const float* row) {
+    float square = k.sum_squares(row, x.cols), root = 0;
+    k.sqrt(&square, &root, 1);
+    return root;
+  };
+  for (Index i = 0; i < in.part.rows; ++i) {
+    const Index place = in.part.first + i, row = in.part.row + i;
+    k.combine(place, x.cols, weights.row(i), x.data, x.stride, x.row(place), Start::present);
+    const float wanted = length(x.row(place));
+    k.scale(in.rows.v.row(row) + head * x.cols, in.rows.write(row, head), x.row(place), x.cols);
+    const float own = length(x.row(place));
+    k.scale(x.row(place), own == 0 ? 0 : wanted / own, x.row(place), x.cols);
+  }
 }
 
 void Delta::add_decays(const Group& in, Index head, double* sums, float* factors, const Kernels& k) const {
@@ -119,11 +139,27 @@ void Delta::weigh(const Group& in, Index head, const double* sums, View<float> s
 
 void Delta::fold(const Bound& bound, Index key_head, const Kernels& k) const {
   const Index heads = sizes_.value_heads / sizes_.key_heads;
-  for (Index h = 0; h < heads; ++h) fold_head(bound, key_head * heads + h, k);
+  for (Index h = 0; h < heads; ++h) fold_head(bound, key_head * heads + h, sizes_.chunk, k);
 }
 
-void Delta::fold_head(const Bound& bound, Index head, const Kernels& k) const {
-  const Index n = sizes_.chunk, width = sizes_.value;
+void Delta::edit_anchors(const Bound& bound, const StateEdit& edit, Index key_head, const Kernels& k) const {
+  const Index heads = sizes_.value_heads / sizes_.key_heads, width = sizes_.value;
+  for (Index head = key_head * heads; head < (key_head + 1) * heads; ++head) {
+    if (!edits_state(edit.segment, edit.every, head)) continue;
+    if (edit.every == Every::token) {
+      const Index rows = (edit.position - 1) % sizes_.chunk + 1;
+      fold_head(bound, head, rows, k);
+      // What is in the anchor now must not be read twice.
+      fill_rows(0, {bound.values + head * width, rows, width, sizes_.value_heads * width});
+      if (sizes_.decay == Decay::scalar) std::fill_n(bound.decays + head * stride_, rows, 0.0f);
+    }
+    edit_state(edit.segment, edit.every, head, edit.position, 0,
+               {bound.state + head * state_.elements(), sizes_.key, width});
+  }
+}
+
+void Delta::fold_head(const Bound& bound, Index head, Index n, const Kernels& k) const {
+  const Index width = sizes_.value;
   const Index key_head = head / (sizes_.value_heads / sizes_.key_heads);
   float* state = bound.state + head * state_.elements();
   View<const float> keys(bound.keys + key_head * sizes_.key * stride_, sizes_.key, n, stride_);

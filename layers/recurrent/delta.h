@@ -30,6 +30,9 @@ class Delta {
     View<const float> erase;  // [rows, value_heads]
     View<const float> write;  // [rows, value_heads]
     View<float> o;            // [rows, value_heads * value]
+    // [rows, value_heads], or without data: where it is not 0, the erasure gives the length of what is
+    // written and write v its direction.
+    View<const float> match = {};
   };
   struct Bound {  // one sequence's fields
     float *state, *keys, *values, *decays;
@@ -51,6 +54,7 @@ class Delta {
   void absorb(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
               const Kernels& k) const;
   void fold(const Bound& bound, Index key_head, const Kernels& k) const;
+  void edit_anchors(const Bound& bound, const StateEdit& edit, Index key_head, const Kernels& k) const;
 
  private:
   // What the value heads of one key head share.
@@ -68,7 +72,12 @@ class Delta {
              const Kernels& k) const;
   // Stores the rows' log decays; returns their sums from the start of the chunk, and factors[i] = e^{b_i}.
   void add_decays(const Group& in, Index head, double* sums, float* factors, const Kernels& k) const;
-  void fold_head(const Bound& bound, Index head, const Kernels& k) const;
+  // x_i = write_i v_i in the length it has with the erasure, i ascending. weights as `solve`; x [end, value]
+  // holds write v - erase e^b S'k
+  void solve_matched(const Group& in, Index head, View<const float> weights, View<float> x,
+                     const Kernels& k) const;
+  // Folds the chunk's first `rows` rows.
+  void fold_head(const Bound& bound, Index head, Index rows, const Kernels& k) const;
 
   Sizes sizes_;
   StateShape state_;

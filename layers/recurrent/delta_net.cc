@@ -51,10 +51,11 @@ class DeltaNet final : public Layer {
     if (s_.beta) beta_ = Linear(parameters.tensor("beta"));
     if (inputs_.convolves()) fields_.push_back(inputs_.field());
     for (Field& field : core_.fields()) fields_.push_back(std::move(field));
-    sites_ = {write_site(), {Site::erase, {Operator::off}}, state_site(), head_site()};
-    if (s_.qk_norm != Norm::none) sites_.push_back({Site::qk_norm, {Operator::off}});
+    const Index heads = s_.num_heads, width = s_.value_head_dim;
+    sites_ = {write_site(heads), erase_site(heads), state_site(heads), head_site(heads, width)};
+    if (s_.qk_norm != Norm::none) sites_.push_back(qk_norm_site(heads));
     if (inputs_.convolves()) sites_.push_back(conv_site());
-    if (output_.gated()) sites_.push_back(gate_site());
+    if (output_.gated()) sites_.push_back(gate_site(heads, width));
   }
 
   Signature signature() const override { return {{inputs_.in()}, output_.out()}; }
@@ -72,15 +73,16 @@ class DeltaNet final : public Layer {
                       v = qkv.slice_cols(2 * keys, values);
     prepare(q, k, v, segments, compute);
 
-    const View<float> erase = scope.rows(x.rows, s_.num_heads), write = scope.rows(x.rows, s_.num_heads);
+    const View<float> erase = scope.rows(x.rows, s_.num_heads), write = scope.rows(x.rows, s_.num_heads),
+                      match = scope.rows(x.rows, s_.num_heads);
     for_each_block(segments, [&](Index first, Index rows) {
       run_strengths(x.slice_rows(first, rows), write.slice_rows(first, rows), compute);
       copy_rows(write.slice_rows(first, rows), erase.slice_rows(first, rows));
     });
-    edit_strengths(segments, {s_.num_heads, {}, erase, write});
+    edit_strengths(segments, {s_.num_heads, {}, erase, write, match});
 
     const View<float> o = scope.rows(x.rows, values);
-    core_.run({q, k, v, {}, erase, write, o}, segments, compute);
+    core_.run({q, k, v, {}, erase, write, o, match}, segments, compute);
     output_.run(x, o, segments, ports.output, compute);
   }
 
@@ -93,7 +95,7 @@ class DeltaNet final : public Layer {
   void prepare(View<float> q, View<float> k, View<float> v, std::span<const Segment> segments,
                const Compute& compute) const {
     const Kernels& table = kernels(compute);
-    for_each_block(segments, [&](Index first, Index rows) {
+    for_each_block(activated(segments), [&](Index first, Index rows) {
       const View<float> values = v.slice_rows(first, rows);
       map_rows(table.silu, values, values, compute);
       for (const View<float>& both : {q, k}) {

@@ -39,10 +39,11 @@ class GatedDeltaNet final : public Layer {
         output_(parameters, output_of(settings)) {
     if (inputs_.convolves()) fields_.push_back(inputs_.field());
     for (Field& field : core_.fields()) fields_.push_back(std::move(field));
-    sites_ = {decay_site(), write_site(), {Site::erase, {Operator::off}},
-              state_site(), head_site(),  {Site::qk_norm, {Operator::off}}};
+    const Index heads = s_.num_value_heads, width = s_.value_head_dim;
+    sites_ = {decay_site(heads), write_site(heads),       erase_site(heads),
+              state_site(heads), head_site(heads, width), qk_norm_site(s_.num_heads)};
     if (inputs_.convolves()) sites_.push_back(conv_site());
-    if (output_.gated()) sites_.push_back(gate_site());
+    if (output_.gated()) sites_.push_back(gate_site(heads, width));
   }
 
   Signature signature() const override { return {{inputs_.in()}, output_.out()}; }
@@ -61,15 +62,16 @@ class GatedDeltaNet final : public Layer {
 
     const View<float> g = scope.rows(x.rows, s_.num_value_heads),
                       erase = scope.rows(x.rows, s_.num_value_heads),
-                      write = scope.rows(x.rows, s_.num_value_heads);
+                      write = scope.rows(x.rows, s_.num_value_heads),
+                      match = scope.rows(x.rows, s_.num_value_heads);
     for_each_block(segments, [&](Index first, Index rows) {
       run_gates(x.slice_rows(first, rows), g.slice_rows(first, rows), write.slice_rows(first, rows), compute);
       copy_rows(write.slice_rows(first, rows), erase.slice_rows(first, rows));
     });
-    edit_strengths(segments, {s_.num_value_heads, g, erase, write});
+    edit_strengths(segments, {s_.num_value_heads, g, erase, write, match});
 
     const View<float> o = scope.rows(x.rows, values);
-    core_.run({q, k, qkv.slice_cols(2 * keys, values), g, erase, write, o}, segments, compute);
+    core_.run({q, k, qkv.slice_cols(2 * keys, values), g, erase, write, o, match}, segments, compute);
     output_.run(x, o, segments, ports.output, compute);
   }
 

@@ -34,9 +34,11 @@ class GatedLinearAttention final : public Layer {
         output_(parameters, output_of(settings)) {
     if (inputs_.convolves()) fields_.push_back(inputs_.field());
     for (Field& field : core_.fields()) fields_.push_back(std::move(field));
-    sites_ = {decay_site(), write_site(), state_site(), head_site()};
+    const Index heads = s_.num_heads, width = s_.value_head_dim;
+    sites_ = {decay_site(s_.num_kv_heads, s_.head_dim), write_site(s_.num_kv_heads), state_site(heads),
+              head_site(heads, width)};
     if (inputs_.convolves()) sites_.push_back(conv_site());
-    if (output_.gated()) sites_.push_back(gate_site());
+    if (output_.gated()) sites_.push_back(gate_site(heads, width));
   }
 
   Signature signature() const override { return {{inputs_.in()}, output_.out()}; }
@@ -58,7 +60,7 @@ class GatedLinearAttention final : public Layer {
       run_decays(block(x), block(g), compute);
       fill_rows(1, block(write));
     });
-    edit_strengths(segments, {s_.num_kv_heads, g, {}, write});
+    edit_strengths(segments, {s_.num_kv_heads, g, {}, write, {}});
 
     const View<float> o = scope.rows(x.rows, s_.num_heads * s_.value_head_dim);
     core_.run({q, qkv.slice_cols(queries, keys), qkv.slice_cols(queries + keys, qkv.cols - queries - keys), g,

@@ -103,6 +103,17 @@ void InnerOptimiser::differentiate(Index head, const float* z, const float* targ
   for (Index i = 0; i < n; ++i) gradient[i] = (size * gradient[i] - sum - standard[i] * product) / divisor;
 }
 
+// W and b are edited each for itself. Between the rows of a mini-batch there are no weights to edit: a row's
+// factor on the learning rates belongs to all steps it reads.
+void InnerOptimiser::edit_anchors(const Bound& bound, const StateEdit& edit, Index head,
+                                  const Kernels&) const {
+  assert(edit.every == Every::chunk);
+  edit_state(edit.segment, edit.every, head, edit.position, 0,
+             {bound.w + head * state_.elements(), s_.width, s_.width});
+  edit_state(edit.segment, edit.every, head, edit.position, 1,
+             {bound.b + head * s_.width, 1, s_.width, StateMatrix::Last::narrow});
+}
+
 void InnerOptimiser::fold(const Bound& bound, Index head, const Kernels& k) const {
   const Index n = s_.mini_batch, width = s_.width;
   Arena::Scope scope(scratch());

@@ -51,6 +51,7 @@ class InnerOptimiser {
   void absorb(const Bound& bound, const ChunkRows& part, Index head, const Rows& rows,
               const Kernels& k) const;
   void fold(const Bound& bound, Index head, const Kernels& k) const;
+  void edit_anchors(const Bound& bound, const StateEdit& edit, Index head, const Kernels& k) const;
 
  private:
   // gradient = d/dz 1/2 |norm(z) - target|^2. All [width]; gradient may be z.

@@ -32,7 +32,8 @@ class LinearAttention final : public Layer {
         output_(parameters, {settings.num_heads, settings.value_head_dim, GatedOutput::Gate::none,
                              settings.output_norm, static_cast<float>(settings.norm_eps)}),
         fields_(core_.fields()),
-        sites_({write_site(), state_site(), head_site()}) {
+        sites_({write_site(settings.num_kv_heads), state_site(settings.num_heads),
+                head_site(settings.num_heads, settings.value_head_dim)}) {
     const double d = static_cast<double>(s_.head_dim);
     taylor_scale_ = static_cast<float>(1 / std::sqrt(std::sqrt(d)));
   }
@@ -57,7 +58,7 @@ class LinearAttention final : public Layer {
       scale_rows(block(q), static_cast<float>(s_.scale), block(q), compute);
       fill_rows(1, block(write));
     });
-    edit_strengths(segments, {s_.num_kv_heads, {}, {}, write});
+    edit_strengths(segments, {s_.num_kv_heads, {}, {}, write, {}});
 
     const View<float> sums = scope.rows(x.rows, s_.num_heads * value_width());
     core_.run({q, k, v, {}, write, sums}, segments, compute);

@@ -41,8 +41,10 @@ class Mamba2 final : public Layer {
     for (float& rate : rate_) rate = -rate;
     fields_.push_back(convolution_field(s_.conv_channels(), s_.conv));
     for (Field& field : core_.fields()) fields_.push_back(std::move(field));
-    sites_ = {decay_site(), write_site(), state_site(), conv_site(), gate_site(), head_site()};
-    if (s_.skip_d) sites_.push_back({Site::skip_d, {Operator::zero}});
+    const Index heads = s_.num_heads, width = s_.head_dim;
+    sites_ = {decay_site(heads), write_site(heads),       state_site(heads),
+              conv_site(),       gate_site(heads, width), head_site(heads, width)};
+    if (s_.skip_d) sites_.push_back({Site::skip_d, {Operator::zero}, heads});
   }
 
   Signature signature() const override { return {{in_.in()}, out_.out()}; }
@@ -66,14 +68,14 @@ class Mamba2 final : public Layer {
     for_each_block(segments, [&](Index first, Index rows) {
       run_steps(dt.slice_rows(first, rows), g.slice_rows(first, rows), compute);
     });
-    edit_strengths(segments, {s_.num_heads, g, {}, dt});
+    edit_strengths(segments, {s_.num_heads, g, {}, dt, {}});
     const View<float> inner = mixed.slice_cols(0, s_.inner());
     core_.run({mixed.slice_cols(s_.inner() + s_.groups_width(), s_.groups_width()),
                mixed.slice_cols(s_.inner(), s_.groups_width()), inner, g, dt, y},
               segments, compute);
     edit_reads(segments, s_.num_heads, y);
     add_skip(segments, inner, y, compute);
-    clear_heads(segments, Site::head, Operator::zero, s_.num_heads, y);
+    edit_heads(segments, s_.num_heads, y, HeadEdits::but_scale);
     run_output(all.slice_cols(0, s_.inner()), y, segments, ports.output, compute);
   }
 

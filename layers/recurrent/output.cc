@@ -16,7 +16,7 @@ GatedOutput::GatedOutput(const Parameters& parameters, const Settings& settings)
 void GatedOutput::run(View<const float> x, View<float> o, std::span<const Segment> segments, View<float> y,
                       const Compute& compute) const {
   edit_reads(segments, settings_.heads, o);
-  clear_heads(segments, Site::head, Operator::zero, settings_.heads, o);
+  edit_heads(segments, settings_.heads, o, HeadEdits::but_scale);
   if (settings_.norm)
     for_each_block(segments, [&](Index first, Index rows) {
       const View<float> block = o.slice_rows(first, rows);

@@ -29,19 +29,23 @@ void fill(double value, View<float> rows) {
 
 void edit_strengths(std::span<const Segment> segments, const Strengths& strengths) {
   const Index heads = strengths.heads;
+  for (const Segment& segment : segments)
+    if (strengths.match.data) fill_rows(0, rows_of(segment, strengths.match));
   for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
     const View<float> decay = head_of(segment, strengths.decay, heads, head);
     const View<float> erase = head_of(segment, strengths.erase, heads, head);
     const View<float> write = head_of(segment, strengths.write, heads, head);
+    const View<float> match = head_of(segment, strengths.match, heads, head);
     const auto edit = [&](Site site, Operator op) { return segment.edit(site, op, head); };
     if (const Edit* e = edit(Site::write, Operator::constant)) {
       fill(value_of(*e, head), erase);
       fill(value_of(*e, head), write);
     }
-    if (const Edit* e = edit(Site::decay, Operator::constant)) fill(value_of(*e, head), decay);
+    if (const Edit* e = edit(Site::decay, Operator::constant)) fill_values(*e, heads, head, decay);
     if (edit(Site::decay, Operator::one)) fill(0, decay);
     if (edit(Site::decay, Operator::zero)) fill(kLowestLogDecay, decay);
-    if (edit(Site::erase, Operator::off)) fill(0, erase);
+    if (const Edit* e = edit(Site::erase, Operator::off))
+      fill(e->norm_match ? 1 : 0, e->norm_match ? match : erase);
     const bool freeze = edit(Site::state, Operator::freeze);
     if (freeze) fill(0, decay);
     if (freeze || edit(Site::write, Operator::zero) || edit(Site::state, Operator::no_write) ||
@@ -65,7 +69,9 @@ void edit_reads(std::span<const Segment> segments, Index heads, View<float> o) {
 
 void edit_gates(std::span<const Segment> segments, Index heads, View<float> factors) {
   for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
-    if (segment.edit(Site::gate, Operator::one, head)) fill_rows(1, head_of(segment, factors, heads, head));
+    const View<float> own = head_of(segment, factors, heads, head);
+    if (const Edit* e = segment.edit(Site::gate, Operator::mean, head)) fill_values(*e, heads, head, own);
+    if (segment.edit(Site::gate, Operator::one, head)) fill_rows(1, own);
   });
 }
 
@@ -97,14 +103,29 @@ void normalise_heads(std::span<const Segment> segments, Index heads, View<float>
   }
 }
 
-SiteSpec decay_site() { return {Site::decay, {Operator::one, Operator::constant, Operator::zero}}; }
-SiteSpec write_site() { return {Site::write, {Operator::constant, Operator::zero}}; }
-SiteSpec state_site() {
+std::vector<Segment> activated(std::span<const Segment> segments) {
+  std::vector<Segment> kept;
+  for (const Segment& segment : segments) {
+    const Edit* edit = segment.edit(Site::conv, Operator::identity);
+    if (!edit || !edit->drop_activation) kept.push_back(segment);
+  }
+  return kept;
+}
+
+SiteSpec decay_site(Index heads, Index channels) {
+  return {Site::decay, {Operator::one, Operator::constant, Operator::zero}, heads, channels};
+}
+SiteSpec write_site(Index heads) { return {Site::write, {Operator::constant, Operator::zero}, heads}; }
+SiteSpec erase_site(Index heads) { return {Site::erase, {Operator::off}, heads}; }
+SiteSpec state_site(Index heads, Every finest) {
   return {Site::state,
-          {Operator::zero, Operator::freeze, Operator::no_write, Operator::no_read, Operator::delete_write}};
+          {Operator::zero, Operator::freeze, Operator::no_write, Operator::no_read, Operator::delete_write,
+           Operator::rank, Operator::noise, Operator::cast},
+          heads,
+          1,
+          finest};
 }
 SiteSpec conv_site() { return {Site::conv, {Operator::identity, Operator::current_tap}}; }
-SiteSpec gate_site() { return {Site::gate, {Operator::one}}; }
-SiteSpec head_site() { return {Site::head, {Operator::zero, Operator::scale}}; }
+SiteSpec qk_norm_site(Index heads) { return {Site::qk_norm, {Operator::off}, heads}; }
 
 }  // namespace plait

@@ -46,7 +46,8 @@ class TttLinear final : public Layer {
         post_gain_(to_float(parameters.tensor("post_norm_weight"))),
         post_bias_(to_float(parameters.tensor("post_norm_bias"))),
         core_(inner_of(settings, parameters), settings.conv > 0 ? 1 : 0) {
-    sites_ = {write_site(), state_site(), head_site()};
+    const Index heads = s_.num_heads, width = s_.head_dim;
+    sites_ = {write_site(heads), state_site(heads, Every::chunk), head_site(heads, width)};
     if (s_.conv > 0) {
       const auto convolution = [&](const std::string& name) {
         return Convolution(s_.conv, parameters.vector(name), parameters.vector(name + "_bias"),
@@ -61,7 +62,7 @@ class TttLinear final : public Layer {
     }
     if (gated()) {
       gate_ = Linear(parameters.tensor("gate"));
-      sites_.push_back(gate_site());
+      sites_.push_back(gate_site(heads, width));
     }
     if (s_.rope_theta != 0)
       rotary_.emplace(rotary_frequencies(s_.rope_theta, s_.head_dim), Rotary::Layout::interleaved);
@@ -88,7 +89,7 @@ class TttLinear final : public Layer {
       zip_rows(k.subtract, block(target), block(xk), block(target), compute);
       run_rates(block(x), block(rate), compute);
     });
-    edit_strengths(segments, {s_.num_heads, {}, {}, rate});
+    edit_strengths(segments, {s_.num_heads, {}, {}, rate, {}});
     for (const Segment& segment : segments)
       scale_rows(rows_of(segment, rate), 1 / static_cast<float>(s_.head_dim), rows_of(segment, rate),
                  compute);
@@ -146,7 +147,7 @@ class TttLinear final : public Layer {
       zip_rows(k.add, xq.slice_rows(first, rows), z.slice_rows(first, rows), z.slice_rows(first, rows),
                compute);
     });
-    clear_heads(segments, Site::head, Operator::zero, s_.num_heads, z);
+    edit_heads(segments, s_.num_heads, z, HeadEdits::but_scale);
     for_each_block(segments, [&](Index first, Index rows) {
       const View<float> block = z.slice_rows(first, rows);
       layer_norm(block, s_.inner(), static_cast<float>(s_.post_norm_eps), post_gain_, post_bias_, block,

@@ -246,6 +246,11 @@ class SpanWalk {
     k_.add_to_lanes(weights(0, r, lane_floor(block_)), local(run.begin), local(run.end), partial(r).lanes());
     for (Index a = 1; a < sizes_.accumulators; ++a)
       rule_.weights(a, s, p, weights(a, r, run.begin), count, k_);
+    for (const KeyRange& muted : row(r).muted) {
+      const Index begin = std::max(run.begin, muted.begin), end = std::min(run.end, muted.end);
+      for (Index a = 0; begin < end && a < sizes_.accumulators; ++a)
+        std::fill_n(weights(a, r, begin), end - begin, 0.0f);
+    }
   }
 
   // Adds weight times value over one piece for all rows, keys ascending in every row.

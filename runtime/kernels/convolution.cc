@@ -43,7 +43,7 @@ void Convolution::run_block(View<const float> x, std::span<const float* const> h
     const Index width = std::min(kStrip, channels_ - c);
     for (Index r = 0; r < y.rows; ++r) {
       float* out = y.row(r) + c;
-      if (mode == Mode::identity) {
+      if (mode == Mode::identity || mode == Mode::bypass) {
         std::copy_n(x.row(first + r) + c, width, out);
       } else {
         for (Index w = 0; w < kernel_; ++w) {
@@ -55,7 +55,7 @@ void Convolution::run_block(View<const float> x, std::span<const float* const> h
         k.fir(kernel_, rows, taps_.data() + c, channels_, bias_.empty() ? nullptr : bias_.data() + c, out,
               width);
       }
-      if (activation_ == Activation::silu) k.silu(out, out, width);
+      if (activation_ == Activation::silu && mode != Mode::bypass) k.silu(out, out, width);
     }
   }
 }

@@ -21,6 +21,7 @@ class Convolution {
   enum class Mode {
     normal,
     identity,     // y = activation(x): neither taps nor bias
+    bypass,       // y = x
     current_tap,  // only the tap on the current token; bias and activation stay
   };
 

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "runtime/base/arena.h"
 #include "runtime/base/parallel.h"
 
 namespace plait {
@@ -63,6 +64,17 @@ void add_bias(std::span<const float> bias, View<float> y, const Compute& compute
   each_row(y.rows, y.cols, compute, [&](Index r) { k.add(y.row(r), bias.data(), y.row(r), y.cols); });
 }
 
+float rms_scale(const Kernels& k, const float* x, Index n, float eps) {
+  return inverse_root(k, k.sum_squares(x, n) / static_cast<float>(n) + eps);
+}
+
+float variance_scale(const Kernels& k, const float* x, Index n, float eps) {
+  Arena::Scope scope(scratch());
+  float* centred = scope.take(n);
+  k.add_scalar(x, -(k.sum(x, n) / static_cast<float>(n)), centred, n);
+  return rms_scale(k, centred, n, eps);
+}
+
 void rms_norm(View<const float> x, Index group, float eps, std::span<const float> gain, View<float> y,
               const Compute& compute) {
   const Kernels& k = kernels(compute);
@@ -70,7 +82,7 @@ void rms_norm(View<const float> x, Index group, float eps, std::span<const float
     for (Index first = 0; first < x.cols; first += group) {
       const float *from = x.row(r) + first, *g = slice(gain, first, group);
       float* to = y.row(r) + first;
-      k.scale(from, inverse_root(k, k.sum_squares(from, group) / static_cast<float>(group) + eps), to, group);
+      k.scale(from, rms_scale(k, from, group, eps), to, group);
       if (g) k.multiply(to, g, to, group);
     }
   });
@@ -84,7 +96,7 @@ void layer_norm(View<const float> x, Index group, float eps, std::span<const flo
       const float *from = x.row(r) + first, *g = slice(gain, first, group), *b = slice(bias, first, group);
       float* to = y.row(r) + first;
       k.add_scalar(from, -(k.sum(from, group) / static_cast<float>(group)), to, group);
-      k.scale(to, inverse_root(k, k.sum_squares(to, group) / static_cast<float>(group) + eps), to, group);
+      k.scale(to, rms_scale(k, to, group, eps), to, group);
       if (g) k.multiply(to, g, to, group);
       if (b) k.add(to, b, to, group);
     }

@@ -21,6 +21,9 @@ void scale_rows(View<const float> x, float a, View<float> y, const Compute& comp
 // y += bias, one value per column. bias [cols]
 void add_bias(std::span<const float> bias, View<float> y, const Compute& compute);
 
+// 1 / sqrt(mean x^2 + eps), what rms_norm multiplies a group x [n] by; 1 / sqrt(var + eps) of layer_norm.
+float rms_scale(const Kernels& k, const float* x, Index n, float eps);
+float variance_scale(const Kernels& k, const float* x, Index n, float eps);
 // y = x / sqrt(mean x^2 + eps) * gain, per row and per group of `group` columns (a head; cols for the whole
 // row). gain [group] shared by the groups, or [cols]; null = 1.
 void rms_norm(View<const float> x, Index group, float eps, std::span<const float> gain, View<float> y,

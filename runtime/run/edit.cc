@@ -14,12 +14,14 @@ namespace {
 constexpr std::array kSites = {"output", "decay",   "write",  "erase", "state",   "read",
                                "conv",   "qk_norm", "gate",   "head",  "score",   "position",
                                "window", "sinks",   "skip_d", "norm",  "residual"};
-constexpr std::array kOperators = {"zero",     "scale",        "skip",        "one",          "constant",
-                                   "off",      "identity",     "current_tap", "freeze",       "no_write",
-                                   "no_read",  "delete_write", "reset",       "reset_every",  "knockout",
-                                   "set",      "mask",         "none",        "shift",        "mean",
-                                   "resample", "noise",        "patch",       "zero_rescale", "swap"};
+constexpr std::array kOperators = {
+    "zero",        "scale",  "skip",         "one",     "constant",     "off",   "identity",
+    "current_tap", "freeze", "no_write",     "no_read", "delete_write", "reset", "reset_every",
+    "knockout",    "set",    "mask",         "none",    "shift",        "mean",  "resample",
+    "noise",       "patch",  "zero_rescale", "swap",    "rank",         "cast"};
 constexpr std::array kShadows = {"on", "off"};
+constexpr std::array kEvery = {"unset", "token", "chunk"};
+constexpr std::array kStorage = {"f32", "fp16", "bf16", "int8"};
 constexpr std::array kPhases = {"always", "prefill", "decode", "after_prefix"};
 
 template <class Enum, std::size_t N>
@@ -63,9 +65,10 @@ std::pair<Index, Index> range(const Json& value, const char* key) {
 }
 
 void check_keys(const Json& json) {
-  constexpr std::array known = {"where",  "operator", "strength",  "value", "values", "heads",
-                                "tokens", "keys",     "sinks",     "conv",  "phase",  "prefix_tokens",
-                                "seed",   "channels", "reference", "shadow"};
+  constexpr std::array known = {"where",  "operator",      "strength", "value",      "values",
+                                "heads",  "tokens",        "keys",     "sinks",      "conv",
+                                "phase",  "prefix_tokens", "seed",     "channels",   "reference",
+                                "shadow", "every",         "to",       "activation", "norm_match"};
   for (const auto& [key, value] : json.items())
     if (std::find(known.begin(), known.end(), key) == known.end()) fail("edit: unknown key '", key, "'");
 }
@@ -90,11 +93,83 @@ void read_scope(const Json& json, Edit& edit) {
   if (const Json* prefix = find(json, "prefix_tokens")) edit.prefix_tokens = whole(*prefix, "prefix_tokens");
 }
 
+// A choice between two words; true for the second.
+bool second_of(const Json& value, const char* key, const char* first, const char* second) {
+  const std::string choice = text(value, key);
+  if (choice != first && choice != second)
+    fail("edit: '", key, "' must be ", first, " or ", second, ", found '", choice.substr(0, 60), "'");
+  return choice == second;
+}
+
+void read_options(const Json& json, Edit& edit) {
+  if (const Json* conv = find(json, "conv")) edit.reset_conv = second_of(*conv, "conv", "keep", "reset");
+  if (const Json* activation = find(json, "activation"))
+    edit.drop_activation = second_of(*activation, "activation", "keep", "drop");
+  if (const Json* every = find(json, "every"))
+    edit.every = second_of(*every, "every", "token", "chunk") ? Every::chunk : Every::token;
+  if (const Json* to = find(json, "to")) edit.to = parse_name<Storage>(kStorage, text(*to, "to"), "to");
+  if (const Json* match = find(json, "norm_match")) {
+    if (!match->is_boolean())
+      fail("edit: 'norm_match' must be true or false, found ", match->dump().substr(0, 60));
+    edit.norm_match = match->get<bool>();
+  }
+}
+
+bool at_least(double value, double least) { return value >= least && value == std::floor(value); }
+
+void check_state_edit(const Edit& edit, const SiteSpec& spec) {
+  const char* op = name_of(edit.op);
+  if (edit.every == Every::unset)
+    fail("edit of '", edit.node, "': state/", op, " needs \"every\": \"token\" or \"chunk\"");
+  if (edit.every == Every::token && spec.finest == Every::chunk)
+    fail("edit of '", edit.node, "': state/", op,
+         " takes \"every\": \"chunk\" only, this layer has no state between the rows of a chunk");
+  if (edit.op == Operator::rank && !at_least(edit.value, 1))
+    fail("edit of '", edit.node, "': state/rank needs a whole 'value' of at least 1, found ", edit.value);
+  if (edit.op == Operator::noise && !(edit.value >= 0))
+    fail("edit of '", edit.node, "': state/noise needs a 'value' of at least 0, found ", edit.value);
+  if (edit.op == Operator::cast && edit.to == Storage::f32)
+    fail("edit of '", edit.node, "': state/cast needs \"to\": \"fp16\", \"bf16\" or \"int8\"");
+}
+
+void check_values(const Edit& edit, const SiteSpec& spec) {
+  const auto count = static_cast<Index>(edit.values.size()), all = spec.heads * spec.channels;
+  const char *site = name_of(edit.site), *op = name_of(edit.op);
+  if (edit.op == Operator::resample) {
+    if (count == 0 || all == 0 || count % all != 0)
+      fail("edit of '", edit.node, "': ", site, "/resample needs a row of ", all,
+           " 'values' per token, found ", count);
+  } else if (edit.site == Site::norm) {
+    if (count == 0) fail("edit of '", edit.node, "': norm/freeze needs a value per token of its range");
+  } else if (count > 1 && count != spec.heads && (count != all || all == 0)) {
+    fail("edit of '", edit.node, "': ", site, "/", op, " takes a value for each of ", spec.heads, " heads",
+         spec.channels > 1 ? cat(" or ", all, " channels") : "", ", found ", count);
+  }
+}
+
 }  // namespace
+
+void check(const Edit& edit, const SiteSpec& spec) {
+  const char *site = name_of(edit.site), *op = name_of(edit.op);
+  for (const Index head : edit.heads)
+    if (spec.heads == 0)
+      fail("edit of '", edit.node, "': ", site, "/", op, " takes no 'heads'");
+    else if (head >= spec.heads)
+      fail("edit of '", edit.node, "': head ", head, " is not one of the ", spec.heads, " heads of ", site);
+  check_values(edit, spec);
+  if (edit.site == Site::state &&
+      (edit.op == Operator::rank || edit.op == Operator::noise || edit.op == Operator::cast))
+    check_state_edit(edit, spec);
+  if (edit.site == Site::score && edit.key_begin >= edit.key_end)
+    fail("edit of '", edit.node, "': score/", op, " needs \"keys\": [begin, end], found [", edit.key_begin,
+         ", ", edit.key_end, ")");
+}
 
 const char* name_of(Site site) { return kSites[static_cast<std::size_t>(site)]; }
 const char* name_of(Operator op) { return kOperators[static_cast<std::size_t>(op)]; }
 const char* name_of(Phase phase) { return kPhases[static_cast<std::size_t>(phase)]; }
+const char* name_of(Every every) { return kEvery[static_cast<std::size_t>(every)]; }
+const char* name_of(Storage storage) { return kStorage[static_cast<std::size_t>(storage)]; }
 
 Edit parse_edit(const Json& json) {
   if (!json.is_object()) fail("edit: must be an object, found ", json.dump().substr(0, 60));
@@ -116,16 +191,11 @@ Edit parse_edit(const Json& json) {
     for (const Json& value : *values) edit.values.push_back(number(value, "values"));
   }
   if (const Json* sinks = find(json, "sinks")) edit.sinks = whole(*sinks, "sinks");
-  if (const Json* conv = find(json, "conv")) {
-    const std::string choice = text(*conv, "conv");
-    if (choice != "keep" && choice != "reset")
-      fail("edit: 'conv' must be keep or reset, found '", choice, "'");
-    edit.reset_conv = choice == "reset";
-  }
   if (const Json* reference = find(json, "reference")) edit.reference = text(*reference, "reference");
   if (const Json* seed = find(json, "seed")) edit.seed = static_cast<std::uint64_t>(whole(*seed, "seed"));
   if (const Json* shadow = find(json, "shadow"))
     edit.shadow = parse_name<Shadow>(kShadows, text(*shadow, "shadow"), "shadow");
+  read_options(json, edit);
   read_scope(json, edit);
   return edit;
 }
@@ -148,6 +218,10 @@ Json to_json(const Edit& edit) {
   if (!edit.reference.empty()) json["reference"] = edit.reference;
   if (edit.seed != 0) json["seed"] = edit.seed;
   if (edit.shadow != Shadow::on) json["shadow"] = kShadows[static_cast<std::size_t>(edit.shadow)];
+  if (edit.every != Every::unset) json["every"] = name_of(edit.every);
+  if (edit.to != Storage::f32) json["to"] = name_of(edit.to);
+  if (edit.drop_activation) json["activation"] = "drop";
+  if (edit.norm_match) json["norm_match"] = true;
   return json;
 }
 

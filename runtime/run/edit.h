@@ -1,6 +1,7 @@
 // An intervention is data on a segment: site x scope x operator x phase (architecture section 5).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -43,24 +44,28 @@ enum class Operator {
   off,       // erase: nothing is erased; qk_norm: no normalisation
   identity,  // conv: bypass
   current_tap,   // conv: only the weight on the current token
-  freeze,        // state: no decay, no erase, no write
+  freeze,        // state: no decay, no erase, no write; norm: the rows' scales := values
   no_write,      // state: decay continues, nothing is erased or written
   no_read,       // state: o := 0, the skip term stays
   delete_write,  // state: as no_write (for one token's range)
   reset,         // state: before the first row of the range
   reset_every,   // state: at every multiple of value
-  knockout,      // score: keys in [key_begin, key_end) get -infinity
+  knockout,      // score: keys in [key_begin, key_end) get -infinity; score/zero: their weights := 0
   set,           // window: latest value keys, first sinks keys
   mask,          // sinks: keys before value are hidden
   none,          // position: no rotary
   shift,         // position: rotary positions + value
-  mean,          // output, residual: := the reference's mean over its rows
-  resample,      // output, residual: := a row of the reference, drawn by (seed, position)
-  noise,  // output, residual: + value x the row's RMS x a normal draw by (seed, node, position, channel)
-  patch,  // output, residual: := the reference's row at the same position
+  mean,          // output, residual: := the reference's mean over its rows; head, gate: := values
+  resample,  // output, residual: := a row of the reference, drawn by (seed, position); head: := values, one
+             // row of all heads per token of the range
+  noise,     // output, residual: + value x the row's RMS x a normal draw by (seed, node, position, channel);
+             // head, state: + value x its RMS x normal numbers by (seed, node, head, position)
+  patch,     // output, residual: := the reference's row at the same position
   zero_rescale,  // output of one of several branches: := 0, the others scaled to keep the reference's mean
                  // norm
   swap,          // state: before the first row of the range := the reference's state at that position
+  rank,          // state: its best approximation of rank value
+  cast,          // state: rounded to `to`
 };
 
 // Whether a node whose contribution is zero runs all the same, so that its state advances
@@ -73,17 +78,23 @@ enum class Origin { given, sampled };
 struct Recorded;  // runtime/run/recording.h
 
 enum class Phase { always, prefill, decode, after_prefix };
+// How often an operator on the state itself is applied: after every token, or when a chunk is folded.
+enum class Every { unset, token, chunk };
+enum class Storage { f32, fp16, bf16, int8 };  // int8: one scale per head, max|S| / 127
 
 // As written in a spec file. JSON: {"where": "blocks.3.mixer/decay", "operator": "one", "heads": [0, 2],
 // "channels": [..], "tokens": [begin, end], "value": 1.0, "values": [...], "phase": "always",
-// "prefix_tokens": 0, "strength": 1, "reference": NAME, "seed": 0, "shadow": "on"}
+// "prefix_tokens": 0, "strength": 1, "reference": NAME, "seed": 0, "shadow": "on", "every": "chunk",
+// "to": "bf16", "activation": "drop", "norm_match": true}
 struct Edit {
   std::string node;  // a node or a dotted group: "blocks.3.mixer", "blocks.3"
   Site site = Site::output;
   Operator op = Operator::zero;
   double strength = 1;  // 0 drops the edit
   double value = 0;
-  std::vector<double> values;        // per head, where the operator takes it; empty = `value` for all
+  // Per head or per channel, where the operator takes it; empty = `value` for all. norm/freeze: one per token
+  // of the range; head/resample: [tokens, heads * channels].
+  std::vector<double> values;
   std::vector<Index> heads;          // empty = all
   Index begin = 0, end = -1;         // token range in positions; end -1 = no end
   Index key_begin = 0, key_end = 0;  // score/knockout
@@ -95,6 +106,10 @@ struct Edit {
   std::string reference;       // name of the recording that mean, resample, patch, zero_rescale and swap read
   std::uint64_t seed = 0;      // resample, noise
   Shadow shadow = Shadow::on;  // output/zero
+  Every every = Every::unset;  // state/{rank, noise, cast}
+  Storage to = Storage::f32;   // state/cast
+  bool drop_activation = false;  // conv/identity: the activation behind it as well
+  bool norm_match = false;       // erase/off: what is written keeps the length it had with the erasure
   // What `reference` holds of the node this copy of the edit acts on. Set by EditPlan; not part of the spec.
   std::shared_ptr<const Recorded> recorded;
   bool operator==(const Edit&) const = default;
@@ -105,6 +120,8 @@ using EditList = std::vector<Edit>;
 const char* name_of(Site site);
 const char* name_of(Operator op);
 const char* name_of(Phase phase);
+const char* name_of(Every every);
+const char* name_of(Storage storage);
 Edit parse_edit(const Json& json);  // throws Error naming the key
 Json to_json(const Edit& edit);
 EditList parse_edits(const Json& json);  // a list
@@ -114,7 +131,14 @@ std::string digest(const EditList& edits);
 struct SiteSpec {
   Site site;
   std::vector<Operator> operators;
+  Index heads = 0;              // a scope of heads names these; 0 = the site has none
+  Index channels = 0;           // of one head, where values may be given by channel
+  Every finest = Every::token;  // what state/{rank, noise, cast} may be applied at
 };
+
+// Throws Error when the edit lacks what its operator needs at this site, or names heads or values the site
+// does not have.
+void check(const Edit& edit, const SiteSpec& spec);
 
 // The edits of one node that cover every row of one segment, in the spec's order. What layers see.
 class Edits {
@@ -127,9 +151,13 @@ class Edits {
   bool has(Site site) const;
   std::span<const Edit* const> all() const { return edits_; }
   bool operator==(const Edits&) const = default;
+  // A number of the layer's own, so that two layers under one edit see different noise.
+  std::uint64_t layer() const { return layer_; }
+  void set_layer(std::uint64_t layer) { layer_ = layer; }
 
  private:
   std::vector<const Edit*> edits_;
+  std::uint64_t layer_ = 0;
 };
 
 bool covers(const Edit& edit, Index head);

@@ -101,9 +101,11 @@ class EditPlan::Builder {
 
   // What the edit's reference holds of the node; null where the operator reads none.
   std::shared_ptr<const Recorded> recorded(int node, const Edit& edit) const {
-    const bool reads = edit.op == Operator::mean || edit.op == Operator::resample ||
-                       edit.op == Operator::patch || edit.op == Operator::zero_rescale ||
-                       edit.op == Operator::swap || !edit.reference.empty();
+    const bool output = edit.site == Site::output || edit.site == Site::residual;
+    const bool rows = edit.op == Operator::mean || edit.op == Operator::resample ||
+                      edit.op == Operator::patch || edit.op == Operator::zero_rescale;
+    // The inner sites take their numbers from `values`.
+    const bool reads = (output && rows) || edit.op == Operator::swap || !edit.reference.empty();
     if (!reads) return nullptr;
     if (edit.reference.empty()) fail("edit of '", edit.node, "': ", name_of(edit.op), " needs a 'reference'");
     const auto recording = references_.find(edit.reference);
@@ -138,6 +140,8 @@ class EditPlan::Builder {
     bool placed = false;
     for (int n : nodes) {
       if (!supports(model_.layer(n), edit)) continue;
+      for (const SiteSpec& spec : model_.layer(n).sites())
+        if (spec.site == edit.site) check(edit, spec);
       add(n, edit, is_reset(edit) ? Action::reset : is_swap(edit) ? Action::swap : Action::inner);
       placed = true;
     }

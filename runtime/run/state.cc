@@ -353,6 +353,10 @@ void State::reset_before(Index position, Logs logs) {
       logs_[i].hide_before(position);
     }
   }
+  overwrite(position);
+}
+
+void State::overwrite(Index position) {
   floor_ = position;
   kept_.clear();
 }

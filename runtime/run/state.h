@@ -176,6 +176,9 @@ class State {
   // `position` become neutral zeros, logs hide rows before `position` when hide_logs.
   enum class Logs { keep, hide };
   void reset_before(Index position, Logs logs);
+  // For layers whose rows change what open rows before `position` meant (a state edited after every token):
+  // a rollback before it must run the model.
+  void overwrite(Index position);
   std::size_t bytes() const;
   // SHA-256 over logical contents: fields in order, open rows up to the position, held log rows.
   std::string digest() const;
@@ -209,7 +212,7 @@ class State {
   std::shared_ptr<const Field[]> fields_;
   std::size_t count_ = 0;
   Index grid_ = 0, depth_ = 0, position_ = 0;
-  Index floor_ = 0;  // a reset overwrote what a rollback before this position would need
+  Index floor_ = 0;  // an intervention overwrote what a rollback before this position would need
   std::vector<std::shared_ptr<Buffer>> values_;  // anchor, open, running; shared until written
   std::vector<Log> logs_;                        // by field; unused entries are empty
   std::deque<Kept> kept_;

@@ -107,6 +107,7 @@ void Walk::run_node(int node, std::span<const Slice> slices, const Ports& ports)
     auto& placed = pieces.emplace_back();
     for (Piece& piece : pieces_of(entries, slice.position, slice.rows, slice.origin)) {
       const Index first_row = slice.first_row + piece.position - slice.position;
+      piece.inner.set_layer(static_cast<std::uint64_t>(node));
       placed.push_back({std::move(piece), &slice, first_row});
     }
     waves = std::max(waves, placed.size());

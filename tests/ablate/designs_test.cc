@@ -206,13 +206,14 @@ TEST_F(Designs, NamedStudiesFitEveryModel) {
       check_edits(plan, *model);
       std::map<std::string, int> designs;
       std::set<std::string> ids;
-      for (const Use& use : plan.uses)
-        ++designs[use.design], EXPECT_TRUE(ids.insert(use.id).second) << use.id;
+      for (const Use& use : plan.uses) {
+        ++designs[use.design];
+        EXPECT_TRUE(ids.insert(use.id).second) << use.id;
+      }
       for (const char* part : {"baseline", "single", "group", "third", "cumulative", "random"})
         EXPECT_GT(designs[part], 0) << name << " " << part;
-      if (name == "full")
-        for (const char* part : {"window", "leave_in", "shapley", "dose"})
-          EXPECT_GT(designs[part], 0) << part;
+      for (const char* part : {"window", "leave_in", "shapley", "dose"})
+        EXPECT_EQ(designs[part] > 0, name == "full") << part;
       EXPECT_EQ(plan.deferred.empty(), name != "full");
     }
   EXPECT_THROW(study_named("hybrid", sequential), Error);
@@ -220,7 +221,6 @@ TEST_F(Designs, NamedStudiesFitEveryModel) {
 
 TEST_F(Designs, ThePaperRemovesLayersOrBranches) {
   const Plan layers = plan_of(study_named("hybrid2026", sequential), sequential);
-  EXPECT_GE(layers.find("group.layer.skip.gated_delta_net+"), -1);
   EXPECT_EQ(layers.conditions[static_cast<std::size_t>(layers.find("group.layer.skip.gated_delta_net"))]
                 .layers.size(),
             9u);

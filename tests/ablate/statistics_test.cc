@@ -10,7 +10,7 @@
 #include <set>
 
 #include "runtime/base/error.h"
-#include "runtime/run/sampler.h"
+#include "runtime/base/random.h"
 #include "tests/testing.h"
 #include "tools/ablate/statistics/confidence_sequence.h"
 #include "tools/ablate/statistics/effects.h"

@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <functional>
 
-#include "tests/files/files.h"
+#include "tests/files.h"
 #include "tests/testing.h"
 #include "weights/model_file.h"
 #include "weights/snapshot_file.h"

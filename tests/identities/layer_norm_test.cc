@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "layers/blocks/norm_scale.h"
 #include "tests/identities/tolerance.h"
 #include "tests/one_kind.h"
 #include "tests/testing.h"
@@ -65,6 +66,32 @@ TEST(LayerNorm, ForgetsAConstantAddedToTheRow) {
   const auto expected = norm.twin(input);
   for (float& x : input.inputs[0]) x += 64;
   testing::expect_near(norm.run(input), expected, 16, kWidth);
+}
+
+// The row's own scale changes no bit; twice the scale twice what stands before the gain.
+TEST(LayerNorm, FrozenScale) {
+  const auto input = testing::random_input(kRows, kWidth, 8);
+  const OneKind norm("layer_norm", {}, surroundings(),
+                     OneKind::random_values("layer_norm", {}, surroundings(), 9));
+  const auto& scales = dynamic_cast<const NormScale&>(norm.layer());
+  Edit freeze;
+  freeze.node = "tested";
+  freeze.site = Site::norm;
+  freeze.op = Operator::freeze;
+  for (Index r = 0; r < kRows; ++r)
+    freeze.values.push_back(
+        static_cast<double>(scales.scale(input.inputs[0].data() + r * kWidth, kernels())));
+  const std::vector<float> plain = norm.run(input);
+  EXPECT_TRUE(same_bits(norm.run(input, {.split = {4}, .edits = {freeze}}), plain));
+  for (double& value : freeze.values) value *= 2;
+  const std::vector<float> doubled = norm.run(input, {.edits = {freeze}});
+  std::vector<double> expected = testing::widen(plain);
+  const auto values = OneKind::random_values("layer_norm", {}, surroundings(), 9);
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    expected[i] = 2 * expected[i] - static_cast<double>(values.at("bias")[i % kWidth]);
+  testing::expect_near(doubled, expected, 4, 1);
+  freeze.values.pop_back();
+  EXPECT_THROW(norm.run(input, {.edits = {freeze}}), Error);
 }
 
 }  // namespace

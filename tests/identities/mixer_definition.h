@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "layers/reference/recurrence.h"
+#include "runtime/base/noise.h"
 #include "tests/identities/tolerance.h"
 #include "tests/one_kind.h"
+#include "tests/typical_edit.h"
 
 namespace plait::testing {
 
@@ -31,6 +33,29 @@ inline RangeEdit range_edit(Site site, Operator op, Index begin, Index end, std:
   range.edit.heads = std::move(heads);
   range.edit.value = value;
   return range;
+}
+
+// Whether an edit acts on the matrix a state is, not on the rows that change or read it:
+// tests/identities/state_edits_test.cc.
+inline bool on_the_matrix(const Edit& edit) { return edit.every != Every::unset; }
+
+// o [channels] of a head under head/{zero, mean, resample, noise} and gate/mean: the values of one row.
+inline void edit_head(const RangeEdit& e, Index token, Index head, Index heads, double* o, Index channels) {
+  const auto value = [&](Index row, Index c) {
+    return e.edit.values[static_cast<std::size_t>((row * heads + head) * channels + c)];
+  };
+  double square = 0;
+  for (Index c = 0; c < channels; ++c) square += o[c] * o[c] / static_cast<double>(channels);
+  std::vector<float> z(static_cast<std::size_t>(channels));
+  add_noise(noise_key({e.edit.seed, 0, static_cast<std::uint64_t>(head), static_cast<std::uint64_t>(token)}),
+            1, z.data(), channels);
+  for (Index c = 0; c < channels; ++c) {
+    if (e.at(Site::head, Operator::zero, token, head)) o[c] = 0;
+    if (e.at(Site::head, Operator::mean, token, head)) o[c] = value(0, c);
+    if (e.at(Site::head, Operator::resample, token, head)) o[c] = value(token - e.begin, c);
+    if (e.at(Site::head, Operator::noise, token, head))
+      o[c] += e.edit.value * std::sqrt(square) * static_cast<double>(z[static_cast<std::size_t>(c)]);
+  }
 }
 
 // The fast kind over the rows in pieces: before the range, inside it in pieces of 7 with the edit, after it.
@@ -56,6 +81,17 @@ inline std::vector<float> run_edited(const OneKind& kind, const KindInput& input
     state.advance(first = stop);
   }
   return y;
+}
+
+// The typical edits of a site and operator, but for those of the matrix.
+inline std::vector<RangeEdit> range_edits(const SiteSpec& site, Operator op, Index begin, Index end,
+                                          const std::vector<Index>& heads) {
+  std::vector<RangeEdit> all;
+  for (Edit& edit : typical_edits("tested", site, op, begin, end)) {
+    edit.heads = heads;
+    if (!on_the_matrix(edit)) all.push_back({edit, begin, end});
+  }
+  return all;
 }
 
 class MixerDefinition {
@@ -125,8 +161,15 @@ class MixerDefinition {
     const Index kernel = integer("conv", kind_ == "delta_net" || kind_ == "gated_delta_net" ? 4 : 0);
     Rows y = w_.project(name, x);
     if (kernel > 0) y = convolve(y, std::string(name) + "_conv", {}, e);
-    if (kernel > 0 || kind_ == "delta_net" || kind_ == "gated_delta_net") reference::map(y, reference::silu);
+    if (kernel > 0 || kind_ == "delta_net" || kind_ == "gated_delta_net") activate(y, e);
     return y;
+  }
+
+  static void activate(Rows& y, const RangeEdit& e) {
+    for (Index t = 0; t < y.rows; ++t)
+      for (Index c = 0; c < y.cols; ++c)
+        if (!(e.edit.drop_activation && e.at(Site::conv, Operator::identity, t, 0)))
+          y(t, c) = reference::silu(y(t, c));
   }
 
   void normalise(Rows& x, const RangeEdit& e) const {
@@ -211,7 +254,7 @@ class MixerDefinition {
         }
         if (at(Site::write, Operator::constant)) in.write(t, h) = e.edit.value;
         if (at(Site::write, Operator::constant) && delta) in.erase(t, h) = e.edit.value;
-        if (at(Site::erase, Operator::off)) in.erase(t, h) = 0;
+        if (at(Site::erase, Operator::off) && !e.edit.norm_match) in.erase(t, h) = 0;
         if (at(Site::write, Operator::zero) || at(Site::state, Operator::no_write) ||
             at(Site::state, Operator::delete_write) || at(Site::state, Operator::freeze))
           in.write(t, h) = in.erase(t, h) = 0;
@@ -224,6 +267,7 @@ class MixerDefinition {
     const Index channels = in.g.cols / states_, reads = outputs_ / states_;
     for (Index h = 0; h < states_; ++h) {
       Rows s(key_, value_ + 1);  // the last column sums write * k
+      std::vector<double> own(static_cast<std::size_t>(value_ + 1)), erased = own;
       for (Index t = 0; t < in.q.rows; ++t) {
         const double* k = in.k.row(t) + h / (states_ / keys_) * key_;
         for (Index d = 0; d < key_; ++d)
@@ -233,12 +277,23 @@ class MixerDefinition {
           double old = 0;
           for (Index d = 0; d < key_; ++d) old += s(d, c) * k[d];
           const double v = c < value_ ? in.v(t, h * value_ + c) : 1;
-          for (Index d = 0; d < key_; ++d) s(d, c) += k[d] * (in.write(t, h) * v - in.erase(t, h) * old);
+          own[static_cast<std::size_t>(c)] = in.write(t, h) * v;
+          erased[static_cast<std::size_t>(c)] = in.write(t, h) * v - in.erase(t, h) * old;
         }
+        if (e.edit.norm_match && e.at(Site::erase, Operator::off, t, h)) match_norm(own, erased);
+        for (Index c = 0; c <= value_; ++c)
+          for (Index d = 0; d < key_; ++d) s(d, c) += k[d] * erased[static_cast<std::size_t>(c)];
         for (Index i = h * reads; i < (h + 1) * reads; ++i) read(in, e, s, t, i, o.row(t) + i * value_);
       }
     }
     return o;
+  }
+
+  // erased <- own in the length of erased; the column that sums write * k is no value.
+  static void match_norm(const std::vector<double>& own, std::vector<double>& erased) {
+    double have = 0, want = 0;
+    for (std::size_t c = 0; c + 1 < own.size(); ++c) have += own[c] * own[c], want += erased[c] * erased[c];
+    for (std::size_t c = 0; c + 1 < own.size(); ++c) erased[c] = own[c] * std::sqrt(want / have);
   }
 
   void read(const Inputs& in, const RangeEdit& e, const Rows& s, Index t, Index output, double* o) const {
@@ -259,13 +314,17 @@ class MixerDefinition {
       for (Index c = 0; c < o.cols; ++c) {
         if (mamba_ && !e.at(Site::skip_d, Operator::zero, t, c / value_))
           o(t, c) += w_.at("d", c / value_) * in.v(t, c);
-        if (e.at(Site::head, Operator::zero, t, c / value_)) o(t, c) = 0;
       }
+    for (Index t = 0; t < o.rows; ++t)
+      for (Index h = 0; h < outputs_; ++h) edit_head(e, t, h, outputs_, o.row(t) + h * value_, value_);
     const bool norm_first = !mamba_;
     if (norm_first && kind_ != "linear_attention") reference::rms_normalise(o, value_, 1e-5, w_["norm"]);
     for (Index t = 0; in.z.cols > 0 && t < o.rows; ++t)
       for (Index c = 0; c < o.cols; ++c)
-        if (!e.at(Site::gate, Operator::one, t, c / value_)) o(t, c) *= reference::silu(in.z(t, c));
+        if (e.at(Site::gate, Operator::mean, t, c / value_))
+          o(t, c) *= e.edit.values[static_cast<std::size_t>(c)];
+        else if (!e.at(Site::gate, Operator::one, t, c / value_))
+          o(t, c) *= reference::silu(in.z(t, c));
     if (mamba_) reference::rms_normalise(o, o.cols / queries_, 1e-5, w_["norm"]);
     for (Index t = 0; t < o.rows; ++t)
       for (Index c = 0; c < o.cols; ++c)
@@ -293,12 +352,12 @@ inline void expect_edits_as_defined(const std::string& name, const Json& setting
     for (const Operator op : site.operators)
       for (const std::vector<Index>& heads : std::vector<std::vector<Index>>{{}, {1}}) {
         if (site.site == Site::conv && !heads.empty()) continue;  // the whole convolution
-        const double value = site.site == Site::decay ? -0.25 : 0.375;
-        const RangeEdit range = range_edit(site.site, op, 20, 70, heads, value);
-        SCOPED_TRACE(name + " " + name_of(site.site) + "/" + name_of(op) + (heads.empty() ? "" : " head 1"));
-        const std::vector<float> edited = run_edited(kind, input, range);
-        expect_near(edited, definition.run(input, range), c, length);
-        EXPECT_FALSE(same_bits(edited, plain));
+        for (const RangeEdit& range : range_edits(site, op, 20, 70, heads)) {
+          SCOPED_TRACE(name + " " + describe(range.edit) + (heads.empty() ? "" : " head 1"));
+          const std::vector<float> edited = run_edited(kind, input, range);
+          expect_near(edited, definition.run(input, range), c, length);
+          EXPECT_FALSE(same_bits(edited, plain));
+        }
       }
 }
 

@@ -408,6 +408,13 @@ TEST_P(PolynomialSites, DecayConstantPerHead) {
   c.expect(c.run({constant}));
 }
 
+// Memoryless: a row meets its own key only.
+TEST_P(PolynomialSites, DecayZeroForgetsAtOnce) {
+  Case c = decayed();
+  c.loop.decay = [](Index, Index h, double g) { return h == 1 ? -1e9 : g; };
+  c.expect(c.run({inner_edit(Site::decay, Operator::zero, {1})}));
+}
+
 TEST_P(PolynomialSites, WithheldWritesAreNeverSeenAndDecayGoesOn) {
   for (const auto& [site, op] :
        std::vector<std::pair<Site, Operator>>{{Site::write, Operator::zero},
@@ -503,6 +510,24 @@ TEST(PolynomialAttention, RefusesWhatItCannotMean) {
   refuse({{"decay_temperature", 0}});
   refuse({{"evaluation", "chunked"}});
   refuse({{"window", 4}});
+}
+
+// The quadratic evaluation keeps its keys, so keys can be hidden from it.
+TEST(PolynomialAttentionSites, HiddenAndZeroedKeys) {
+  Case c(with(kDecayed, "evaluation", "quadratic"));
+  Edit hidden = inner_edit(Site::score, Operator::knockout, {2, 3});
+  hidden.key_begin = 10;
+  hidden.key_end = 77;
+  c.loop.written = [](Index j, Index h) { return h < 2 || j < 10 || j >= 77; };
+  c.expect(c.run({hidden}));
+  c.loop.written = [](Index j, Index) { return j >= 13; };
+  c.expect(c.run({inner_edit(Site::sinks, Operator::mask, {}, 13)}));
+  // With one_plus_sum the mass stays: the values of the zeroed keys are what is missing.
+  hidden.op = Operator::zero;
+  hidden.heads = {};
+  hidden.key_begin = 0;
+  hidden.key_end = kRows;
+  for (const float y : c.run({hidden})) EXPECT_EQ(y, 0);
 }
 
 }  // namespace

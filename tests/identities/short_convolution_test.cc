@@ -85,6 +85,9 @@ TEST(ShortConvolution, IdentityPassesTheInputToTheActivation) {
   std::vector<double> expected;
   for (const float x : input.inputs[0]) expected.push_back(x / (1 + std::exp(-double{x})));
   testing::expect_near(silu.run(input, {.edits = {conv_edit(Operator::identity)}}), expected, 2, 1);
+  Edit bypass = conv_edit(Operator::identity);
+  bypass.drop_activation = true;
+  EXPECT_TRUE(same_bits(silu.run(input, {.edits = {bypass}}), input.inputs[0]));
 }
 
 }  // namespace

@@ -49,6 +49,11 @@ class DoubleLoop {
   }
 
   std::function<bool(Index i, Index j, Index h)> visible = [](Index, Index, Index) { return true; };
+  std::function<bool(Index i, Index j, Index h)> weighs = [](Index, Index, Index) { return true; };
+  // o of a channel of a head
+  std::function<double(Index i, Index h, Index c, double o)> head = [](Index, Index, Index, double o) {
+    return o;
+  };
   std::function<double(Index i, Index h)> factor = [](Index, Index) { return 1.0; };  // on a head's output
   std::function<bool(Index i, Index h)> gated = [](Index, Index) { return true; };
   HeadRows& heads() { return heads_; }
@@ -71,9 +76,10 @@ class DoubleLoop {
       if (!visible(i, j, h)) continue;
       const double p = std::exp(settings_.scale * heads_.dot(i, j, h));
       mass += p;
-      for (Index c = 0; c < dv; ++c) out[c] += p * heads_.v(j, h)[c];
+      for (Index c = 0; weighs(i, j, h) && c < dv; ++c) out[c] += p * heads_.v(j, h)[c];
     }
-    for (Index c = 0; c < dv; ++c) out[c] *= mass == 0 ? 0 : factor(i, h) * gate(i, h, c) / mass;
+    for (Index c = 0; c < dv; ++c)
+      out[c] = head(i, h, c, mass == 0 ? 0 : out[c] * factor(i, h) * gate(i, h, c) / mass);
   }
 
   double gate(Index i, Index h, Index c) const {
@@ -354,6 +360,67 @@ TEST(SoftmaxAttentionSites, KnockoutHidesKeysOfNamedHeads) {
   knockout.key_end = kRows;
   knockout.heads = {};
   for (const float y : all_rows(c, {knockout})) EXPECT_EQ(y, 0);
+}
+
+// Weight := 0 without a new sum: what the other keys give does not change.
+TEST(SoftmaxAttentionSites, ZeroedScoresKeepTheirMass) {
+  Case c(kPlain);
+  Edit zero = inner_edit(Site::score, Operator::zero, {0, 3});
+  zero.key_begin = 10;
+  zero.key_end = 77;
+  c.loop.weighs = [](Index, Index j, Index h) { return h == 1 || h == 2 || j < 10 || j >= 77; };
+  c.expect(all_rows(c, {zero}));
+  zero.key_begin = 0;
+  zero.key_end = kRows;
+  zero.heads = {};
+  for (const float y : all_rows(c, {zero})) EXPECT_EQ(y, 0);
+}
+
+TEST(SoftmaxAttentionSites, WhatHidesNothingChangesNoBit) {
+  const Case c(kPlain);
+  const std::vector<float> plain = c.layer.run(c.input);
+  Edit far = inner_edit(Site::score, Operator::knockout);
+  far.key_begin = kRows;
+  far.key_end = kRows + 5;
+  EXPECT_TRUE(same_bits(all_rows(c, {far}), plain));
+  far.op = Operator::zero;
+  EXPECT_TRUE(same_bits(all_rows(c, {far}), plain));
+  EXPECT_TRUE(same_bits(all_rows(c, {inner_edit(Site::window, Operator::set, {}, kRows)}), plain));
+  EXPECT_TRUE(same_bits(all_rows(c, {inner_edit(Site::sinks, Operator::mask, {}, 0)}), plain));
+}
+
+// A mean in place of o; noise of size 0 changes no bit; rows of another run in their places.
+TEST(SoftmaxAttentionSites, HeadMeanNoiseAndResample) {
+  Case c(kPlain);
+  Edit mean = inner_edit(Site::head, Operator::mean);
+  mean.values = std::vector<double>(4 * 20, 0.0);
+  EXPECT_TRUE(same_bits(all_rows(c, {mean}), all_rows(c, {inner_edit(Site::head, Operator::zero)})));
+  mean.heads = {1};
+  for (Index i = 20; i < 40; ++i) mean.values[static_cast<std::size_t>(i)] = 0.01 * static_cast<double>(i);
+  c.loop.head = [](Index, Index h, Index i, double o) {
+    return h == 1 ? 0.01 * static_cast<double>(20 + i) : o;
+  };
+  c.expect(all_rows(c, {mean}));
+  EXPECT_TRUE(same_bits(all_rows(c, {inner_edit(Site::head, Operator::noise, {}, 0)}), c.layer.run(c.input)));
+  Edit resample = inner_edit(Site::head, Operator::resample, {2});
+  for (Index i = 0; i < kRows * 80; ++i) resample.values.push_back(0.001 * static_cast<double>(i % 977));
+  c.loop.head = [](Index t, Index h, Index i, double o) {
+    return h == 2 ? 0.001 * static_cast<double>((t * 80 + 40 + i) % 977) : o;
+  };
+  c.expect(all_rows(c, {resample}));
+}
+
+// A gate of a constant is a scale of what it gates.
+TEST(SoftmaxAttentionSites, GateMeanIsAScale) {
+  for (const char* granularity : {"elementwise", "headwise"}) {
+    Json settings = kPlain;
+    settings["gate"] = "sigmoid";
+    settings["gate_granularity"] = granularity;
+    const Case c(settings);
+    EXPECT_TRUE(same_bits(all_rows(c, {inner_edit(Site::gate, Operator::mean, {}, 0.375)}),
+                          all_rows(c, {inner_edit(Site::gate, Operator::one),
+                                       inner_edit(Site::head, Operator::scale, {}, 0.375)})));
+  }
 }
 
 TEST(SoftmaxAttentionSites, WindowSetIsExactlyAWindow) {

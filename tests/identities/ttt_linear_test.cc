@@ -74,7 +74,10 @@ class Definition {
     const Rows z = w_.project("gate", x);
     for (Index t = 0; t < out.rows; ++t)
       for (Index c = 0; c < out.cols; ++c) {
-        if (!e.at(Site::gate, Operator::one, t, c / f_)) out(t, c) *= reference::gelu_tanh(z(t, c));
+        if (e.at(Site::gate, Operator::mean, t, c / f_))
+          out(t, c) *= e.edit.values[static_cast<std::size_t>(c)];
+        else if (!e.at(Site::gate, Operator::one, t, c / f_))
+          out(t, c) *= reference::gelu_tanh(z(t, c));
         if (e.at(Site::head, Operator::scale, t, c / f_)) out(t, c) *= e.edit.value;
       }
     return w_.project("o", out.view()).data;
@@ -170,8 +173,9 @@ class Definition {
       const Index channel = h * f_ + c;
       double read = w_.at("ln_weight", channel) * z(0, c) + w_.at("ln_bias", channel);
       if (e.at(Site::state, Operator::no_read, t, h)) read = 0;
-      out(t, channel) = e.at(Site::head, Operator::zero, t, h) ? 0 : q(t, channel) + read;
+      out(t, channel) = q(t, channel) + read;
     }
+    testing::edit_head(e, t, h, heads_, out.row(t) + h * f_, f_);
   }
 
   Index f_, heads_, batch_;
@@ -188,11 +192,12 @@ TEST(TttLinear, EditsAsDefined) {
   for (const SiteSpec& site : kind.layer().sites())
     for (const Operator op : site.operators)
       for (const std::vector<Index>& heads : std::vector<std::vector<Index>>{{}, {1}}) {
-        const RangeEdit range = range_edit(site.site, op, 20, 70, heads, 0.375);
-        SCOPED_TRACE(std::string(name_of(site.site)) + "/" + name_of(op));
-        const std::vector<float> edited = run_edited(kind, input, range);
-        expect_near(edited, definition.run(input, range), 16, kLength);
-        EXPECT_FALSE(same_bits(edited, plain));
+        for (const RangeEdit& range : testing::range_edits(site, op, 20, 70, heads)) {
+          SCOPED_TRACE(testing::describe(range.edit));
+          const std::vector<float> edited = run_edited(kind, input, range);
+          expect_near(edited, definition.run(input, range), 16, kLength);
+          EXPECT_FALSE(same_bits(edited, plain));
+        }
       }
 }
 

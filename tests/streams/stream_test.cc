@@ -232,7 +232,13 @@ TEST_F(Streams, EditsThatDoNotFitAreRefusedWithAReason) {
 TEST(Edits, JsonRoundTrip) {
   const Json json = Json::parse(R"([{"where": "blocks.3.mixer/decay", "operator": "one", "heads": [0, 2],
       "tokens": [5, null], "phase": "after_prefix", "prefix_tokens": 9},
-      {"where": "blocks.1", "operator": "skip"}, {"where": "a/window", "operator": "set", "value": 64.0, "sinks": 4}])");
+      {"where": "blocks.1", "operator": "skip"}, {"where": "a/window", "operator": "set", "value": 64.0, "sinks": 4},
+      {"where": "a/state", "operator": "cast", "to": "int8", "every": "token"},
+      {"where": "a/state", "operator": "noise", "value": 0.5, "seed": 7, "every": "chunk"},
+      {"where": "a/conv", "operator": "identity", "activation": "drop"},
+      {"where": "a/erase", "operator": "off", "norm_match": true},
+      {"where": "a/state", "operator": "swap", "reference": "other", "tokens": [7, null]},
+      {"where": "a/score", "operator": "zero", "keys": [2, 9]}])");
   const EditList edits = parse_edits(json);
   Json back = Json::array();
   for (const Edit& e : edits) back.push_back(to_json(e));
@@ -245,6 +251,10 @@ TEST(Edits, BadJsonIsRefused) {
                           R"([{"where": "a/nowhere", "operator": "zero"}])", R"([{"operator": "zero"}])",
                           R"([{"where": "a", "operator": "zero", "tokens": [5, 2]}])",
                           R"([{"where": "a", "operator": "zero", "strength": 2}])",
+                          R"([{"where": "a/state", "operator": "cast", "to": "int4"}])",
+                          R"([{"where": "a/state", "operator": "rank", "every": "layer"}])",
+                          R"([{"where": "a/state", "operator": "noise", "seed": -1}])",
+                          R"([{"where": "a/erase", "operator": "off", "norm_match": 1}])",
                           R"([{"where": "a", "operator": "zero", "colour": "red"}])"})
     EXPECT_THROW(parse_edits(Json::parse(bad)), Error) << bad;
 }

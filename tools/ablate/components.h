@@ -13,7 +13,8 @@ namespace plait::ablate {
 // In a card a block ("blocks.3") is a chain of residual steps ("blocks.3.mixer", "blocks.3.mlp"). A step with
 // parallel branches is one mixer and several branches; a step with one mixer is that mixer's only branch. A
 // branch's residual contribution is the tensor the step's add reads, that is after norms and `scale` nodes
-// that follow the mixer; the add's own factor for it is `multiplier`.
+// that follow the mixer; the add's own factor for it is `multiplier`. Edits act before that factor, which is
+// the same as behind it for every operator that is linear or relative to the tensor's size, and all are.
 struct Component {
   std::string name;                // what an edit names: "blocks.3", "blocks.3.mixer", "blocks.3.mixer.ssm"
   int block = -1;                  // -1 outside the blocks

@@ -43,9 +43,10 @@ class Expander {
   }
 
  private:
-  std::shared_ptr<const Pool> pool(Grain grain) const {
-    return std::make_shared<Pool>(
-        pool_of(model_, components_, {find_alias(design_.site), design_.options}, grain));
+  std::shared_ptr<const Pool> pool(Grain grain, const Json& more = Json::object()) const {
+    Operation operation{find_alias(design_.site), design_.options};
+    operation.options.update(more);
+    return std::make_shared<Pool>(pool_of(model_, components_, operation, grain));
   }
 
   std::vector<Family> families() const {
@@ -209,9 +210,7 @@ class Expander {
 
   void dose(const Family& family) {
     for (const double alpha : design_.alphas) {
-      Pool weak = *family.pool;
-      weak.operation.options["strength"] = alpha;
-      const Family at{std::make_shared<Pool>(std::move(weak)), family.kind, family.members};
+      const Family at{pool(Grain::by_kind, {{"strength", alpha}}), family.kind, family.members};
       add(at, at.members, shortest(alpha), cat("all ", named(family), " at ", shortest(alpha)));
     }
   }

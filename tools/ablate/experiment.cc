@@ -25,6 +25,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A part that is zero from the first token to the last need not run: nobody reads its state (C7 of the gate).
+bool needs_no_run(const Edit& edit) {
+  return edit.site == Site::output && edit.op == Operator::zero && edit.strength == 1 && edit.begin == 0 &&
+         edit.end < 0 && edit.phase == Phase::always && edit.channels.empty();
+}
+
 constexpr const char* kReference = "reference";  // the name edits without one of their own refer to
 constexpr Index kStream = 0;                     // as a context length: the whole sequence
 
@@ -120,8 +126,10 @@ class Experiment {
   void compile(std::size_t first) {
     for (std::size_t c = first; c < plan_.conditions.size(); ++c) {
       EditList edits = plan_.conditions[c].edits;
-      for (Edit& edit : edits)
+      for (Edit& edit : edits) {
         if (reads_reference(edit.op) && edit.reference.empty()) edit.reference = kReference;
+        if (needs_no_run(edit)) edit.shadow = Shadow::off;
+      }
       try {
         plans_.push_back(edits.empty() ? nullptr
                                        : std::make_shared<const EditPlan>(model_, edits, references_));

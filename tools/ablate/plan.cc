@@ -108,7 +108,7 @@ class Planner {
       if (first || to.empty())
         to = word;
       else if (!word.empty() && to != word)
-        to += "+" + word;
+        to += cat("+", word);
     };
     join(whole.site, one.site);
     join(whole.op, one.op);

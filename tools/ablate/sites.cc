@@ -136,10 +136,10 @@ bool contains(const std::vector<std::string>& words, const std::string& word) {
 
 // Only a part that is edited as a whole, at every token, at full strength can be left out.
 bool whole(const Operation& operation) {
-  if (!operation.alias.removes() || operation.options.contains("channels")) return false;
+  if (!operation.alias.removes()) return false;
   const Edit edit = edit_at(operation, "x");
-  return edit.heads.empty() && edit.begin == 0 && edit.end < 0 && edit.strength == 1 &&
-         edit.phase == Phase::always;
+  return edit.heads.empty() && edit.channels.empty() && edit.begin == 0 && edit.end < 0 &&
+         edit.strength == 1 && edit.phase == Phase::always;
 }
 
 std::string component_type(const Pool& pool, std::span<const int> chosen) {
@@ -187,6 +187,9 @@ Edit edit_at(const Operation& operation, const std::string& place) {
   const Alias& alias = operation.alias;
   if (!alias.needs.empty() && !operation.options.contains(alias.needs))
     fail("'", alias.name, "' needs the key '", alias.needs == "tokens" ? "at" : alias.needs, "'");
+  for (const char* key : {"where", "operator"})
+    if (operation.options.contains(key))
+      fail("'", alias.name, "' takes no '", key, "'; that key belongs to an edit written out");
   Json json = operation.options;
   json["where"] = alias.site == "output" ? place : cat(place, "/", alias.site);
   json["operator"] = alias.op;
@@ -208,7 +211,7 @@ std::string Pool::tag(int i) const {
 }
 
 Pool pool_of(const Model& model, const Components& components, const Operation& operation, Grain grain) {
-  Pool pool{operation, {}, components.blocks};
+  Pool pool{operation, {}, {}, components.blocks};
   switch (operation.alias.level) {
     case Level::layer:
       pool.places = components.layers;
@@ -231,6 +234,7 @@ Pool pool_of(const Model& model, const Components& components, const Operation& 
          operation.alias.level == Level::inner
              ? cat("layer has ", operation.alias.site, "/", operation.alias.op)
              : cat(name_of(operation.alias.level), " is there"));
+  for (const Component& place : pool.places) pool.edits.push_back(edit_at(operation, place.name));
   return pool;
 }
 
@@ -262,7 +266,7 @@ Condition condition_at(const Pool& pool, std::span<const int> chosen) {
   std::set<int> blocks;
   for (const int i : chosen) {
     const Component& place = pool.places[static_cast<std::size_t>(i)];
-    condition.edits.push_back(edit_at(pool.operation, place.name));
+    condition.edits.push_back(pool.edits[static_cast<std::size_t>(i)]);
     if (place.block >= 0) blocks.insert(place.block);
     if (!removes) continue;
     condition.params_removed += place.parameters;

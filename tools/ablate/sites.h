@@ -40,13 +40,15 @@ struct Operation {
   Alias alias;
   Json options = Json::object();
 };
-// Throws Error when the alias needs a key that the options lack, or when a key or value is none of an edit.
+// Throws Error when the alias needs a key that the options lack, or when a key or value is none of an edit or
+// says what the alias says.
 Edit edit_at(const Operation& operation, const std::string& place);
 
 // Where an operation can act: each place once, in the order of the blocks.
 struct Pool {
   Operation operation;
   std::vector<Component> places;
+  std::vector<Edit> edits;  // of each place
   int blocks = 0;
   bool crowded() const;          // some block has several places
   std::string tag(int i) const;  // short and unique in the pool: "3", or "3.ssm" where blocks have several

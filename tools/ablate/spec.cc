@@ -89,8 +89,11 @@ Part read_alias_part(Section& entry) {
   entry.maybe("where", [&](const Value& where) { read_where(where, part); });
   entry.maybe("at", [&](const Value& at) { read_at(at, alias, part); });
   entry.maybe("alpha", [&](const Value& alpha) { part.options["strength"] = alpha.number(0, 1); });
-  const Json rest = entry.rest();
-  for (const auto& [key, value] : rest.items()) part.options[key] = value;
+  for (const Json rest = entry.rest(); const auto& [key, value] : rest.items()) {
+    if (part.options.contains(key))
+      entry.value().at(key).refuse("'", key, "' is given twice, once under 'where', 'at' or 'alpha'");
+    part.options[key] = value;
+  }
   told_where(entry.value(), [&] { return edit_at({alias, part.options}, "x"); });
   return part;
 }
@@ -430,11 +433,10 @@ Resolved resolve(const Part& part, const Model& model, const Components& compone
                                  pool->places[static_cast<std::size_t>(i)].block);
     });
   if (members.empty())
-    fail("'", part.alias, "'", part.kind.empty() ? "" : " of kind '" + part.kind + "'",
+    fail("'", part.alias, "'", part.kind.empty() ? "" : cat(" of kind '", part.kind, "'"),
          " has no place in layers ", part.layers.front(), " to ", part.layers.back(), " that were named");
   Resolved resolved{pool, members, {}};
-  for (const int i : members)
-    resolved.edits.push_back(edit_at(pool->operation, pool->places[static_cast<std::size_t>(i)].name));
+  for (const int i : members) resolved.edits.push_back(pool->edits[static_cast<std::size_t>(i)]);
   return resolved;
 }
 

@@ -328,18 +328,19 @@ TEST_F(Tasks, GenerationEqualsSoloRuns) {
   }
   const auto tokenizer = std::make_shared<MergingTokenizer>(follow[5]);
 
-  const std::string text =
-      Json{{"prompt", first}, {"answer", " " + free.text}, {"stop", {stop, "never"}}}.dump() + "\n" +
-      Json{{"prompt", second}, {"answer", "x"}, {"stop", stop}}.dump() + "\n\n" +
-      Json{{"prompt", third}, {"answer", "y"}}.dump();
+  std::string text = Json{{"prompt", first}, {"answer", " " + free.text}, {"stop", {stop, "never"}}}.dump() +
+                     "\n" + Json{{"prompt", second}, {"answer", "x"}, {"stop", stop}}.dump() + "\n\n";
+  for (const std::string& open :
+       {third, std::string("Go on."), std::string("And then?"), std::string("Why 12;")})
+    text += Json{{"prompt", open}, {"answer", "y"}}.dump() + "\n";
   Task task = file_task(parse_items(text, "generate.jsonl"), 0);
   std::get<FileTask>(task.source).max_tokens = 24;
   const auto& items = std::get<FileTask>(task.source).file.items;
   std::map<std::string, int> ends;
   const AskedSamples roomy = ask(task, setup(tokenizer)), tight = ask(task, setup(tokenizer, kTight));
   EXPECT_EQ(roomy.samples, tight.samples);
-  ASSERT_EQ(roomy.items.size(), 3u);
-  for (std::size_t i = 0; i < 3; ++i)
+  ASSERT_EQ(roomy.items.size(), 6u);
+  for (std::size_t i = 0; i < 6; ++i)
     for (std::size_t v = 0; v < variants_.size(); ++v) {
       const auto solo = Naive(*tokenizer, variants_[v]).write(items[i].prompt, items[i].stops, 24);
       const auto& outcome = roomy.items[i].queries[0].outcomes[v];

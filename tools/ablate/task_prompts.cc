@@ -98,9 +98,7 @@ void Prompts::cut_stem(PromptItem& encoded, std::span<const Token> context) cons
   for (const Tail& whole : encoded.tails) end = std::min(end, whole.first_scored);
   if (end == 0)
     fail(task_.file.where(*encoded.item),
-         ": nothing predicts the first token of the answer; the prompt is empty, and the tokenizer puts "
-         "nothing in "
-         "front");
+         ": the tokenizer joins the whole prompt with an answer; nothing is left that predicts it");
   encoded.stem.assign(context.begin(), context.begin() + static_cast<std::ptrdiff_t>(end));
   encoded.naive_tokens = encoded.tails.empty() ? std::ssize(context) : 0;
   for (Tail& tail : encoded.tails) {

@@ -18,11 +18,11 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "tables are copied as they lie: little-endian");
 
 constexpr std::string_view kMagic = "plaittok";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint64_t kVersion = 1;
 
 struct Preamble {
   char magic[8];
-  std::uint32_t version, zero;
+  std::uint64_t version;
   char source[64], contents[64];  // SHA-256 of tokenizer.json, and of everything behind the preamble
 };
 // In this order the sections follow.
@@ -140,6 +140,10 @@ std::string write_compiled(const TokenizerParts& parts, std::string_view source)
   contents += texts;
   put(contents, parts.tables.merges);
   put(contents, parts.tables.scores);
+  return seal_compiled(contents, source);
+}
+
+std::string seal_compiled(std::string_view contents, std::string_view source) {
   Preamble preamble{};
   kMagic.copy(preamble.magic, sizeof preamble.magic);
   preamble.version = kVersion;
@@ -147,14 +151,14 @@ std::string write_compiled(const TokenizerParts& parts, std::string_view source)
   sha256(contents).copy(preamble.contents, sizeof preamble.contents);
   std::string out;
   put(out, &preamble, sizeof preamble);
-  return out + contents;
+  return out.append(contents);
 }
 
 std::optional<TokenizerParts> read_compiled(std::string_view bytes, std::string_view source,
                                             const std::string& where) {
   Preamble preamble{};
   std::memcpy(&preamble, bytes.data(), std::min(bytes.size(), sizeof preamble));
-  if (bytes.substr(0, kMagic.size()) != kMagic || bytes.size() < offsetof(Preamble, zero))
+  if (bytes.substr(0, kMagic.size()) != kMagic || bytes.size() < offsetof(Preamble, source))
     damaged(where, cat("its ", bytes.size(), " bytes do not begin with '", kMagic, "' and a version"));
   if (preamble.version != kVersion) return std::nullopt;
   if (bytes.size() < sizeof preamble) damaged(where, cat("it ends after ", bytes.size(), " bytes"));

@@ -21,6 +21,8 @@ TokenizerParts parse_parts(const std::string& text, const std::string& where);
 
 // `source` is the tokenizer.json the parts are of.
 std::string write_compiled(const TokenizerParts& parts, std::string_view source);
+// The preamble that belongs to `contents`, and they.
+std::string seal_compiled(std::string_view contents, std::string_view source);
 // Nothing where `bytes` are of another version or made of another text than `source`. Throws Error naming
 // `where` for damaged bytes, and for tables that contradict themselves: sizes, ids, texts, scores.
 std::optional<TokenizerParts> read_compiled(std::string_view bytes, std::string_view source,

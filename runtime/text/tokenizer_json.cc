@@ -10,8 +10,6 @@
 namespace plait {
 namespace {
 
-constexpr std::size_t kMaxText = (std::size_t{1} << 31) - 1;
-
 // Pieces seen a moment ago, by hash: their tokens are copied from where they were written. Texts repeat
 // themselves, and a look is cheaper than merging again.
 class Recent {
@@ -120,7 +118,7 @@ std::vector<Token> JsonTokenizer::encode(std::string_view text, Specials special
 
 // A stretch without raw added tokens: the normalized ones are looked for, the rest goes to the model.
 void JsonTokenizer::encode_raw(std::string_view text, bool first, std::vector<Token>& out) const {
-  Normalized normalized{std::string(text), first};
+  Normalized normalized{.text = std::string(text), .whole_start = first};
   normalizer_->apply(normalized);
   const std::string& whole = normalized.text;
   for (const AddedTokens::Stretch& stretch : added_->find(whole, AddedTokens::Stage::normalized)) {

@@ -10,7 +10,6 @@
 
 #include "runtime/base/error.h"
 #include "runtime/text/chat_template.h"
-#include "tools/printer.h"
 #include "weights/json_text.h"
 
 namespace plait {
@@ -83,19 +82,7 @@ class Talk {
         stream_(stream),
         sampler_(sampler),
         template_(template_of(stream.model())),
-        conversation_(beginning(chat.settings)),
-        stops_(chat.stops) {
-    const ModelData& model = stream.model().data();
-    ends_ = end_tokens_of(model.tokenizer, model.origin);
-    const auto special = special_tokens_of(model.tokenizer, model.origin);
-    if (const auto eos = special.find("eos_token"); eos != special.end() && !eos->second.empty()) {
-      const std::vector<Token> ids = chat.tokenizer.encode(eos->second, Specials::without);
-      if (ids.size() == 1)
-        ends_.push_back(ids[0]);
-      else
-        stops_.push_back(eos->second);
-    }
-  }
+        conversation_(beginning(chat.settings)) {}
 
   void turn(const std::string& question) {
     conversation_.messages.push_back({{"role", "user"}, {"content", to_valid_utf8(question)}});
@@ -124,7 +111,8 @@ class Talk {
  private:
   std::vector<Token> rendered(GenerationPrompt prompt) const {
     // The template writes the special tokens itself.
-    return chat_.tokenizer.encode(template_.render(conversation_, prompt, std::time(nullptr)), Specials::without);
+    return chat_.tokenizer.encode(template_.render(conversation_, prompt, std::time(nullptr)),
+                                  Specials::without);
   }
 
   static std::size_t common(std::span<const Token> a, std::span<const Token> b) {
@@ -171,7 +159,7 @@ class Talk {
 
   void reply(Turn& turn) {
     const ReplyInterrupt interrupt;
-    Printer printer(chat_.tokenizer, stops_, !chat_.common.json_only());
+    Printer printer(chat_.tokenizer, chat_.stops, !chat_.common.json_only());
     for (Index i = 0; i < chat_.count; ++i) {
       if (interrupted) {
         turn.stopped = "interrupt";
@@ -180,8 +168,7 @@ class Talk {
       const Token token =
           sampler_.draw(stream_.logits(), stream_.options().id, stream_.position(), stream_.tokens());
       turn.tokens.push_back(token);
-      const bool end = std::find(ends_.begin(), ends_.end(), token) != ends_.end();
-      const bool stopped = end || !printer.push(token);
+      const bool stopped = !printer.push(token);
       stream_.feed(std::span(&token, 1), Origin::sampled);
       if (stopped) {
         turn.stopped = "stop";
@@ -198,8 +185,6 @@ class Talk {
   const Sampler& sampler_;
   ChatTemplate template_;
   Conversation conversation_;
-  std::vector<std::string> stops_;
-  std::vector<Token> ends_;
   std::optional<Stream> before_reply_;
   Json turns_ = Json::array();
 };

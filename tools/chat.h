@@ -7,6 +7,7 @@
 
 #include "runtime/run/sampler.h"
 #include "runtime/run/stream.h"
+#include "tools/printer.h"
 #include "tools/program.h"
 
 namespace plait {
@@ -23,7 +24,7 @@ struct Chat {
   const Common& common;
   const ChatSettings& settings;
   const Tokenizer& tokenizer;
-  const std::vector<std::string>& stops;
+  Stops stops;
   Index count;                          // tokens a reply has at most
   std::optional<std::string> question;  // the only turn; without it every line of standard input is one
 };

@@ -22,15 +22,16 @@ struct Verb {
   void (*add)(CLI::App&, Action&);
 };
 
-constexpr std::array<Verb, 9> kVerbs = {{{"convert", add_convert},
-                                         {"new", add_new},
-                                         {"inspect", add_inspect},
-                                         {"kinds", add_kinds},
-                                         {"tokenize", add_tokenize},
-                                         {"run", add_run},
-                                         {"score", add_score},
-                                         {"verify", add_verify},
-                                         {"bench", add_bench}}};
+constexpr std::array<Verb, 10> kVerbs = {{{"convert", add_convert},
+                                          {"new", add_new},
+                                          {"inspect", add_inspect},
+                                          {"kinds", add_kinds},
+                                          {"tokenize", add_tokenize},
+                                          {"run", add_run},
+                                          {"score", add_score},
+                                          {"verify", add_verify},
+                                          {"ablate", add_ablate},
+                                          {"bench", add_bench}}};
 
 extern "C" void interrupted(int) {
   remove_temporary_files();

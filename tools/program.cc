@@ -17,6 +17,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/parallel.h"
 #include "runtime/text/utf8.h"
+#include "tools/ablate/spec.h"
 #include "tools/npy.h"
 #include "weights/json_text.h"
 #include "weights/model_file.h"
@@ -68,7 +69,8 @@ void add_common(CLI::App& verb, Common& common, const char* numerics) {
 }
 
 void add_edits(CLI::App& verb, std::string& path) {
-  verb.add_option("--edits", path, "Interventions: a JSON file with a list of edits")->type_name("SPEC");
+  verb.add_option("--edits", path, "Interventions: a YAML or JSON file with a list of edits")
+      ->type_name("SPEC");
 }
 
 // Input.
@@ -149,17 +151,13 @@ std::string read_file(const std::string& path) {
 
 Json read_json(const std::string& path) { return parse_json(read_file(path), cat("'", path, "'")); }
 
-EditList read_edits(const std::string& path) {
+EditList read_edits(const std::string& path, const Model& model) {
   if (path.empty()) return {};
-  const std::string extension = std::filesystem::path(path).extension().string();
-  if (extension == ".yaml" || extension == ".yml")
-    fail("'", path, "' is YAML, which is not read yet; write the edits as a JSON list");
+  const auto parts = ablate::parse_parts(ablate::read_document(read_file(path), path));
   try {
-    return parse_edits(read_json(path));
+    return ablate::edits_of(parts, model);
   } catch (const Error& error) {
-    const std::string message = error.what();
-    if (message.find(path) != std::string::npos) throw;
-    fail("'", path, "': ", message);
+    fail("'", path, "': ", error.what());
   }
 }
 

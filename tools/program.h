@@ -80,8 +80,9 @@ std::string piece_of(const Tokenizer& tokenizer, Token token);
 std::string read_file(const std::string& path);
 // A JSON file; throws Error naming file and place of a mistake.
 Json read_json(const std::string& path);
-// A JSON list of edits; an empty path gives none.
-EditList read_edits(const std::string& path);
+// The edits a YAML or JSON file lists (tools/ablate/spec.h, parse_parts), in this model; an empty path gives
+// none.
+EditList read_edits(const std::string& path, const Model& model);
 // Token ids of a text file (separated by white space) or of a one-dimensional .npy of int32 or int64. Throws
 // Error naming the first id outside [0, vocab).
 std::vector<Token> read_tokens(const std::string& path, Index vocab);

@@ -26,12 +26,13 @@ struct Run {
   Index count = 256;
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<Index> top_k;
-  bool no_special = false, chat = false;
+  bool no_special = false, ignore_eos = false, chat = false;
   ChatSettings chat_settings;
 
   int run() const;
   int run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opened) const;
   SamplerSettings sampler(const Json& saved) const;
+  Stops what_stops(const Tokenizer& tokenizer) const;
 };
 
 // Saved settings, or the defaults, with what the flags say on top.
@@ -46,6 +47,16 @@ SamplerSettings Run::sampler(const Json& saved) const {
   if (repetition_penalty) settings.repetition_penalty = *repetition_penalty;
   if (common.seed) settings.seed = *common.seed;
   return settings;
+}
+
+// The texts of --stop and, unless they are ignored, the tokenizer's own ends of a text.
+Stops Run::what_stops(const Tokenizer& tokenizer) const {
+  Stops what{stops, {}};
+  if (ignore_eos) return what;
+  const SpecialTokens special = tokenizer.special_tokens();
+  what.tokens = special.eos;
+  if (!special.eos_text.empty()) what.texts.push_back(special.eos_text);
+  return what;
 }
 
 // The arithmetic of the snapshot, so that it can be gone on with; a flag that says otherwise is refused.
@@ -69,7 +80,7 @@ struct Prepared {
 
 Prepared prepare(const Run& args, std::shared_ptr<const Model> model) {
   StreamOptions options;
-  options.edits = read_edits(args.edits);
+  options.edits = read_edits(args.edits, *model);
   if (args.load.empty()) {
     options.compute = args.common.compute(Numerics::fast);
     return {Stream(std::move(model), options), Json()};
@@ -117,7 +128,7 @@ Generated generate(const Run& args, Stream& stream, const Sampler& sampler, Prin
 
 int Run::run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opened) const {
   if (!load.empty()) throw UsageError("--chat begins a conversation of its own; it does not go with --load");
-  Chat talk{common, chat_settings, tokenizer, stops, count, {}};
+  Chat talk{common, chat_settings, tokenizer, what_stops(tokenizer), count, {}};
   if (!prompt.empty() || !prompt_file.empty())
     talk.question = prompt_file.empty() ? prompt : read_file(prompt_file);
   Stream stream = prepare(*this, std::move(opened)).stream;
@@ -154,7 +165,7 @@ int Run::run() const {
   const double prompt_seconds = prompt_watch.seconds();
   if (stream.logits().empty()) fail("snapshot '", load, "' holds no logits to go on from; give a prompt");
 
-  Printer printer(*tokenizer, stops, !common.json_only());
+  Printer printer(*tokenizer, what_stops(*tokenizer), !common.json_only());
   const auto context = stream.tokens();
   for (const Token token : context.last(std::min(context.size(), kDecoderTail))) printer.prime(token);
   Stopwatch watch;
@@ -221,6 +232,7 @@ void add_run(CLI::App& program, Action& chosen) {
   verb->add_option("--stop", args->stops, "Stop before this text; may be given several times")
       ->type_name("TEXT")
       ->allow_extra_args(false);
+  verb->add_flag("--ignore-eos", args->ignore_eos, "Go on behind the model's end-of-sequence tokens");
   verb->add_option("--load", args->load,
                    "Go on from this snapshot, with its numerics and sampling unless flags say otherwise")
       ->type_name("SNAP");

@@ -12,7 +12,7 @@
 #include "tools/npy.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
-#include "weights/table_file.h"
+#include "weights/array_file.h"
 
 namespace plait {
 namespace {
@@ -47,7 +47,7 @@ class Scorer {
         split_(args.split),
         progress_(args.common, "scoring") {
     options_.compute = args.common.compute(Numerics::exact);
-    options_.edits = read_edits(args.edits);
+    options_.edits = read_edits(args.edits, *model_);
     if (!args.dump_logits.empty()) {
       dump_.emplace(args.dump_logits);
       dump_->write(npy_header_f32(length(), model_->card().vocab));
@@ -130,7 +130,7 @@ Json edits_json(const EditList& edits) {
 void write_per_token(const std::string& path, const Scorer& scorer, const Tally& tally) {
   std::vector<std::int64_t> ids, top1(tally.top1.begin(), tally.top1.end());
   for (const std::int64_t p : tally.position) ids.push_back(scorer.tokens()[static_cast<std::size_t>(p)]);
-  TableFile file(path);
+  ArrayFile file(path);
   file.add("position", tally.position);
   file.add("token", ids);
   file.add("nll", tally.nll);

@@ -40,7 +40,7 @@ void report(const VerifyOptions& options, double fraction, const std::string& wh
 
 // Outputs of every node for every token, [tokens, width] each; a node's inputs are the outputs of its input
 // nodes.
-struct Recording {
+struct RunOutputs {
   std::vector<std::vector<float>> outputs;
   std::string wiring;  // the first node whose ports did not hold its inputs' outputs; empty if none
 
@@ -69,7 +69,7 @@ class Recorder {
       }
   }
 
-  Recording finish() { return std::move(recording_); }
+  RunOutputs finish() { return std::move(recording_); }
 
  private:
   float* row(int node, Index position) {
@@ -83,10 +83,10 @@ class Recorder {
   }
 
   const Model& model_;
-  Recording recording_;
+  RunOutputs recording_;
 };
 
-Recording record(const Model& model, std::span<const Token> tokens, const Compute& compute) {
+RunOutputs run_outputs(const Model& model, std::span<const Token> tokens, const Compute& compute) {
   Recorder recorder(model, static_cast<Index>(tokens.size()));
   Sequence sequence(model);
   const Item item{&sequence, tokens, Want::all, Origin::given};
@@ -162,18 +162,18 @@ double fast_bound(double exact, double moved) {
   return exact + 2 * (moved + kUnitRoundoff);
 }
 
-std::vector<Matrix> inputs_of(const Model& model, int node, const Recording& recording) {
+std::vector<Matrix> inputs_of(const Model& model, int node, const RunOutputs& outputs) {
   std::vector<Matrix> inputs;
   for (const int input : model.graph().nodes[at(node)].inputs)
-    inputs.push_back(widened(recording.of(model, input)));
+    inputs.push_back(widened(outputs.of(model, input)));
   return inputs;
 }
 
-NodeCheck check_node(const Model& model, int node, const TwinNode& twin, const Recording& recording,
+NodeCheck check_node(const Model& model, int node, const TwinNode& twin, const RunOutputs& outputs,
                      Numerics mode) {
-  const Matrix found = widened(recording.of(model, node));
+  const Matrix found = widened(outputs.of(model, node));
   const Index rows = static_cast<Index>(found.size()) / model.width(node);
-  std::vector<Matrix> inputs = inputs_of(model, node, recording);
+  std::vector<Matrix> inputs = inputs_of(model, node, outputs);
   const Matrix expected = twin.run(inputs);
   NodeCheck check{model.graph().nodes[at(node)].name, model.kind(node).key, mode,
                   group_error(expected, found, rows), exact_bound(model, node, rows)};
@@ -189,10 +189,10 @@ NodeCheck check_node(const Model& model, int node, const TwinNode& twin, const R
 void compare_with_twins(const Model& model, std::span<const Token> tokens, const VerifyOptions& options,
                         Verification& result) {
   const auto rows = static_cast<Index>(tokens.size());
-  std::vector<Recording> recordings;
+  std::vector<RunOutputs> runs;
   for (const Numerics mode : kModes) {
-    recordings.push_back(record(model, tokens, {mode, resolve_isa(Isa::automatic), options.threads}));
-    const std::string& wiring = recordings.back().wiring;
+    runs.push_back(run_outputs(model, tokens, {mode, resolve_isa(Isa::automatic), options.threads}));
+    const std::string& wiring = runs.back().wiring;
     result.checks.push_back(
         {"inputs are the outputs of the nodes the graph names", mode, wiring.empty(),
          wiring.empty() ? cat(model.node_count(), " nodes") : cat("node '", wiring, "' differs")});
@@ -202,12 +202,12 @@ void compare_with_twins(const Model& model, std::span<const Token> tokens, const
     report(options, static_cast<double>(n) / model.node_count(), model.graph().nodes[at(n)].name);
     const TwinNode twin(model, n, tokens);
     for (std::size_t m = 0; m < kModes.size(); ++m)
-      result.nodes.push_back(check_node(model, n, twin, recordings[m], kModes[m]));
+      result.nodes.push_back(check_node(model, n, twin, runs[m], kModes[m]));
     chain.run(n, twin);
   }
   const int head = model.graph().output();
-  result.logit_error_exact = group_error(chain.logits(), widened(recordings[0].of(model, head)), rows);
-  result.logit_error_fast = group_error(chain.logits(), widened(recordings[1].of(model, head)), rows);
+  result.logit_error_exact = group_error(chain.logits(), widened(runs[0].of(model, head)), rows);
+  result.logit_error_fast = group_error(chain.logits(), widened(runs[1].of(model, head)), rows);
 }
 
 // Equality of bits.

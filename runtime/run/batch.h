@@ -7,33 +7,12 @@
 #include <span>
 #include <vector>
 
-#include "runtime/run/edit.h"
+#include "runtime/run/edit_plan.h"
 #include "runtime/run/model.h"
 #include "runtime/run/state.h"
+#include "runtime/run/walk.h"
 
 namespace plait {
-
-// Edits resolved against a model: which node they touch and whether the executor or the layer applies them.
-// Throws a sentence when a node, a site or an operator does not exist there. Immutable; shared by forks.
-class EditPlan {
- public:
-  EditPlan(const Model& model, EditList edits);
-  EditPlan(const EditPlan&) = delete;  // entries point into the list
-  EditPlan& operator=(const EditPlan&) = delete;
-  const EditList& edits() const { return edits_; }
-
-  enum class Action { inner, zero, scale, skip, pass, reset };
-  struct Entry {
-    const Edit* edit;
-    Action action;
-  };
-  std::span<const Entry> of(int node) const { return entries_[static_cast<std::size_t>(node)]; }
-
- private:
-  class Builder;
-  EditList edits_;
-  std::vector<std::vector<Entry>> entries_;
-};
 
 // One sequence as the executor sees it: a state per node and a position. Copy = fork.
 struct Sequence {
@@ -43,8 +22,7 @@ struct Sequence {
   std::shared_ptr<const EditPlan> plan;  // null = no edits
 };
 
-enum class Want { none, last, all };   // which rows' logits
-enum class Origin { given, sampled };  // sampled: tokens the sampler produced (phase decode)
+enum class Want { none, last, all };  // which rows' logits
 
 // Tokens to append to a sequence.
 struct Item {
@@ -57,14 +35,15 @@ struct Item {
 // logits [vocab] after the token at `position` of items[item]; rows of one item arrive in ascending position.
 // The span is valid during the call.
 using LogitSink = std::function<void(std::size_t item, Index position, std::span<const float> logits)>;
-// Called after each node of each pass with its ports and the segments it ran; what verify reads.
-using Observer = std::function<void(int node, const Ports& ports, std::span<const Segment> segments)>;
 
 struct RunOptions {
   Compute compute;
   Index row_block = 512;  // rows per pass: bounds activation memory, changes no bit
   Observer observer = {};
 };
+
+// Throws Error naming the first token outside the model's vocabulary.
+void check_tokens(const Model& model, std::span<const Token> tokens);
 
 // Appends every item's tokens to its sequence. Throws Error on a token outside the vocabulary before anything
 // is run. Each sequence may occur once. If an exception leaves this function, the sequences are unusable.

@@ -14,10 +14,12 @@ namespace {
 constexpr std::array kSites = {"output", "decay",   "write",  "erase", "state",   "read",
                                "conv",   "qk_norm", "gate",   "head",  "score",   "position",
                                "window", "sinks",   "skip_d", "norm",  "residual"};
-constexpr std::array kOperators = {"zero",    "scale",        "skip",        "one",         "constant",
-                                   "off",     "identity",     "current_tap", "freeze",      "no_write",
-                                   "no_read", "delete_write", "reset",       "reset_every", "knockout",
-                                   "set",     "mask",         "none",        "shift"};
+constexpr std::array kOperators = {"zero",     "scale",        "skip",        "one",          "constant",
+                                   "off",      "identity",     "current_tap", "freeze",       "no_write",
+                                   "no_read",  "delete_write", "reset",       "reset_every",  "knockout",
+                                   "set",      "mask",         "none",        "shift",        "mean",
+                                   "resample", "noise",        "patch",       "zero_rescale", "swap"};
+constexpr std::array kShadows = {"on", "off"};
 constexpr std::array kPhases = {"always", "prefill", "decode", "after_prefix"};
 
 template <class Enum, std::size_t N>
@@ -61,8 +63,9 @@ std::pair<Index, Index> range(const Json& value, const char* key) {
 }
 
 void check_keys(const Json& json) {
-  constexpr std::array known = {"where",  "operator", "strength", "value", "values", "heads",
-                                "tokens", "keys",     "sinks",    "conv",  "phase",  "prefix_tokens"};
+  constexpr std::array known = {"where",  "operator", "strength",  "value", "values", "heads",
+                                "tokens", "keys",     "sinks",     "conv",  "phase",  "prefix_tokens",
+                                "seed",   "channels", "reference", "shadow"};
   for (const auto& [key, value] : json.items())
     if (std::find(known.begin(), known.end(), key) == known.end()) fail("edit: unknown key '", key, "'");
 }
@@ -71,6 +74,11 @@ void read_scope(const Json& json, Edit& edit) {
   if (const Json* heads = find(json, "heads")) {
     if (!heads->is_array()) fail("edit: 'heads' must be a list, found ", heads->dump().substr(0, 60));
     for (const Json& head : *heads) edit.heads.push_back(whole(head, "heads"));
+  }
+  if (const Json* channels = find(json, "channels")) {
+    if (!channels->is_array())
+      fail("edit: 'channels' must be a list, found ", channels->dump().substr(0, 60));
+    for (const Json& channel : *channels) edit.channels.push_back(whole(channel, "channels"));
   }
   if (const Json* tokens = find(json, "tokens")) std::tie(edit.begin, edit.end) = range(*tokens, "tokens");
   if (const Json* keys = find(json, "keys")) {
@@ -114,6 +122,10 @@ Edit parse_edit(const Json& json) {
       fail("edit: 'conv' must be keep or reset, found '", choice, "'");
     edit.reset_conv = choice == "reset";
   }
+  if (const Json* reference = find(json, "reference")) edit.reference = text(*reference, "reference");
+  if (const Json* seed = find(json, "seed")) edit.seed = static_cast<std::uint64_t>(whole(*seed, "seed"));
+  if (const Json* shadow = find(json, "shadow"))
+    edit.shadow = parse_name<Shadow>(kShadows, text(*shadow, "shadow"), "shadow");
   read_scope(json, edit);
   return edit;
 }
@@ -132,6 +144,10 @@ Json to_json(const Edit& edit) {
   if (edit.reset_conv) json["conv"] = "reset";
   if (edit.phase != Phase::always) json["phase"] = name_of(edit.phase);
   if (edit.prefix_tokens != 0) json["prefix_tokens"] = edit.prefix_tokens;
+  if (!edit.channels.empty()) json["channels"] = edit.channels;
+  if (!edit.reference.empty()) json["reference"] = edit.reference;
+  if (edit.seed != 0) json["seed"] = edit.seed;
+  if (edit.shadow != Shadow::on) json["shadow"] = kShadows[static_cast<std::size_t>(edit.shadow)];
   return json;
 }
 

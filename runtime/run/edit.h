@@ -32,7 +32,8 @@ enum class Site {
   residual
 };
 
-// Node level (site output): zero, scale, skip. Inner sites: as the layer's page lists them.
+// Node level (site output; residual: the stream a block leaves): zero, scale, skip, mean, resample, noise,
+// patch, zero_rescale. Inner sites: as the layer's page lists them.
 enum class Operator {
   zero,      // output, head: contribution := 0; write: = no_write; skip_d: D := 0; state: the read S_t := 0
   scale,     // output, head: times value
@@ -53,13 +54,29 @@ enum class Operator {
   mask,          // sinks: keys before value are hidden
   none,          // position: no rotary
   shift,         // position: rotary positions + value
+  mean,          // output, residual: := the reference's mean over its rows
+  resample,      // output, residual: := a row of the reference, drawn by (seed, position)
+  noise,  // output, residual: + value x the row's RMS x a normal draw by (seed, node, position, channel)
+  patch,  // output, residual: := the reference's row at the same position
+  zero_rescale,  // output of one of several branches: := 0, the others scaled to keep the reference's mean
+                 // norm
+  swap,          // state: before the first row of the range := the reference's state at that position
 };
+
+// Whether a node whose contribution is zero runs all the same, so that its state advances
+// (ablation-and-streaming 7).
+enum class Shadow { on, off };
+
+// Who wrote a token: a text (phase prefill) or the sampler (phase decode).
+enum class Origin { given, sampled };
+
+struct Recorded;  // runtime/run/recording.h
 
 enum class Phase { always, prefill, decode, after_prefix };
 
 // As written in a spec file. JSON: {"where": "blocks.3.mixer/decay", "operator": "one", "heads": [0, 2],
-// "tokens": [begin, end], "value": 1.0, "values": [...], "phase": "always", "prefix_tokens": 0, "strength":
-// 1}
+// "channels": [..], "tokens": [begin, end], "value": 1.0, "values": [...], "phase": "always",
+// "prefix_tokens": 0, "strength": 1, "reference": NAME, "seed": 0, "shadow": "on"}
 struct Edit {
   std::string node;  // a node or a dotted group: "blocks.3.mixer", "blocks.3"
   Site site = Site::output;
@@ -74,6 +91,12 @@ struct Edit {
   bool reset_conv = false;           // state/reset: also hide the convolution's rows
   Phase phase = Phase::always;
   Index prefix_tokens = 0;
+  std::vector<Index> channels;  // columns of a node's output; empty = all
+  std::string reference;       // name of the recording that mean, resample, patch, zero_rescale and swap read
+  std::uint64_t seed = 0;      // resample, noise
+  Shadow shadow = Shadow::on;  // output/zero
+  // What `reference` holds of the node this copy of the edit acts on. Set by EditPlan; not part of the spec.
+  std::shared_ptr<const Recorded> recorded;
   bool operator==(const Edit&) const = default;
 };
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/base/error.h"
+#include "runtime/base/random.h"
 
 namespace plait {
 namespace {
@@ -120,26 +121,6 @@ Token draw_ranked(std::vector<Candidate> candidates, const SamplerSettings& sett
 
 }  // namespace
 
-std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t a = std::uint64_t{0xD2511F53} * counter[0],
-                        b = std::uint64_t{0xCD9E8D57} * counter[2];
-    counter = {static_cast<std::uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(b),
-               static_cast<std::uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(a)};
-    key = {key[0] + 0x9E3779B9, key[1] + 0xBB67AE85};
-  }
-  return counter;
-}
-
-double uniform_draw(std::uint64_t seed, std::uint64_t stream_id, Index position) {
-  const auto low = [](std::uint64_t x) { return static_cast<std::uint32_t>(x); };
-  const auto high = [](std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); };
-  const auto p = static_cast<std::uint64_t>(position);
-  const auto words = philox({low(p), high(p), low(stream_id), high(stream_id)}, {low(seed), high(seed)});
-  const std::uint64_t bits = (std::uint64_t{words[1]} << 32 | words[0]) >> 11;
-  return static_cast<double>(bits) * 0x1p-53;
-}
-
 Sampler::Sampler(SamplerSettings settings) : settings_(settings) {
   const auto demand = [](bool good, const char* name, double value, const char* range) {
     if (!good || !std::isfinite(value))
@@ -167,7 +148,8 @@ Token Sampler::draw(std::span<const float> logits, std::uint64_t stream_id, Inde
     if (scores[i] > kMinusInfinity)
       candidates.push_back(
           {scores[i], exp_negative((scores[i] - *best) / settings_.temperature), static_cast<Token>(i)});
-  return draw_ranked(std::move(candidates), settings_, uniform_draw(settings_.seed, stream_id, position));
+  return draw_ranked(std::move(candidates), settings_,
+                     uniform_draw(settings_.seed, stream_id, static_cast<std::uint64_t>(position)));
 }
 
 Json to_json(const SamplerSettings& s) {

@@ -3,7 +3,6 @@
 // Nothing but the settings is state.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 
@@ -46,11 +45,5 @@ class Sampler {
  private:
   SamplerSettings settings_;
 };
-
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw, Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011): ten
-// rounds of a keyed bijection over four 32-bit words.
-std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
-// Uniform in [0, 1), a multiple of 2^-53: counter = (position, stream id), key = seed.
-double uniform_draw(std::uint64_t seed, std::uint64_t stream_id, Index position);
 
 }  // namespace plait

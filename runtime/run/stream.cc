@@ -16,10 +16,15 @@ void add_sampled(std::vector<Log::Range>& ranges, Index begin, Index end) {
     ranges.push_back({begin, end});
 }
 
-Json effective(const EditList& edits) {
+// The edits that do something, with the digests of what they refer to.
+Json effective(const StreamOptions& options) {
   Json list = Json::array();
-  for (const Edit& edit : edits)
-    if (edit.strength != 0) list.push_back(to_json(edit));
+  for (const Edit& edit : options.edits) {
+    if (edit.strength == 0) continue;
+    list.push_back(to_json(edit));
+    const auto reference = options.references.find(edit.reference);
+    if (reference != options.references.end()) list.back()["reference_sha256"] = reference->second->digest;
+  }
   return list;
 }
 
@@ -28,7 +33,8 @@ Json effective(const EditList& edits) {
 Stream::Stream(std::shared_ptr<const Model> model, StreamOptions options)
     : model_(std::move(model)), options_(std::move(options)), sequence_(*model_, options_.rollback_depth) {
   if (options_.rollback_depth < 0) fail("a stream's rollback depth cannot be ", options_.rollback_depth);
-  if (!options_.edits.empty()) sequence_.plan = std::make_shared<const EditPlan>(*model_, options_.edits);
+  if (!options_.edits.empty())
+    sequence_.plan = std::make_shared<const EditPlan>(*model_, options_.edits, options_.references);
 }
 
 std::span<const float> Stream::feed(std::span<const Token> tokens, Origin origin) {
@@ -114,7 +120,7 @@ Snapshot Stream::snapshot() const {
   s.model_name = model_->card().name;
   s.model_identity = model_->identity();
   s.arithmetic = arithmetic();
-  s.edits = effective(options_.edits);
+  s.edits = effective(options_);
   s.id = options_.id;
   s.tokens = tokens_;
   s.sampled = sampled_;
@@ -148,7 +154,7 @@ Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snaps
   Stream stream(std::move(model), std::move(options));
   check_same("model identity", snapshot.model_identity, stream.model_->identity());
   check_same("arithmetic", snapshot.arithmetic, stream.arithmetic());
-  check_same("edits", snapshot.edits, effective(stream.options_.edits));
+  check_same("edits", snapshot.edits, effective(stream.options_));
   const auto position = static_cast<Index>(snapshot.tokens.size());
   std::size_t next = 0;
   for (int n = 0; n < stream.model_->node_count(); ++n) {

@@ -21,7 +21,8 @@ struct StreamOptions {
   Compute compute;
   Index rollback_depth = 0;  // tokens a rollback may undo without running the model; costs state bytes
   EditList edits = {};
-  std::uint64_t id = 0;  // names the stream in the sampler's draws
+  References references = {};  // what the edits' `reference` names
+  std::uint64_t id = 0;        // names the stream in the sampler's draws
 };
 
 // A saved stream, complete: what a snapshot file holds. Loading it into another model, arithmetic or set of

@@ -30,8 +30,8 @@ class ChatTemplate {
  public:
   // The template of a model's tokenizer files: chat_template.jinja, or `chat_template` in
   // tokenizer_config.json (text, or a list of named ones, of which "tool_use" is for conversations with
-  // tools), with the special tokens tokenizer_config.json and special_tokens_map.json name. Nothing if there
-  // is no template. Throws Error naming `origin` and the file for anything malformed.
+  // tools), with the special tokens those files name. Nothing if there is no template. Throws Error naming
+  // `origin` and the file for anything malformed.
   static std::optional<ChatTemplate> find(const TokenizerFiles& files, const std::string& origin);
 
   // As apply_chat_template: keys of a message whose value is null are left out, reasoning is passed under all
@@ -46,14 +46,7 @@ class ChatTemplate {
 
   std::string origin_;
   std::map<std::string, std::shared_ptr<const jinja::Template>> templates_;  // by name
-  std::map<std::string, std::string> special_tokens_;                        // "bos_token": its text
+  std::map<std::string, std::string> special_texts_;                         // "bos_token": its text
 };
-
-// Special tokens by their role ("bos_token", "eos_token", ..), from the two files above.
-std::map<std::string, std::string> special_tokens_of(const TokenizerFiles& files, const std::string& origin);
-
-// Where a reply ends: token ids of generation_config.json's eos_token_id (one or a list; none without that
-// file).
-std::vector<Token> end_tokens_of(const TokenizerFiles& files, const std::string& origin);
 
 }  // namespace plait

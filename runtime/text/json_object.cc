@@ -86,4 +86,13 @@ nlohmann::json parse_tokenizer_json(const std::string& text, const std::string& 
   }
 }
 
+nlohmann::json tokenizer_object(const TokenizerFiles& files, const std::string& name,
+                                const std::string& origin) {
+  const auto file = files.find(name);
+  if (file == files.end()) return nlohmann::json::object();
+  auto json = parse_tokenizer_json(file->second, cat(origin, ": ", name));
+  if (!json.is_object()) fail(origin, ": ", name, " must be a JSON object, found ", json.type_name());
+  return json;
+}
+
 }  // namespace plait

@@ -5,6 +5,8 @@
 #include <set>
 #include <string>
 
+#include "runtime/text/tokenizer.h"
+
 namespace plait {
 
 class JsonObject {
@@ -35,5 +37,9 @@ class JsonObject {
 
 // Throws Error naming `where` and the place of a mistake, or a nesting deeper than 64.
 nlohmann::json parse_tokenizer_json(const std::string& text, const std::string& where);
+// The object in one of a tokenizer's files; an empty one if there is no such file. Throws Error naming
+// `origin` and the file if it holds anything else.
+nlohmann::json tokenizer_object(const TokenizerFiles& files, const std::string& name,
+                                const std::string& origin);
 
 }  // namespace plait

@@ -56,13 +56,6 @@ class PieceDecoding final : public Decoding {
   std::vector<int> context_, waiting_;
 };
 
-bool wanted(const TokenizerFiles& files, const std::string& key, const std::string& origin) {
-  const auto file = files.find("tokenizer_config.json");
-  if (file == files.end()) return false;
-  const auto json = parse_tokenizer_json(file->second, origin + ": tokenizer_config.json");
-  return json.is_object() && json.value(key, nlohmann::json()) == true;
-}
-
 }  // namespace
 
 SentencePiece::SentencePiece(const TokenizerFiles& files, const std::string& origin) {
@@ -77,9 +70,10 @@ SentencePiece::SentencePiece(const TokenizerFiles& files, const std::string& ori
   });
   if (!impl->specials.bos && processor.bos_id() >= 0) impl->specials.bos = processor.bos_id();
   if (impl->specials.eos.empty() && processor.eos_id() >= 0) impl->specials.eos = {processor.eos_id()};
-  if (wanted(files, "add_bos_token", origin) && impl->specials.bos) impl->before = {*impl->specials.bos};
-  if (wanted(files, "add_eos_token", origin) && !impl->specials.eos.empty())
-    impl->after = {impl->specials.eos.front()};
+  const auto config = tokenizer_object(files, "tokenizer_config.json", origin);
+  const auto wanted = [&](const char* key) { return config.value(key, nlohmann::json()) == true; };
+  if (wanted("add_bos_token") && impl->specials.bos) impl->before = {*impl->specials.bos};
+  if (wanted("add_eos_token") && !impl->specials.eos.empty()) impl->after = {impl->specials.eos.front()};
   impl_ = std::move(impl);
 }
 

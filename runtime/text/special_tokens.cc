@@ -1,57 +1,83 @@
 #include "runtime/text/special_tokens.h"
 
+#include <array>
+
 #include "runtime/base/error.h"
 #include "runtime/text/json_object.h"
 
 namespace plait {
 namespace {
 
-nlohmann::json config(const TokenizerFiles& files, const std::string& name, const std::string& origin) {
-  const auto file = files.find(name);
-  if (file == files.end()) return nlohmann::json::object();
-  auto json = parse_tokenizer_json(file->second, cat(origin, ": ", name));
-  if (!json.is_object()) fail(origin, ": ", name, " must be a JSON object");
-  return json;
+constexpr const char* kGeneration = "generation_config.json";
+constexpr const char* kConfig = "tokenizer_config.json";
+constexpr const char* kMap = "special_tokens_map.json";
+constexpr std::array kRoles = {"bos_token", "eos_token", "unk_token", "sep_token",
+                               "pad_token", "cls_token", "mask_token"};
+
+// A token given as text or as an object with its text; nothing if it is null.
+std::optional<std::string> token_text(const nlohmann::json& token, const std::string& role,
+                                      const std::string& where) {
+  if (token.is_null()) return std::nullopt;
+  if (token.is_string()) return token.get<std::string>();
+  if (token.is_object() && token.contains("content") && token["content"].is_string())
+    return token["content"].get<std::string>();
+  fail(where, " gives '", role, "' as neither text nor an object with a text 'content'");
 }
 
-// An id or a list of ids.
-std::vector<Token> ids_of(const nlohmann::json& json, const std::string& where, Index limit) {
+// One id or a list of ids; none if there are none.
+std::vector<Token> ids_of(const nlohmann::json& generation, const std::string& key, const std::string& origin,
+                          Index limit) {
   std::vector<Token> ids;
   const auto add = [&](const nlohmann::json& id) {
-    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() >= limit)
-      fail(where, " must be an id below ", limit, ", found ", id.dump().substr(0, 40));
+    const bool whole = id.is_number_unsigned() && id.get<std::uint64_t>() < static_cast<std::uint64_t>(limit);
+    if (!whole)
+      fail(origin, ": ", kGeneration, ": '", key, "' must be an id below ", limit, ", found ",
+           id.dump().substr(0, 40));
     ids.push_back(id.get<Token>());
   };
-  if (json.is_array())
-    for (const auto& id : json) add(id);
-  else if (!json.is_null())
-    add(json);
+  const auto given = generation.value(key, nlohmann::json());
+  if (given.is_array())
+    for (const auto& id : given) add(id);
+  else if (!given.is_null())
+    add(given);
   return ids;
 }
 
 }  // namespace
 
+std::map<std::string, std::string> special_texts(const TokenizerFiles& files, const std::string& origin) {
+  std::map<std::string, std::string> texts;
+  for (const char* name : {kMap, kConfig}) {  // the second wins
+    const auto json = tokenizer_object(files, name, origin);
+    for (const char* role : kRoles)
+      if (json.contains(role))
+        if (const auto text = token_text(json[role], role, cat(origin, ": tokenizer file '", name, "'")))
+          texts[role] = *text;
+  }
+  return texts;
+}
+
 SpecialTokens find_special_tokens(const TokenizerFiles& files, const std::string& origin, Index limit,
                                   const std::function<std::optional<Token>(const std::string&)>& id_of) {
-  const auto generation = config(files, "generation_config.json", origin);
-  const auto tokenizer = config(files, "tokenizer_config.json", origin);
-  const auto find = [&](const std::string& name) {
-    const auto ids = generation.find(name + "_id");
-    if (ids != generation.end() && !ids->is_null())
-      return ids_of(*ids, cat(origin, ": generation_config.json: '", name, "_id'"), limit);
-    auto value = tokenizer.value(name, nlohmann::json());
-    if (value.is_object()) value = value.value("content", nlohmann::json());
-    if (!value.is_string()) return std::vector<Token>();
-    const auto id = id_of(value.get<std::string>());
-    if (!id)
-      fail(origin, ": tokenizer_config.json: '", name, "' is '", value.get<std::string>().substr(0, 64),
-           "', which is no token");
-    return std::vector<Token>{*id};
+  const auto generation = tokenizer_object(files, kGeneration, origin);
+  const auto texts = special_texts(files, origin);
+  const auto text_of = [&](const char* role) {
+    const auto text = texts.find(role);
+    return text == texts.end() ? std::string() : text->second;
   };
   SpecialTokens found;
-  found.eos = find("eos_token");
-  const auto bos = find("bos_token");
+  found.eos = ids_of(generation, "eos_token_id", origin, limit);
+  if (const auto eos = text_of("eos_token"); !eos.empty()) {
+    if (const auto id = id_of(eos)) {
+      std::erase(found.eos, *id);
+      found.eos.insert(found.eos.begin(), *id);
+    } else {
+      found.eos_text = eos;
+    }
+  }
+  const auto bos = ids_of(generation, "bos_token_id", origin, limit);
   if (!bos.empty()) found.bos = bos.front();
+  if (const auto id = id_of(text_of("bos_token"))) found.bos = id;
   return found;
 }
 

@@ -1,10 +1,12 @@
 #include "runtime/text/tokenizer.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/error.h"
 #include "runtime/text/compiled_tables.h"
 #include "runtime/text/sentencepiece.h"
+#include "runtime/text/special_tokens.h"
 #include "runtime/text/tokenizer_json.h"
 
 namespace plait {
@@ -29,6 +31,15 @@ std::string described_kind(const std::string& description, const std::string& or
   if (!json.is_object() || !json.contains("kind") || !json["kind"].is_string())
     fail(origin, ": tokenizer file '", kDescription, "' is not an object with a text 'kind'");
   return json["kind"].get<std::string>();
+}
+
+// A model of bytes may have rows for tokens that are no bytes and end a text.
+std::shared_ptr<const Tokenizer> byte_tokenizer(const TokenizerFiles& files, const std::string& origin) {
+  constexpr Index kLimit = std::numeric_limits<Token>::max();
+  return std::make_shared<ByteTokenizer>(
+      find_special_tokens(files, origin, kLimit, [](const std::string& text) {
+        return text.size() == 1 ? std::optional<Token>(static_cast<unsigned char>(text[0])) : std::nullopt;
+      }));
 }
 
 }  // namespace
@@ -80,7 +91,7 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const TokenizerFiles& files, con
     fail(origin, ": tokenizer file '", files.begin()->first,
          "' is of no kind this plait reads; it reads tokenizer.json, tokenizer.model and ", kDescription);
   const std::string kind = described_kind(description->second, origin);
-  if (kind == "bytes") return std::make_shared<ByteTokenizer>();
+  if (kind == "bytes") return byte_tokenizer(files, origin);
   fail(origin, ": its tokenizer is of kind '", kind.substr(0, 64), "'; this plait reads bytes");
 }
 

@@ -20,10 +20,11 @@ using TokenizerFiles = std::map<std::string, std::string>;
 // What a tokenizer adds to a text (encoding), and special tokens of a text (decoding).
 enum class Specials { with, without };
 
-// The ids a tokenizer's files name for the model's use.
+// Where a text begins and ends, by a tokenizer's files.
 struct SpecialTokens {
   std::optional<Token> bos;
-  std::vector<Token> eos;
+  std::vector<Token> eos;  // each of them ends a text
+  std::string eos_text;    // what ends a text besides, spelled out, because it is no token
 };
 
 // Text of tokens that arrive one by one: well-formed UTF-8, never half a character. What has been returned is
@@ -53,17 +54,22 @@ class Tokenizer {
   virtual std::string decode(std::span<const Token> tokens, Specials specials = Specials::with) const;
 };
 
-// One token per byte, id = byte: 256 tokens, any bytes, no special tokens. decode() gives the bytes as they
-// are, well-formed or not.
+// One token per byte, id = byte: 256 tokens, any bytes; encode() adds nothing. decode() gives the bytes as
+// they are, well-formed or not.
 class ByteTokenizer final : public Tokenizer {
  public:
+  explicit ByteTokenizer(SpecialTokens special_tokens = {}) : special_tokens_(std::move(special_tokens)) {}
   std::string kind() const override { return "bytes"; }
   Index vocab() const override { return 256; }
   std::vector<Token> encode(std::string_view text, Specials specials = Specials::with) const override;
   std::string piece(Token token) const override;
   std::unique_ptr<Decoding> decoding(Specials specials) const override;
+  SpecialTokens special_tokens() const override { return special_tokens_; }
   TokenizerFiles files() const override;
   std::string decode(std::span<const Token> tokens, Specials specials = Specials::with) const override;
+
+ private:
+  SpecialTokens special_tokens_;
 };
 
 // The tokenizer of a model: of tokenizer.json, else of tokenizer.model (sentencepiece), else of

@@ -3,11 +3,10 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <iterator>
-#include <utility>
 #include <vector>
 
 #include "runtime/base/error.h"
+#include "runtime/text/unicode_age.h"
 
 namespace plait::unicode {
 namespace {
@@ -59,6 +58,20 @@ bool unchanged(std::string_view text, Form form) {
   });
 }
 
+void append_normalised(std::string& out, std::string_view text, Form form) {
+  const bool compose = form == Form::nfc || form == Form::nfkc;
+  const bool compatible = form == Form::nfkc || form == Form::nfkd;
+  const int decompose = UTF8PROC_DECOMPOSE | UTF8PROC_STABLE | (compatible ? UTF8PROC_COMPAT : 0);
+  Characters characters = decomposed(text, decompose);
+  reorder(characters);
+  auto count = static_cast<utf8proc_ssize_t>(characters.size());
+  if (compose)
+    count = utf8proc_normalize_utf32(characters.data(), count,
+                                     static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
+  for (utf8proc_ssize_t i = 0; i < count; ++i)
+    append(out, static_cast<char32_t>(characters[static_cast<std::size_t>(i)]));
+}
+
 }  // namespace
 
 char32_t next(std::string_view text, std::size_t& at) {
@@ -101,30 +114,30 @@ bool is_white_space(char32_t c) {
 
 bool is_number(char32_t c) { return between(category(c), UTF8PROC_CATEGORY_ND, UTF8PROC_CATEGORY_NO); }
 
-// tokenizers asks a table of Unicode 8: punctuation added since is none, two signs are no symbols yet.
+// What tokenizers asks its tables of Unicode 8: added since are none of these, and a few were others then.
+
 bool is_punctuation(char32_t c) {
-  static constexpr std::pair<char32_t, char32_t> kLater[] = {
-      {0x61D, 0x61D},     {0x9FD, 0x9FD},     {0xA76, 0xA76},     {0xC77, 0xC77},     {0xC84, 0xC84},
-      {0x1B7D, 0x1B7E},   {0x2E43, 0x2E4F},   {0x2E52, 0x2E5D},   {0x10EAD, 0x10EAD}, {0x10F55, 0x10F59},
-      {0x10F86, 0x10F89}, {0x1144B, 0x1144F}, {0x1145A, 0x1145B}, {0x1145D, 0x1145D}, {0x11660, 0x1166C},
-      {0x116B9, 0x116B9}, {0x1183B, 0x1183B}, {0x11944, 0x11946}, {0x119E2, 0x119E2}, {0x11A3F, 0x11A46},
-      {0x11A9A, 0x11A9C}, {0x11A9E, 0x11AA2}, {0x11C41, 0x11C45}, {0x11C70, 0x11C71}, {0x11EF7, 0x11EF8},
-      {0x11FFF, 0x11FFF}, {0x12FF1, 0x12FF2}, {0x16E97, 0x16E9A}, {0x16FE2, 0x16FE2}, {0x1E95E, 0x1E95F}};
   if (c < 0x80)
     return (c > 0x20 && c < '0') || (c > '9' && c < 'A') || (c > 'Z' && c < 'a') || (c > 'z' && c < 0x7F);
   if (c == 0x166D || c == 0x111C9) return true;
-  return between(category(c), UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PO) &&
-         std::none_of(std::begin(kLater), std::end(kLater),
-                      [c](const auto& range) { return range.first <= c && c <= range.second; });
+  return between(category(c), UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PO) && !since_unicode_9(c);
 }
 
-bool is_nonspacing_mark(char32_t c) { return category(c) == UTF8PROC_CATEGORY_MN; }
-bool is_mark(char32_t c) { return between(category(c), UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_ME); }
+bool is_nonspacing_mark(char32_t c) {
+  if (c == 0x1734) return true;
+  if (c == 0x1885 || c == 0x1886 || c == 0xA9BD || c == 0x111C9) return false;
+  return category(c) == UTF8PROC_CATEGORY_MN && !since_unicode_9(c);
+}
 
-// tokenizers asks a table of Unicode 8: format characters added since are none, unassigned ones never were.
 bool is_other(char32_t c) {
-  const bool later = c == 0x890 || c == 0x891 || c == 0x8E2 || c == 0x110CD || (c >= 0x13430 && c <= 0x1343F);
-  return !later && between(category(c), UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CO);
+  return between(category(c), UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CO) && !since_unicode_9(c);
+}
+
+// The tables of its normalization are of Unicode 9.
+bool is_mark(char32_t c) {
+  if (c == 0x1CF2 || c == 0x1CF3) return true;
+  if (c == 0x111C9) return false;
+  return between(category(c), UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_ME) && !since_unicode_10(c);
 }
 
 bool is_word(char32_t c) {
@@ -151,21 +164,20 @@ std::string lower(std::string_view text) {
   return out;
 }
 
+// Characters tokenizers' tables do not have stay as they are, and nothing is ordered or composed across them.
 std::string normalise(std::string_view text, Form form) {
   if (unchanged(text, form)) return std::string(text);
-  const bool compose = form == Form::nfc || form == Form::nfkc;
-  const bool compatible = form == Form::nfkc || form == Form::nfkd;
-  const int decompose = UTF8PROC_DECOMPOSE | UTF8PROC_STABLE | (compatible ? UTF8PROC_COMPAT : 0);
-  Characters characters = decomposed(text, decompose);
-  reorder(characters);
-  auto count = static_cast<utf8proc_ssize_t>(characters.size());
-  if (compose)
-    count = utf8proc_normalize_utf32(characters.data(), count,
-                                     static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
   std::string out;
   out.reserve(text.size());
-  for (utf8proc_ssize_t i = 0; i < count; ++i)
-    append(out, static_cast<char32_t>(characters[static_cast<std::size_t>(i)]));
+  std::size_t done = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t begin = at;
+    if (!since_unicode_10(next(text, at))) continue;
+    append_normalised(out, text.substr(done, begin - done), form);
+    out += text.substr(begin, at - begin);
+    done = at;
+  }
+  append_normalised(out, text.substr(done), form);
   return out;
 }
 

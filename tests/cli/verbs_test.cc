@@ -278,8 +278,25 @@ TEST(Score, Edits) {
   expect_error(plait("score small.h5 --text small.txt --edits nowhere.json"), 3, "blocks.9.mixer");
   write(file("unknown.json"), R"([{"where": "blocks.1.mixer.linear", "operater": "zero"}])");
   expect_error(plait("score small.h5 --text small.txt --edits unknown.json"), 3, "operat");
-  write(file("spec.yaml"), "conditions: []\n");
-  expect_error(plait("score small.h5 --text small.txt --edits spec.yaml"), 3, "YAML");
+}
+
+TEST(Score, EditsAsYaml) {
+  const std::string scored = small() + " --text " + text() + " --edits ";
+  write(file("branch.json"), R"([{"where": "blocks.1.mixer.linear", "operator": "zero"}])");
+  write(file("branch.yaml"), "- {where: blocks.1.mixer.linear, operator: zero}\n");
+  const Json edited = score(scored + "branch.json");
+  EXPECT_EQ(score(scored + "branch.yaml")["logits_sha256"], edited["logits_sha256"]);
+  write(file("kind.yaml"), "- site: branch\n  op: zero\n  where: {kind: linear_attention, layers: 1}\n");
+  const Json by_kind = score(scored + "kind.yaml");
+  EXPECT_EQ(by_kind["logits_sha256"], edited["logits_sha256"]);
+  EXPECT_EQ(by_kind["edits"], edited["edits"]);
+
+  write(file("study.yaml"), "conditions: []\n");
+  expect_error(plait("score " + scored + "study.yaml"), 3, "must be a list");
+  write(file("site.yaml"), "- site: mixer\n  op: sero\n");
+  expect_error(plait("score " + scored + "site.yaml"), 3, "line 1");
+  write(file("nokind.yaml"), "- {site: mixer, op: zero, where: {kind: mamba3}}\n");
+  expect_error(plait("score " + scored + "nokind.yaml"), 3, "mamba3");
 }
 
 TEST(Run, IsAFunctionOfPromptAndSeed) {

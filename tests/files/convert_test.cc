@@ -10,7 +10,7 @@
 
 #include "runtime/base/half.h"
 #include "tests/checkpoint.h"
-#include "tests/files/files.h"
+#include "tests/files.h"
 #include "tests/testing.h"
 #include "weights/families/family.h"
 #include "weights/model_file.h"

@@ -10,7 +10,7 @@
 #include <map>
 #include <thread>
 
-#include "tests/files/files.h"
+#include "tests/files.h"
 #include "tests/files/foreign.h"
 #include "tests/testing.h"
 #include "weights/model_file.h"

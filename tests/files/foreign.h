@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/files/files.h"
+#include "tests/files.h"
 
 namespace plait::testing {
 

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "runtime/base/panel.h"
-#include "tests/files/files.h"
+#include "tests/files.h"
 #include "tests/testing.h"
 #include "weights/model_file.h"
 

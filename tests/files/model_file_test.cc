@@ -9,7 +9,7 @@
 #include "runtime/base/digest.h"
 #include "runtime/base/half.h"
 #include "runtime/base/panel.h"
-#include "tests/files/files.h"
+#include "tests/files.h"
 #include "tests/files/foreign.h"
 #include "tests/testing.h"
 

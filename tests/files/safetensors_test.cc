@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "tests/checkpoint.h"
-#include "tests/files/files.h"
+#include "tests/files.h"
 #include "tests/testing.h"
 
 namespace plait {

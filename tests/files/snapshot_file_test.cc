@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/files/files.h"
+#include "tests/files.h"
 #include "tests/testing.h"
 #include "weights/model_file.h"
 

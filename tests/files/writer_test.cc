@@ -10,11 +10,11 @@
 #include <filesystem>
 #include <functional>
 
-#include "tests/files/files.h"
+#include "tests/files.h"
 #include "tests/testing.h"
 #include "weights/model_file.h"
 #include "weights/snapshot_file.h"
-#include "weights/table_file.h"
+#include "weights/array_file.h"
 #include "weights/temporary_file.h"
 
 namespace plait {
@@ -59,7 +59,7 @@ TEST(Writer, DestroyedEarlyLeavesNothing) {
     EXPECT_EQ(folder.names().size(), 2u);
   }
   {
-    TableFile table(folder / "t.h5");
+    ArrayFile table(folder / "t.h5");
     table.add("x", std::vector<double>{1, 2});
   }
   EXPECT_EQ(folder.names(), std::vector<std::string>{"m.h5"});
@@ -154,11 +154,13 @@ TEST(TemporaryFile, IsRemovedWhenTheProgramIsInterrupted) {
   EXPECT_EQ(folder.names(), std::vector<std::string>{"b"});
 }
 
-TEST(TableFile, ColumnsMustBeEquallyLong) {
+TEST(ArrayFile, AShapeHoldsAsManyValuesAsAreGiven) {
   const Folder folder;
-  TableFile table(folder / "t.h5");
-  table.add("x", std::vector<double>{1, 2});
-  EXPECT_NE(sentence([&] { table.add("y", std::vector<std::int64_t>{1}); }).find("'y'"), std::string::npos);
+  ArrayFile arrays(folder / "t.h5");
+  arrays.add("x", std::vector<double>{1, 2});
+  const std::vector<float> six(6);
+  arrays.add("y", {2, 3}, std::span<const float>(six));
+  EXPECT_NE(sentence([&] { arrays.add("z", {2, 2}, std::span<const float>(six)); }).find("'z'"), std::string::npos);
 }
 
 TEST(FileKind, LooksAtSignaturesOnly) {

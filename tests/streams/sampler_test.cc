@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/base/error.h"
+#include "runtime/base/random.h"
 
 namespace plait {
 namespace {
@@ -66,7 +67,7 @@ TEST(Uniform, EveryArgumentCountsAndTheRangeIsHalfOpen) {
   constexpr Index kDraws = 100000;
   double sum = 0;
   for (Index p = 0; p < kDraws; ++p) {
-    const double u = uniform_draw(9, 4, p);
+    const double u = uniform_draw(9, 4, static_cast<std::uint64_t>(p));
     ASSERT_TRUE(0 <= u && u < 1);
     sum += u;
   }
@@ -164,7 +165,7 @@ TEST(Sampler, EveryTokenOfALargeVocabularyIsReachable) {
   const std::vector<float> logits(100000, 1.25f);
   const Sampler sampler({.seed = 1});
   for (Index p = 0; p < 20; ++p)
-    EXPECT_EQ(sampler.draw(logits, 0, p, {}), static_cast<Token>(uniform_draw(1, 0, p) * 100000));
+    EXPECT_EQ(sampler.draw(logits, 0, p, {}), static_cast<Token>(uniform_draw(1, 0, static_cast<std::uint64_t>(p)) * 100000));
 }
 
 TEST(Sampler, RefusesBadSettings) {

@@ -1,5 +1,6 @@
-// Strings as Hugging Face tokenizers 0.23 and sentencepiece 0.2 encode and decode them:
-// tests/text/cases/KIND, written by fuzz.py --kind KIND --n 400 --vocab 500 --write.
+// Strings as Hugging Face tokenizers 0.23 and sentencepiece encode and decode them: tests/text/cases/KIND,
+// written by fuzz.py --kind KIND --n 400 --vocab 500 --write (unigram, which takes every character of its
+// text: --vocab 2500).
 #include <gtest/gtest.h>
 
 #include <filesystem>

@@ -72,17 +72,5 @@ TEST(ChatTemplate, IsFoundWhereTransformersFindsIt) {
   EXPECT_THROW(found({{"tokenizer_config.json", R"({"chat_template": [{"name": 1}]})"}}), Error);
 }
 
-TEST(ChatTemplate, EndTokens) {
-  const auto ends = [](const std::string& json) {
-    return end_tokens_of({{"generation_config.json", json}}, "m.h5");
-  };
-  EXPECT_EQ(ends(R"({"eos_token_id": 7})"), std::vector<Token>({7}));
-  EXPECT_EQ(ends(R"({"eos_token_id": [7, 9]})"), std::vector<Token>({7, 9}));
-  EXPECT_TRUE(ends("{}").empty());
-  EXPECT_TRUE(end_tokens_of({}, "m.h5").empty());
-  EXPECT_THROW(ends(R"({"eos_token_id": "x"})"), Error);
-  EXPECT_THROW(ends(R"({"eos_token_id": -1})"), Error);
-}
-
 }  // namespace
 }  // namespace plait

@@ -2,12 +2,15 @@
 """Compares plait's tokenizers with Hugging Face tokenizers (and the sentencepiece package) on made-up strings.
 
   fuzz.py --kind K [--n 2000] [--seed 1] [--vocab 2000] [--text FILE ..] [--program PATH] [--write DIR]
+          [--characters] [--cuts] [--broken]
 
 Trains a tokenizer of kind K (--kind list names them) on generated text, or on --text; makes N strings of all scripts,
 emoji, combining marks, controls, special-token look-alikes and long runs, or with --characters a string around every
 code point; compares ids with and without special
-tokens, from tokenizer.json and from compiled tables, and decoded text with and without them. Exits 1 on a difference. --write leaves the tokenizer and the first 400
-strings with their expected results in DIR, as cases_test.cc reads them. Needs tokenizers 0.23, sentencepiece 0.2.
+tokens, from tokenizer.json and from compiled tables, and decoded text with and without them. Exits 1 on a difference.
+--write leaves the tokenizer and the first 400 strings with their expected results in DIR, as cases_test.cc reads them.
+Needs Python 3.11, tokenizers 0.23, sentencepiece, and for the kinds sentencepiece_* Debian's package
+python3-sentencepiece.
 """
 
 import argparse
@@ -108,15 +111,25 @@ def word_piece_nfd(text, vocab):
 
 
 class Piece:
-    """A sentencepiece model with the face of a Tokenizer."""
+    """A sentencepiece model with the face of a Tokenizer. Results are those of the library plait runs, which Debian's package
+    python3-sentencepiece gives to Debian's Python: versions break ties between equally likely cuts in different ways."""
+
+    ORACLE = """
+import json, sentencepiece, sys
+model, strings = json.load(sys.stdin)
+processor = sentencepiece.SentencePieceProcessor(model_file=model)
+ids = [processor.encode(s) for s in strings]
+json.dump([sentencepiece.__version__, ids, [processor.decode(i) for i in ids]], sys.stdout)
+"""
 
     def __init__(self, path):
-        self.path, self.processor = path, sentencepiece.SentencePieceProcessor(model_file=path)
+        self.path, self.version = path, None
 
     def results(self, strings):
-        for s in strings:
-            ids = self.processor.encode(s)
-            yield ids, ids, self.processor.decode(ids), self.processor.decode(ids)
+        out = subprocess.run(["/usr/bin/python3", "-c", self.ORACLE], input=json.dumps([self.path, strings]), stdout=subprocess.PIPE,
+                             check=True, text=True).stdout
+        self.version, ids, texts = json.loads(out)
+        yield from ((i, i, text, text) for i, text in zip(ids, texts))
 
 
 def sentence_piece(kind):
@@ -144,21 +157,22 @@ KINDS = {
     "sentencepiece_unigram": sentence_piece("unigram"),
 }
 
-# Characters of every script. Those that came after Unicode 12 are left to --characters: the tables of Oniguruma, PCRE2, utf8proc
-# and the Rust crates are of different versions there (runtime/text/README.md).
-OLD = unicodedata.ucd_3_2_0
+def assigned(c):
+    """In Unicode 14, which is PCRE2 10.42's and Python 3.11's; what is younger is another matter (runtime/text/README.md)."""
+    return unicodedata.category(c) not in ("Cn", "Cs")
 
 
 def alphabets():
-    """Lists of characters that belong together: one per block of 128 assigned code points, and some mixed ones."""
+    """Lists of characters that belong together: one per block of 128 code points, and some mixed ones."""
     blocks = []
-    for start in [*range(0x80, 0x3400, 128), *range(0x4E00, 0xA000, 2048), *range(0xA000, 0xD800, 512), *range(0xF900, 0x10000, 128),
-                  *range(0x10000, 0x11000, 128), *range(0x1D000, 0x1D800, 128), 0x20000, 0x2F800]:
-        block = [chr(c) for c in range(start, start + 128) if OLD.category(chr(c)) not in ("Cn", "Cs")]
+    uniform = [(0x3400, 0xA000, 2048), (0xAC00, 0xD7A0, 1024), (0x17000, 0x18A80, 1024), (0x20000, 0x31380, 4096)]
+    starts = [c for c in range(0x80, 0x20000, 128) if not any(first <= c < last for first, last, _ in uniform)]
+    for start in [*starts, *(c for first, last, step in uniform for c in range(first, last, step)), 0x2F800, 0xE0000, 0xE0100]:
+        block = [c for c in map(chr, range(start, start + 128)) if assigned(c) and unicodedata.category(c) != "Co"]
         if len(block) > 3:
             blocks.append(block)
-    emoji = [chr(c) for c in range(0x1F300, 0x1F650)] + ["\u200d", "\ufe0f", "\U0001f3fd", "👩‍👩‍👧", "🇩🇪"]
-    marks = [c for block in blocks for c in block if OLD.category(c).startswith("M")]
+    emoji = [c for c in map(chr, range(0x1F300, 0x1FB00)) if assigned(c)] + ["\u200d", "\ufe0f", "\U0001f3fd", "👩‍👩‍👧", "🇩🇪"]
+    marks = [c for block in blocks for c in block if unicodedata.category(c).startswith("M")]
     spaces = list(" \t\n\r\x0b\x0c\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000") + ["\r\n", "  ", "\u200b", "\u180e", "\ufeff"]
     controls = [chr(c) for c in [*range(0x20), *range(0x7F, 0xA0), 0xAD, 0x200E, 0x202A, 0xFFFD, 0xE000, 0x10FFFF]]
     ascii_ = [chr(c) for c in range(0x20, 0x7F)]
@@ -196,7 +210,7 @@ def made_text(seed, vocab):
     scale = max(1, vocab // 2500)
     r = random.Random(seed)
     blocks, _ = alphabets()
-    letters = [[c for c in b if OLD.category(c)[0] == "L"] for b in blocks]
+    letters = [[c for c in b if unicodedata.category(c)[0] == "L"] for b in blocks]
     letters = [l for l in letters if len(l) > 20]
     latin = list("etaoinshrdlucmfwypvbgkjqxz")
     stems = ["".join(r.choices(latin, k=r.randint(1, 5))) for _ in range(3000 * scale)]
@@ -209,6 +223,21 @@ def made_text(seed, vocab):
     return lines
 
 
+def showing_cuts(t):
+    """The normalizer and pre-tokenizer of t before a model that hides no cut: a token for every byte, ▁ where a piece begins."""
+    data = json.loads(t.to_str())
+    byte_level = "ByteLevel" in json.dumps(data["pre_tokenizer"])
+    pieces = sorted(pre_tokenizers.ByteLevel.alphabet()) if byte_level else [f"<0x{b:02X}>" for b in range(256)]
+    model = models.BPE({piece: i for i, piece in enumerate(["<unk>", "▁", *pieces])}, [], unk_token="<unk>", byte_fallback=not byte_level)
+    shown = Tokenizer(model)
+    if t.normalizer:
+        shown.normalizer = t.normalizer
+    mark = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    shown.pre_tokenizer = pre_tokenizers.Sequence([t.pre_tokenizer, mark]) if t.pre_tokenizer else mark
+    shown.decoder = decoders.ByteLevel() if byte_level else decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return shown
+
+
 def expected(t, strings):
     if isinstance(t, Piece):
         yield from t.results(strings)
@@ -219,8 +248,17 @@ def expected(t, strings):
     yield from zip(ids, (e.ids for e in bare), t.decode_batch(ids, skip_special_tokens=False), t.decode_batch(ids))
 
 
+def broken(r, text):
+    """Bytes with some lost, changed or put in; most are no UTF-8."""
+    data = bytearray(text.encode())
+    for _ in range(r.randint(1, 4)):
+        at = r.randint(0, len(data))
+        data[at:at + r.randint(0, 2)] = bytes(r.choices([0x41, 0x80, 0xBF, 0xC0, 0xC3, 0xE0, 0xE2, 0xED, 0xF0, 0xF4, 0xF5, 0xFF], k=r.randint(0, 2)))
+    return bytes(data)
+
+
 def results(program, path, strings):
-    blob = b"".join(struct.pack("<I", len(b)) + b for b in (s.encode() for s in strings))
+    blob = b"".join(struct.pack("<I", len(b)) + b for b in strings)
     out = subprocess.run([program, path], input=blob, stdout=subprocess.PIPE, check=True).stdout
     at = 0
 
@@ -255,33 +293,47 @@ def main():
     args.add_argument("--program", default=root / "build/release/tests/text/text_encode")
     args.add_argument("--write", type=pathlib.Path)
     args.add_argument("--characters", action="store_true", help="every code point of Unicode instead, among letters and digits")
+    args.add_argument("--cuts", action="store_true", help="a model that shows every cut of the pre-tokenizer instead of the trained one")
+    args.add_argument("--broken", action="store_true", help="broken UTF-8; wanted is what its decode(errors='replace') gives")
     args = args.parse_args()
     if args.kind == "list":
         return print(*KINDS, sep="\n")
+    if unicodedata.unidata_version != "14.0.0":
+        sys.exit(f"fuzz.py wants the Unicode 14.0.0 of Python 3.11; this Python has {unicodedata.unidata_version}")
     text = made_text(args.seed, args.vocab)
     for name in args.text:
         text += pathlib.Path(name).read_text().splitlines()
     t = KINDS[args.kind](text, args.vocab)
+    if args.cuts and not isinstance(t, Piece):
+        t = showing_cuts(t)
     path = t.path if isinstance(t, Piece) else tempfile.mkdtemp() + "/tokenizer.json"
     if not isinstance(t, Piece):
         t.save(path)
-    size = t.processor.get_piece_size() if isinstance(t, Piece) else t.get_vocab_size()
+    size = args.vocab if isinstance(t, Piece) else t.get_vocab_size()
     maker = Strings(args.seed, [w for line in text[:500] for w in line.split(" ")])
-    wrong = done = 0
+    wrong = younger = done = 0
     every = [f"a{c}b 1{c}2{c}{c}" for c in map(chr, range(1, 0x110000)) if not "\ud800" <= c <= "\udfff"] if args.characters else []
     total = len(every) or args.n
     while done < total and wrong < 5:
         strings = every[done:done + 5000] or [maker.next() for _ in range(min(5000, total - done))]
+        sent = [broken(maker.random, s) if args.broken else s.encode() for s in strings]
+        strings = [b.decode(errors="replace") for b in sent]
         wanted = list(expected(t, strings))
-        for s, want, got in zip(strings, wanted, results(args.program, path, strings)):
+        for s, want, got in zip(strings, wanted, results(args.program, path, sent)):
             got = got[:2] + tuple(g.decode() for g in got[2:])
-            if tuple(want) != got and (wrong := wrong + 1) <= 5:
+            if tuple(want) == got:
+                continue
+            if not all(map(assigned, s)):
+                younger += 1
+                continue
+            if (wrong := wrong + 1) <= 5:
                 print(f"{args.kind}: {s!r}\n  wanted {want!r}\n  got    {got!r}")
         if args.write and done == 0:
             write(args.write, path, strings[:400], wanted)
         done += len(strings)
-    print(f"{args.kind}: {done} strings, {wrong} differences (tokenizers {tokenizers.__version__}, "
-          f"sentencepiece {sentencepiece.__version__}, seed {args.seed}, vocabulary {size}, {path})")
+    version = f"sentencepiece {t.version}" if isinstance(t, Piece) else f"tokenizers {tokenizers.__version__}"
+    print(f"{args.kind}: {done} strings, {wrong} differences, {younger} more with characters younger than Unicode 14 "
+          f"({version}, seed {args.seed}, vocabulary {size}, {path})")
     return 1 if wrong else 0
 
 

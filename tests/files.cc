@@ -1,4 +1,4 @@
-#include "tests/files/files.h"
+#include "tests/files.h"
 
 #include <unistd.h>
 

@@ -1,0 +1,47 @@
+// What a model did on reference texts: what mean, resample, patch, zero_rescale and swap put in a place of
+// their own.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/run/edit.h"
+#include "runtime/run/model.h"
+#include "runtime/run/state.h"
+
+namespace plait {
+
+// Of one node, over all rows of the reference.
+struct Recorded {
+  Index count = 0;           // rows
+  std::vector<double> mean;  // [width]
+  double norm = 0;           // mean of the rows' 2-norms
+  double step_norm = 0;      // a branch: the same of the sum of all branches of its residual step, else norm
+  std::vector<float> rows;   // [count, width], the texts after each other; empty unless asked for
+  Index position = 0;        // where `state` was taken
+  std::vector<State::Image>
+      state;  // of the first text at `position`; empty unless asked for or without fields
+};
+
+struct Recording {
+  std::map<std::string, std::shared_ptr<const Recorded>> nodes;  // by name of the node
+  std::string digest;  // SHA-256 of the model's identity, the arithmetic, the texts and what was asked for
+};
+
+// Recordings by the name an edit gives as its `reference`.
+using References = std::map<std::string, std::shared_ptr<const Recording>>;
+
+struct RecordRequest {
+  std::vector<std::string> nodes;  // empty = all but the output node
+  bool rows = false;               // keep every row: memory of count x width floats per node
+  Index state_at = -1;             // keep the nodes' states of the first text before this position
+};
+
+// Runs every text as a stream of its own, without edits. Sums are f64 chains in the order of the rows.
+Recording record(const Model& model, std::span<const std::vector<Token>> texts, const RecordRequest& request,
+                 const Compute& compute);
+
+}  // namespace plait

@@ -1,0 +1,244 @@
+// A whole study on a small model: its files, what a kill leaves, and whether controls and designs add up.
+#include "tools/ablate/experiment.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <sstream>
+
+#include "runtime/base/error.h"
+#include "tests/ablate/models.h"
+#include "tests/files.h"
+#include "tests/testing.h"
+#include "tools/ablate/designs.h"
+#include "weights/model_file.h"
+
+namespace plait::ablate {
+namespace {
+
+using testing::Folder;
+
+// A byte model of two kinds of mixers and a text of 12 paragraphs.
+class Experiments : public ::testing::Test {
+ protected:
+  Experiments() {
+    const Json card = Json::parse(R"({
+      "plait_format": 1, "name": "bytes", "vocab": 256, "width": 32, "pattern": ["d", "a", "d", "a"],
+      "blocks": {
+        "d": [{"name": "mixer", "norm": {"kind": "rms_norm"}, "kind": "gated_delta_net", "num_heads": 2, "head_dim": 8,
+               "value_head_dim": 8}, {"name": "mlp", "norm": {"kind": "rms_norm"}, "kind": "gated_mlp", "hidden": 48}],
+        "a": [{"name": "mixer", "norm": {"kind": "rms_norm"}, "kind": "softmax_attention", "num_heads": 2,
+               "head_dim": 8}, {"name": "mlp", "norm": {"kind": "rms_norm"}, "kind": "gated_mlp", "hidden": 48}]},
+      "final_norm": {"kind": "rms_norm"}, "head": {}})");
+    model_ = testing::random_model(card, 4);
+    testing::write_bytes(folder_ / "model.h5", "the manifest's digest of the file is over these bytes");
+    std::string text;
+    testing::Numbers numbers(9);
+    for (int paragraph = 0; paragraph < 12; ++paragraph) {
+      for (const Token t : numbers.tokens(60 + 5 * paragraph, 26)) text += static_cast<char>('a' + t);
+      text += "\n\n";
+    }
+    testing::write_bytes(folder_ / "text.txt", text);
+  }
+
+  ExperimentSettings settings(const std::string& run) {
+    ExperimentSettings s;
+    s.study.name = "test";
+    s.study.designs =
+        parse_sweep("mixer.zero,mlp.zero,layer.skip;group:mixer.zero;pair:mixer.zero;shapley:layer.skip");
+    for (Design& design : s.study.designs)
+      if (design.design == "shapley") design.permutations = 6;
+    s.study.controls.targets = {"group"};
+    s.study.controls.draws = 199;
+    s.study.score.nll = {folder_ / "text.txt"};
+    s.study.score.lengths = {64, 400};
+    s.study.stats.boot = 200;
+    s.model_file = folder_ / "model.h5";
+    s.model = model_;
+    s.tokenizer = std::make_shared<ByteTokenizer>();
+    s.folder = folder_ / run;
+    return s;
+  }
+
+  using Rows = std::vector<std::map<std::string, std::string>>;
+  // No cell of these files has a comma or a quote but spec_json, which is not looked at.
+  Rows table(const std::string& path) const {
+    std::istringstream lines(testing::read_bytes(path));
+    std::string line;
+    std::getline(lines, line);
+    const std::vector<std::string> names = cells(line);
+    Rows rows;
+    while (std::getline(lines, line)) {
+      const std::vector<std::string> values = cells(line);
+      auto& row = rows.emplace_back();
+      for (std::size_t i = 0; i < names.size(); ++i) row[names[i]] = values.at(i);
+    }
+    return rows;
+  }
+
+  static std::vector<std::string> cells(const std::string& line) {
+    std::vector<std::string> all(1);
+    bool quoted = false;
+    for (const char c : line) {
+      if (c == '"')
+        quoted = !quoted;
+      else if (c == ',' && !quoted)
+        all.emplace_back();
+      else
+        all.back() += c;
+    }
+    return all;
+  }
+
+  // results.csv without what a clock wrote and without the run's name.
+  std::string timeless(const std::string& run) const {
+    std::string text;
+    for (auto row : table(folder_ / (run + "/results.csv"))) {
+      row.erase("seconds");
+      row.erase("run_id");
+      for (const auto& [name, value] : row) text += name + "=" + value + ";";
+      text += '\n';
+    }
+    return text;
+  }
+
+  Folder folder_;
+  std::shared_ptr<const Model> model_;
+};
+
+TEST_F(Experiments, WriteEveryFileOfTheSchema) {
+  const ExperimentOutcome outcome = conduct(settings("run"));
+  ASSERT_TRUE(outcome.valid) << outcome.failed_check;
+  for (const char* name :
+       {"run.json", "conditions.csv", "results.csv", "controls.csv", "checks.json", "tokens.h5"})
+    EXPECT_GT(testing::read_bytes(folder_ / (std::string("run/") + name)).size(), 0u) << name;
+  for (const char* key :
+       {"schema_version", "run_id", "started", "finished", "engine", "device", "model", "tokenizer_sha256",
+        "data", "arithmetic", "numerics", "seeds", "plan", "cmdline", "cost"})
+    EXPECT_TRUE(outcome.run.contains(key)) << key;
+  EXPECT_EQ(outcome.run["model"]["layer_types"],
+            Json({"gated_delta_net", "softmax_attention", "gated_delta_net", "softmax_attention"}));
+}
+
+TEST_F(Experiments, ValuesAreThoseOfStreamsAndEffectsTheirDifferences) {
+  ASSERT_TRUE(conduct(settings("run")).valid);
+  const auto results = table(folder_ / "run/results.csv");
+  const std::string text = testing::read_bytes(folder_ / "text.txt");
+  const std::vector<Token> tokens = ByteTokenizer().encode(text);
+  const auto alone = [&](const EditList& edits, Index context) {
+    double sum = 0, count = 0;
+    for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += static_cast<std::size_t>(context)) {
+      const auto window = std::span(tokens).subspan(
+          begin, std::min<std::size_t>(static_cast<std::size_t>(context), tokens.size() - begin));
+      Stream stream(model_, {{}, 0, edits, {}, 0});
+      stream.feed(window, [&](Index p, std::span<const float> row) {
+        if (static_cast<std::size_t>(p + 1) == window.size()) return;
+        double exponentials = 0;
+        for (const float x : row) exponentials += std::exp(static_cast<double>(x));
+        sum +=
+            std::log(exponentials) - row[static_cast<std::size_t>(window[static_cast<std::size_t>(p + 1)])];
+        count += 1;
+      });
+    }
+    return sum / count;
+  };
+  int seen = 0;
+  for (const auto& row : results) {
+    if (row.at("metric") != "nll" || !row.at("position_bin").empty() || row.at("filter") != "none") continue;
+    const Index context = std::stol(row.at("context_len"));
+    Edit zero;
+    zero.node = "blocks.2.mixer";
+    const double base = alone({}, context), edited = alone({zero}, context);
+    // Per token an f32 rounding of about 2^-24 times a few nats, averaged.
+    if (row.at("condition_id") == "baseline") {
+      EXPECT_NEAR(std::stod(row.at("value")), base, 1e-6);
+      ++seen;
+    }
+    if (row.at("condition_id") == "single.mixer.zero.2") {
+      EXPECT_NEAR(std::stod(row.at("value")), edited, 1e-6);
+      ++seen;
+      EXPECT_NEAR(std::stod(row.at("delta")), edited - base, 1e-6);
+    }
+  }
+  EXPECT_EQ(seen, 4);
+}
+
+TEST_F(Experiments, ShapleyValuesAddUpAndControlsAreRanked) {
+  ASSERT_TRUE(conduct(settings("run")).valid);
+  double sum = 0, all = 0;
+  int ranked = 0;
+  for (const auto& row : table(folder_ / "run/results.csv")) {
+    if (row.at("context_len") != "64") continue;
+    if (row.at("metric") == "shapley") sum += std::stod(row.at("value"));
+    if (row.at("filter").rfind("controls:", 0) == 0) {
+      ++ranked;
+      EXPECT_LE(std::stoi(row.at("control_rank")), std::stoi(row.at("control_n")) + 1);
+      EXPECT_FALSE(row.at("control_gap").empty());
+    }
+  }
+  // Every block skipped: what the last step of each order removed.
+  EditList skipped;
+  for (int b = 0; b < 4; ++b) {
+    Edit skip;
+    skip.node = "blocks." + std::to_string(b);
+    skip.op = Operator::skip;
+    skipped.push_back(skip);
+  }
+  for (const auto& row : table(folder_ / "run/results.csv"))
+    if (row.at("metric") == "nll" && row.at("context_len") == "64" && row.at("position_bin").empty())
+      for (const auto& condition : table(folder_ / "run/conditions.csv"))
+        if (condition.at("condition_id") == row.at("condition_id") && condition.at("layers") == "0 1 2 3" &&
+            condition.at("site") == "layer")
+          all = std::stod(row.at("delta"));
+  EXPECT_NE(all, 0);
+  EXPECT_NEAR(sum, all, 1e-9);
+  EXPECT_GE(ranked, 4);
+}
+
+TEST_F(Experiments, AKilledRunEndsWithTheSameBytes) {
+  ASSERT_TRUE(conduct(settings("whole")).valid);
+  const std::string journal = testing::read_bytes(folder_ / "whole/journal.0.bin"),
+                    results = timeless("whole");
+  testing::Numbers numbers(1);
+  for (int kill = 0; kill < 6; ++kill) {
+    const std::string run = "killed" + std::to_string(kill);
+    std::filesystem::create_directory(folder_ / run);
+    const auto kept = static_cast<std::size_t>(numbers.uniform(0, static_cast<double>(journal.size())));
+    testing::write_bytes(folder_ / (run + "/journal.0.bin"), journal.substr(0, kept));
+    ExperimentSettings resumed = settings(run);
+    EXPECT_THROW(conduct(resumed), Error) << "not without --resume";
+    resumed.start = ExperimentSettings::Start::resume;
+    ASSERT_TRUE(conduct(resumed).valid);
+    EXPECT_TRUE(testing::read_bytes(folder_ / (run + "/journal.0.bin")) == journal);
+    EXPECT_EQ(testing::read_bytes(folder_ / (run + "/tokens.h5")),
+              testing::read_bytes(folder_ / "whole/tokens.h5"));
+    EXPECT_EQ(timeless(run), results);
+  }
+}
+
+TEST_F(Experiments, ResumingAnotherStudyIsRefusedAndChangesNothing) {
+  ASSERT_TRUE(conduct(settings("run")).valid);
+  const std::string before = testing::read_bytes(folder_ / "run/results.csv");
+  ExperimentSettings other = settings("run");
+  other.study.seed = 5;
+  other.start = ExperimentSettings::Start::resume;
+  EXPECT_THROW(conduct(other), Error);
+  EXPECT_EQ(testing::read_bytes(folder_ / "run/results.csv"), before);
+}
+
+TEST_F(Experiments, BadInputWritesNothing) {
+  ExperimentSettings s = settings("none");
+  s.study.score.nll = {folder_ / "missing.txt"};
+  EXPECT_THROW(conduct(s), Error);
+  s = settings("none");
+  s.study.score.nll.clear();
+  EXPECT_THROW(conduct(s), Error);
+  s = settings("none");
+  s.study.designs = parse_sweep("branch.zero_rescale");
+  EXPECT_THROW(conduct(s), Error);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
+}
+
+}  // namespace
+}  // namespace plait::ablate

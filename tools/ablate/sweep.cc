@@ -1,0 +1,110 @@
+#include "tools/ablate/sweep.h"
+
+#include <algorithm>
+#include <set>
+
+#include "runtime/base/arena.h"
+#include "runtime/base/parallel.h"
+#include "tools/ablate/scores.h"
+#include "tools/program.h"
+
+namespace plait::ablate {
+namespace {
+
+constexpr Index kBatchTokens = 16384;  // what a kill can lose, and what one walk may share
+
+std::span<const Token> tokens_of(const Sweep& sweep, const Unit& unit) {
+  const auto& all =
+      sweep.texts[static_cast<std::size_t>(unit.text)].sequences[static_cast<std::size_t>(unit.sequence)];
+  return std::span(all.tokens)
+      .subspan(static_cast<std::size_t>(unit.begin), static_cast<std::size_t>(unit.end - unit.begin));
+}
+
+// Units scored together, and where their scores gather.
+class UnitBatch {
+ public:
+  UnitBatch(const Sweep& sweep, std::span<const Index> units)
+      : sweep_(sweep), scorer_(sweep.model->card().vocab, sweep.options.compute) {
+    for (const Index u : units) {
+      const Unit& unit = sweep.units[static_cast<std::size_t>(u)];
+      UnitScores scores;
+      scores.unit = u;
+      scores.conditions = static_cast<Index>(sweep.plans.size());
+      scores.tokens = static_cast<Index>(unit.scored.size());
+      scores.scores.resize(static_cast<std::size_t>(scores.conditions * scores.tokens));
+      scores_.push_back(std::move(scores));
+      documents_.push_back({tokens_of(sweep, unit), unit.scored, nullptr});
+    }
+  }
+
+  void run(Wavefront& wavefront) {
+    wavefront.run(documents_, [this](const VariantLogits& at) { take(at); });
+  }
+
+  const std::vector<UnitScores>& scores() const { return scores_; }
+
+ private:
+  void take(const VariantLogits& at) {
+    const VariantDocument& document = documents_[at.document];
+    UnitScores& unit = scores_[at.document];
+    const Index token = std::lower_bound(document.scored.begin(), document.scored.end(), at.position) -
+                        document.scored.begin();
+    const Token target = document.tokens[static_cast<std::size_t>(at.position + 1)];
+    const auto vocab = static_cast<std::size_t>(at.logits.cols);
+    scorer_.set_baseline({at.logits.row(0), vocab});
+    constexpr Index kWorthThreads = 1 << 16;  // logits
+    const int threads = at.logits.rows * at.logits.cols < kWorthThreads ? 1 : sweep_.options.compute.threads;
+    parallel_for(threads, at.logits.rows, [&](Index row) {
+      Arena::Scope scope(scratch());
+      const TokenScores scores =
+          scorer_.score({at.logits.row(row), vocab}, target, {scope.take(at.logits.cols), vocab});
+      for (const int condition : at.variants[static_cast<std::size_t>(row)])
+        unit.scores[static_cast<std::size_t>(condition * unit.tokens + token)] = scores;
+    });
+  }
+
+  const Sweep& sweep_;
+  RowScorer scorer_;
+  std::vector<VariantDocument> documents_;
+  std::vector<UnitScores> scores_;
+};
+
+}  // namespace
+
+SweepCost run_sweep(const Sweep& sweep, Journal& journal) {
+  const Stopwatch watch;
+  const std::set<Index> done(journal.done().begin(), journal.done().end());
+  SweepCost cost;
+  cost.resumed = static_cast<Index>(done.size());
+  Index all = 0, finished = 0;
+  std::vector<Index> waiting;
+  for (std::size_t u = 0; u < sweep.units.size(); ++u) {
+    const Index tokens = sweep.units[u].end - sweep.units[u].begin;
+    all += tokens;
+    if (done.count(static_cast<Index>(u)))
+      finished += tokens;
+    else
+      waiting.push_back(static_cast<Index>(u));
+  }
+  Wavefront wavefront(sweep.model, sweep.plans, sweep.options);
+  for (std::size_t first = 0; first < waiting.size();) {
+    Index tokens = 0;
+    std::size_t end = first;
+    while (end < waiting.size() && tokens < kBatchTokens) {
+      const Unit& unit = sweep.units[static_cast<std::size_t>(waiting[end++])];
+      tokens += unit.end - unit.begin;
+    }
+    UnitBatch batch(sweep, std::span(waiting).subspan(first, end - first));
+    batch.run(wavefront);
+    for (const UnitScores& scores : batch.scores()) journal.append(scores);
+    finished += tokens;
+    first = end;
+    if (sweep.progress)
+      sweep.progress(static_cast<double>(finished) / static_cast<double>(all), wavefront.cost());
+  }
+  cost.wavefront = wavefront.cost();
+  cost.seconds = watch.seconds();
+  return cost;
+}
+
+}  // namespace plait::ablate

@@ -1,0 +1,35 @@
+// Runs all conditions over all units in the wavefront and journals what they score.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/run/wavefront.h"
+#include "tools/ablate/corpus.h"
+#include "tools/ablate/journal.h"
+
+namespace plait::ablate {
+
+struct Sweep {
+  std::shared_ptr<const Model> model;
+  std::vector<std::shared_ptr<const EditPlan>> plans;  // by condition; the first is the baseline
+  std::span<const Text> texts;
+  std::span<const Unit> units;
+  WavefrontOptions options;
+  // Called after every batch with the share of the tokens that is done.
+  std::function<void(double share, const WavefrontCost& cost)> progress = {};
+};
+
+struct SweepCost {
+  WavefrontCost wavefront;  // of the units that were run now, not those the journal held
+  double seconds = 0;
+  Index resumed = 0;  // units the journal held
+};
+
+// Scores what the journal does not hold yet. A unit's record is on the disk before the next batch begins.
+SweepCost run_sweep(const Sweep& sweep, Journal& journal);
+
+}  // namespace plait::ablate

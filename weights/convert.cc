@@ -44,6 +44,7 @@ constexpr const char* kTokenizerFiles[] = {"tokenizer.json",
                                            "plait_tokenizer.json"};
 // The description of a tokenizer that plait wrote itself, and the one that says there is none.
 constexpr const char* kOwnTokenizer = "plait_tokenizer.json";
+constexpr const char* kCompiled = "compiled";  // tables made of a tokenizer's files; not exported
 constexpr const char* kNoTokenizer = R"({"kind": "none"})";
 
 std::string read_text(const fs::path& path) {
@@ -399,7 +400,10 @@ Conversion convert_checkpoint(const std::string& folder, const std::string& dest
   std::map<std::string, DType> dtypes;
   for (const auto& [path, target] : targets) dtypes[path] = choose_dtype(target, source, options.dtype);
   Buffer buffer(check_room(targets, dtypes, destination));
-  const auto tokenizer = read_tokenizer_files(folder);
+  auto tokenizer = read_tokenizer_files(folder);
+  const std::string compiled =
+      options.compile_tokenizer && has_tokenizer(tokenizer) ? options.compile_tokenizer(tokenizer) : "";
+  if (!compiled.empty()) tokenizer[kCompiled] = compiled;
   ModelWriter writer(
       destination, card,
       cat(family->name, " checkpoint '", folder_name(folder), "', config SHA-256 ", sha256(config)));
@@ -591,11 +595,11 @@ void write_text(const std::string& path, const std::string& text, const std::str
   if (!out.flush()) fail("cannot write file '", shown, "'");
 }
 
-// Compiled tables lie in a folder of their own and are left behind.
 std::map<std::string, std::string> tokenizer_to_export(const ModelData& data) {
   std::map<std::string, std::string> files;
   for (const auto& [name, bytes] : data.tokenizer)
-    if (name.find('/') == std::string::npos && !(name == kOwnTokenizer && bytes == kNoTokenizer))
+    if (name.find('/') == std::string::npos && name != kCompiled &&
+        !(name == kOwnTokenizer && bytes == kNoTokenizer))
       files[name] = bytes;
   if (data.tokenizer.empty()) files[kOwnTokenizer] = kByteTokenizer;
   return files;

@@ -72,7 +72,7 @@ TEST(Spec, TheExampleOfTheSpecification) {
   EXPECT_EQ(s.controls.targets, (Names{"lin_all", "att_all"}));
   EXPECT_EQ(s.controls.draws, 199);
   EXPECT_EQ(s.controls.match, (std::vector<Match>{Match::count, Match::params, Match::depth}));
-  EXPECT_EQ(s.score.tasks, (Names{"study/arc_challenge.jsonl", "study/hellaswag.jsonl"}));
+  EXPECT_EQ(s.score.tasks, (std::vector<Json>{"study/arc_challenge.jsonl", "study/hellaswag.jsonl"}));
   EXPECT_EQ(s.score.lengths, (std::vector<Index>{128, 2048, 32768}));
   EXPECT_EQ(s.stats.boot, 10000);
   EXPECT_EQ(s.stats.confirmatory, "holm");

@@ -11,7 +11,6 @@
 #include "tools/ablate/remembrance.h"
 #include "tools/ablate/statistics/bootstrap.h"
 #include "tools/ablate/statistics/clusters.h"
-#include "tools/ablate/statistics/multiplicity.h"
 #include "tools/ablate/statistics/paired.h"
 #include "tools/ablate/statistics/power.h"
 #include "tools/ablate/statistics/rank.h"
@@ -91,7 +90,7 @@ class Analyst {
       shapley();
       totals_.clear();
     }
-    adjust_families();
+    adjust_rows(rows_);
     return std::move(rows_);
   }
 
@@ -404,25 +403,6 @@ class Analyst {
           std::all_of(c.edits.begin(), c.edits.end(), [&](const Edit& e) { return e.node == place; }))
         return &c;
     return nullptr;
-  }
-
-  void adjust_families() {
-    std::map<std::string, std::vector<std::size_t>> families;
-    for (std::size_t i = 0; i < rows_.size(); ++i)
-      if (!std::isnan(rows_[i].p_raw)) families[rows_[i].family_id].push_back(i);
-    for (const auto& [id, members] : families) {
-      std::vector<double> p;
-      for (const std::size_t i : members) p.push_back(rows_[i].p_raw);
-      const std::string& how = rows_[members[0]].adjust;
-      const Adjustment adjustment = how == "holm" ? Adjustment::holm
-                                    : how == "bh" ? Adjustment::benjamini_hochberg
-                                                  : Adjustment::none;
-      const std::vector<double> adjusted = adjust(adjustment, p);
-      for (std::size_t i = 0; i < members.size(); ++i) {
-        rows_[members[i]].p_adj = adjusted[i];
-        rows_[members[i]].n_comparisons = static_cast<Index>(members.size());
-      }
-    }
   }
 
   const AnalysisInput& in_;

@@ -244,6 +244,17 @@ std::vector<std::string> files(const Value& value, const std::string& folder) {
   return all;
 }
 
+// A task with its files located; what else it says is read by parse_task (tasks.h).
+Json located_task(const Value& value, const std::string& folder) {
+  Json task = value.json();
+  if (task.is_string()) return located(task.get<std::string>(), folder);
+  if (!task.is_object()) value.refuse_type("a file's name or an object");
+  for (const char* key : {"file", "fewshot_file"})
+    if (task.contains(key) && task[key].is_string())
+      task[key] = located(task[key].get<std::string>(), folder);
+  return task;
+}
+
 Reference read_reference(const Value& value, const std::string& folder) {
   Section section(value);
   Reference reference;
@@ -257,7 +268,9 @@ Scoring read_score(const Value& value, const std::string& folder) {
   Section section(value);
   Scoring score;
   section.maybe("nll", [&](const Value& nll) { score.nll = files(nll, folder); });
-  section.maybe("tasks", [&](const Value& tasks) { score.tasks = files(tasks, folder); });
+  section.maybe("tasks", [&](const Value& tasks) {
+    for (const Value& task : tasks.items_or_single()) score.tasks.push_back(located_task(task, folder));
+  });
   section.maybe("lengths", [&](const Value& lengths) {
     for (const Value& length : lengths.items_or_single())
       score.lengths.push_back(length.integer(2, kMaxLength));

@@ -32,7 +32,10 @@ double uniform(std::uint64_t key) {
 
 std::string joined(const Layers& layers) {
   std::string text;
-  for (const int layer : layers) text += (text.empty() ? "" : " ") + std::to_string(layer);
+  for (const int layer : layers) {
+    if (!text.empty()) text += ' ';
+    text += std::to_string(layer);
+  }
   return text;
 }
 
@@ -117,7 +120,10 @@ class Writer {
     for (const int layer : set) kinds.insert(kind(layer));
     std::string component = site == "mlp" || site == "layer" ? site : "";
     if (component.empty())
-      for (const std::string& k : kinds) component += (component.empty() ? "" : "+") + k;
+      for (const std::string& k : kinds) {
+        if (!component.empty()) component += '+';
+        component += k;
+      }
     const bool removes = op == "zero" || op == "skip";
     const auto n = static_cast<long long>(removes ? set.size() : 0);
     long long attention = 0;

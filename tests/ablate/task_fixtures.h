@@ -33,7 +33,7 @@ class MergingTokenizer final : public Tokenizer {
   std::vector<Token> encode(std::string_view text, Specials specials) const override;
   std::string piece(Token token) const override;
   std::unique_ptr<Decoding> decoding(Specials specials) const override;
-  SpecialTokens special_tokens() const override { return {kBos, {eos_}}; }
+  SpecialTokens special_tokens() const override { return {kBos, {eos_}, {}}; }
   TokenizerFiles files() const override { return {}; }
 
  private:

@@ -3,17 +3,14 @@
 // prefill.
 // Without a model it makes one of Qwen3.5-0.8B shapes with random bf16 weights (bench/qwen3_5_0_8b.json) and
 // removes it. bench_model --help lists the flags.
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <string>
 
 #include "bench/program.h"
+#include "bench/temporary_model.h"
 #include "bench/yardsticks.h"
 #include "layers/recurrent/delta.h"
 #include "layers/reference/gated_delta_net.h"
@@ -21,7 +18,6 @@
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/linear.h"
 #include "runtime/run/stream.h"
-#include "weights/initialise.h"
 #include "weights/model_file.h"
 
 namespace plait {
@@ -31,28 +27,6 @@ struct Settings {
   BenchFlags flags;
   std::string model, numerics = "fast";
   Index tokens = 512, decode = 32;
-};
-
-// A model file that lives as long as this object.
-class TemporaryModel {
- public:
-  explicit TemporaryModel(bool smoke) {
-    path_ = std::filesystem::temp_directory_path() / cat("plait-bench-", ::getpid(), ".h5");
-    std::ifstream file(std::string(PLAIT_SOURCE_DIR) + "/bench/qwen3_5_0_8b.json");
-    Json card = Json::parse(file);
-    if (smoke) {
-      card["vocab"] = 2048;
-      card["pattern"] = {"linear", "full"};
-    }
-    write_random_model(card, path_.string(), 1, DType::bf16, {});
-  }
-  ~TemporaryModel() { std::filesystem::remove(path_); }
-  TemporaryModel(const TemporaryModel&) = delete;
-  TemporaryModel& operator=(const TemporaryModel&) = delete;
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
 };
 
 // Matrices of the model by shape: how many products of each size one pass makes. The head counts apart: a
@@ -273,7 +247,7 @@ int main(int argc, char** argv) {
   return plait::run_bench(app, argc, argv, [&] {
     if (s.flags.smoke) s.tokens = 64, s.decode = 4, s.flags.repeat = 1;
     if (!s.model.empty()) return plait::report(s, s.model);
-    const plait::TemporaryModel model(s.flags.smoke);
+    const plait::TemporaryModel model(s.flags.smoke ? plait::ModelSize::smoke : plait::ModelSize::full);
     plait::report(s, model.path());
   });
 }

@@ -11,7 +11,7 @@
 namespace plait::ablate {
 namespace {
 
-constexpr Index kBatchTokens = 16384;  // what a kill can lose, and what one walk may share
+constexpr Index kBatchTokens = 4096;  // what a kill can lose, and what one walk may share
 
 std::span<const Token> tokens_of(const Sweep& sweep, const Unit& unit) {
   const auto& all =

@@ -18,7 +18,7 @@ struct Ablate {
   std::vector<std::string> texts, tasks;
   std::vector<Index> lengths;
   std::optional<double> scored;
-  std::optional<Index> boot;
+  std::optional<Index> boot, num_fewshot, limit;
   bool resume = false, list = false;
 
   int run() const;
@@ -40,6 +40,14 @@ void list_interventions() {
 }
 
 // The study of the file or the flags; what the flags say beside it goes before what the file says.
+// A file's name or an object in JSON, always as an object.
+Json task_of(const std::string& text) {
+  if (!text.starts_with("{")) return {{"file", text}};
+  Json json = Json::parse(text, nullptr, false);
+  if (!json.is_object()) fail("--tasks takes a file or an object in JSON, found '", text.substr(0, 60), "'");
+  return json;
+}
+
 ablate::Study Ablate::planned(const Model& opened) const {
   ablate::Study chosen;
   if (!spec.empty()) {
@@ -58,7 +66,14 @@ ablate::Study Ablate::planned(const Model& opened) const {
     if (chosen.controls.targets.empty()) chosen.controls.targets = targets;
   }
   if (!texts.empty()) chosen.score.nll = texts;
-  if (!tasks.empty()) chosen.score.tasks = tasks;
+  if (!tasks.empty()) chosen.score.tasks.clear();
+  for (const std::string& task : tasks) chosen.score.tasks.push_back(task_of(task));
+  for (Json& task : chosen.score.tasks) {
+    if (num_fewshot) task["num_fewshot"] = *num_fewshot;
+    if (limit) task["limit"] = *limit;
+  }
+  if (limit)
+    note(common, cat("--limit ", *limit, " asks a part of every task only: for tests, not for results"));
   if (!lengths.empty()) chosen.score.lengths = lengths;
   if (!documents.empty()) chosen.score.documents = documents;
   if (!reference.empty()) chosen.reference.data = reference;
@@ -123,7 +138,12 @@ void add_ablate(CLI::App& program, Action& chosen) {
                    "Random controls: draws and ways of matching, count:199,params,depth")
       ->type_name("C");
   verb->add_option("--text", args->texts, "Texts to score")->type_name("F..");
-  verb->add_option("--tasks", args->tasks, "Multiple-choice and generation tasks (JSONL)")->type_name("F..");
+  verb->add_option("--tasks", args->tasks,
+                   "Tasks: JSONL files, or generators as {\"generator\": \"needle\", ..}")
+      ->type_name("T..");
+  verb->add_option("--num_fewshot", args->num_fewshot, "Examples before every item of a task")
+      ->type_name("N");
+  verb->add_option("--limit", args->limit, "The first N items of every task only: for tests")->type_name("N");
   verb->add_option("--documents", args->documents,
                    "Where documents begin: line, blank, heading or jsonl:FIELD (default blank)")
       ->type_name("RULE");

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "runtime/base/error.h"
+#include "runtime/text/tokenizer.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
 
@@ -26,6 +27,7 @@ struct Convert {
     ConvertOptions options;
     if (!dtype.empty()) options.dtype = parse_dtype(dtype);
     if (fold) options.multipliers = Multipliers::folded;
+    options.compile_tokenizer = [&](const TokenizerFiles& files) { return compile_tokenizer(files, source); };
     Progress progress(common, "converting");
     options.progress = [&](double fraction) { progress.update(fraction); };
     const Conversion result = convert_checkpoint(source, destination, options);

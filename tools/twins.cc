@@ -1,6 +1,8 @@
 #include "tools/twins.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "layers/reference/twin.h"
@@ -8,6 +10,7 @@
 namespace plait {
 namespace {
 
+constexpr Index kGroups = 8;     // groups of rows whose errors are judged apart
 constexpr Index kRowSlice = 64;  // rows of a node without state that its twin takes at a time: bounds memory
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
@@ -58,6 +61,36 @@ Matrix reference_logits(const Model& model, std::span<const Token> tokens) {
   TwinChain chain(model);
   for (int node = 0; node < model.node_count(); ++node) chain.run(node, TwinNode(model, node, tokens));
   return chain.logits();
+}
+
+double group_error(std::span<const double> expected, std::span<const double> found, Index rows) {
+  const Index width = static_cast<Index>(expected.size()) / rows;
+  const Index step = ceil_div(rows, std::min(rows, kGroups));
+  double worst = 0;
+  for (Index first = 0; first < rows; first += step) {
+    double difference = 0, norm = 0;
+    for (Index i = first * width; i < std::min(first + step, rows) * width; ++i) {
+      difference += (found[at(i)] - expected[at(i)]) * (found[at(i)] - expected[at(i)]);
+      norm += expected[at(i)] * expected[at(i)];
+    }
+    const double error = difference == 0 ? 0 : std::sqrt(difference / norm);
+    worst = std::isnan(error) ? std::numeric_limits<double>::infinity() : std::max(worst, error);
+  }
+  return worst;
+}
+
+Index longest_reduction(const Model& model, int node, Index tokens) {
+  Index longest = 1;
+  for (const Index width : model.layer(node).signature().inputs) longest = std::max(longest, width);
+  for (const auto& [name, tensor] : model.parameters(node).all())
+    longest = std::max(longest, tensor.shape.back());
+  return model.layer(node).fields().empty() ? longest : std::max(longest, tokens);
+}
+
+double exact_bound(const Model& model, int node, Index tokens) {
+  const double eps = std::numeric_limits<float>::epsilon();
+  return model.kind(node).bound_factor * eps *
+         std::sqrt(static_cast<double>(longest_reduction(model, node, tokens)));
 }
 
 }  // namespace plait

@@ -21,6 +21,7 @@ void add_run(CLI::App& program, Action& chosen);
 void add_score(CLI::App& program, Action& chosen);
 void add_verify(CLI::App& program, Action& chosen);
 void add_ablate(CLI::App& program, Action& chosen);
+void add_report(CLI::App& program, Action& chosen);
 void add_bench(CLI::App& program, Action& chosen);
 
 }  // namespace plait

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/run/model.h"
+#include "tools/equalities.h"
 
 namespace plait {
 
@@ -19,13 +20,6 @@ struct NodeCheck {
   double rel_error;  // norm of the difference / norm of the twin's output; the largest over groups of rows
   double bound;      // see node_bound
   bool passed() const { return rel_error <= bound; }  // false for NaN
-};
-
-struct EqualityCheck {
-  std::string name;  // "split 7,64,1"
-  Numerics numerics;
-  bool passed;
-  std::string detail;  // what was compared, or where the first difference lies
 };
 
 struct Verification {

@@ -44,6 +44,7 @@ constexpr const char* kTokenizerFiles[] = {"tokenizer.json",
                                            "plait_tokenizer.json"};
 // The description of a tokenizer that plait wrote itself, and the one that says there is none.
 constexpr const char* kOwnTokenizer = "plait_tokenizer.json";
+constexpr const char* kCompiled = "compiled";  // tables made of a tokenizer's files; not exported
 constexpr const char* kNoTokenizer = R"({"kind": "none"})";
 
 std::string read_text(const fs::path& path) {
@@ -67,7 +68,7 @@ struct Target {
   Index rows = 0, cols = 0;
   Shape shape;
   bool matrix = false;
-  std::vector<Slice> slices;  // ascending, gapless
+  std::vector<TensorSlice> slices;  // ascending, gapless
   std::vector<Fold> folds;
 };
 
@@ -105,7 +106,7 @@ void check_cover(std::vector<std::pair<Index, Index>> ranges, Index rows, const 
 std::map<std::string, Target> make_plan(const Json& card, const TensorMap& map, const std::string& origin) {
   auto targets = targets_of(card, origin);
   std::map<std::string, std::vector<std::pair<Index, Index>>> used;
-  for (const Slice& slice : map.slices) {
+  for (const TensorSlice& slice : map.slices) {
     const auto target = targets.find(tensor_path(slice.node, slice.tensor));
     const Shape& shape = map.published.at(slice.published);
     if (target == targets.end())
@@ -121,7 +122,7 @@ std::map<std::string, Target> make_plan(const Json& card, const TensorMap& map, 
     check_cover(used[name], shape[0], cat(origin, ": tensor '", name, "'"));
   for (auto& [path, target] : targets) {
     std::vector<std::pair<Index, Index>> ranges;
-    for (const Slice& slice : target.slices) ranges.emplace_back(slice.row, slice.row + slice.rows);
+    for (const TensorSlice& slice : target.slices) ranges.emplace_back(slice.row, slice.row + slice.rows);
     check_cover(ranges, target.rows, cat(origin, ": '", target.node, ".", target.tensor, "'"));
   }
   for (const Fold& fold : map.folds) targets.at(tensor_path(fold.node, fold.tensor)).folds.push_back(fold);
@@ -164,7 +165,7 @@ std::map<std::string, Index> check_source(const Safetensors& source, const Tenso
 // The type a target is stored in.
 DType choose_dtype(const Target& target, const Safetensors& source, std::optional<DType> wanted) {
   bool wide = false;
-  for (const Slice& slice : target.slices) {
+  for (const TensorSlice& slice : target.slices) {
     const auto& entry = source.tensors().at(slice.published);
     const DType found = Safetensors::dtype_of(slice.published, entry);
     if (found == DType::f16 && !wanted)
@@ -191,7 +192,7 @@ float widen(const std::byte* at, DType dtype) {
 class TargetRows {
  public:
   TargetRows(const Target& target, const Safetensors& source) : target_(target) {
-    for (const Slice& slice : target.slices) {
+    for (const TensorSlice& slice : target.slices) {
       const auto& entry = source.tensors().at(slice.published);
       pieces_.push_back({slice, entry.bytes.data(), Safetensors::dtype_of(slice.published, entry)});
     }
@@ -226,7 +227,7 @@ class TargetRows {
 
  private:
   struct Piece {
-    Slice slice;
+    TensorSlice slice;
     const std::byte* data;
     DType dtype;
     const std::byte* row(Index r, Index cols) const {
@@ -399,14 +400,17 @@ Conversion convert_checkpoint(const std::string& folder, const std::string& dest
   std::map<std::string, DType> dtypes;
   for (const auto& [path, target] : targets) dtypes[path] = choose_dtype(target, source, options.dtype);
   Buffer buffer(check_room(targets, dtypes, destination));
-  const auto tokenizer = read_tokenizer_files(folder);
+  auto tokenizer = read_tokenizer_files(folder);
+  const std::string compiled =
+      options.compile_tokenizer && has_tokenizer(tokenizer) ? options.compile_tokenizer(tokenizer) : "";
+  if (!compiled.empty()) tokenizer[kCompiled] = compiled;
   ModelWriter writer(
       destination, card,
       cat(family->name, " checkpoint '", folder_name(folder), "', config SHA-256 ", sha256(config)));
   double done = 0;
   for (const auto& [path, target] : targets) {
     writer.add(target.node, target.tensor, build(target, source, dtypes.at(path), buffer));
-    for (const Slice& slice : target.slices) Safetensors::release(source.tensors().at(slice.published));
+    for (const TensorSlice& slice : target.slices) Safetensors::release(source.tensors().at(slice.published));
     if (options.progress) options.progress(++done / static_cast<double>(targets.size()));
   }
   for (const auto& [name, bytes] : tokenizer) writer.add_tokenizer_file(name, bytes);
@@ -525,13 +529,13 @@ class Export {
   Export(const ModelData& data, Departure departure) : data_(data), departure_(std::move(departure)) {
     const auto targets = make_plan(data.card, departure_.map, cat("file '", data.origin, "'"));
     for (const auto& [path, target] : targets)
-      for (const Slice& slice : target.slices) {
+      for (const TensorSlice& slice : target.slices) {
         slices_[slice.published].push_back(slice);
         if (target.matrix) matrices_.insert(slice.published);
       }
     for (auto& [name, slices] : slices_)
       std::sort(slices.begin(), slices.end(),
-                [](const Slice& a, const Slice& b) { return a.published_row < b.published_row; });
+                [](const TensorSlice& a, const TensorSlice& b) { return a.published_row < b.published_row; });
   }
 
   std::vector<SafetensorsWriter::Item> items() const {
@@ -542,7 +546,7 @@ class Export {
   const std::string& config() const { return departure_.config; }
 
   void send(const SafetensorsWriter::Item& item, SafetensorsWriter& writer) const {
-    for (const Slice& slice : slices_.at(item.name)) {
+    for (const TensorSlice& slice : slices_.at(item.name)) {
       if (item.dtype == DType::bf16)
         send<bf16>(slice, cols_of(item.shape), writer);
       else
@@ -551,7 +555,9 @@ class Export {
   }
 
  private:
-  const Tensor& stored(const Slice& slice) const { return data_.tensors.at(slice.node).at(slice.tensor); }
+  const Tensor& stored(const TensorSlice& slice) const {
+    return data_.tensors.at(slice.node).at(slice.tensor);
+  }
 
   // A matrix leaves in the type it is stored in. Everything else was widened to f32 when it came: what was
   // bf16 and still holds such values leaves as bf16.
@@ -560,7 +566,7 @@ class Export {
     const auto type = departure_.types.find(name);
     const bool came_narrow = type != departure_.types.end() && *type == "BF16";
     const auto& slices = slices_.at(name);
-    const bool narrow = std::all_of(slices.begin(), slices.end(), [&](const Slice& slice) {
+    const bool narrow = std::all_of(slices.begin(), slices.end(), [&](const TensorSlice& slice) {
       const Tensor& tensor = stored(slice);
       return matrix ? tensor.dtype == DType::bf16 : came_narrow && holds_bf16(tensor);
     });
@@ -568,7 +574,7 @@ class Export {
   }
 
   template <class T>
-  void send(const Slice& slice, Index cols, SafetensorsWriter& writer) const {
+  void send(const TensorSlice& slice, Index cols, SafetensorsWriter& writer) const {
     StoredRows rows(stored(slice));
     std::vector<T> block(static_cast<std::size_t>(kPanel * cols));
     for (Index row = slice.row; row < slice.row + slice.rows;) {
@@ -581,7 +587,7 @@ class Export {
 
   const ModelData& data_;
   Departure departure_;
-  std::map<std::string, std::vector<Slice>> slices_;  // by published name, in its order
+  std::map<std::string, std::vector<TensorSlice>> slices_;  // by published name, in its order
   std::set<std::string> matrices_;
 };
 
@@ -591,11 +597,11 @@ void write_text(const std::string& path, const std::string& text, const std::str
   if (!out.flush()) fail("cannot write file '", shown, "'");
 }
 
-// Compiled tables lie in a folder of their own and are left behind.
 std::map<std::string, std::string> tokenizer_to_export(const ModelData& data) {
   std::map<std::string, std::string> files;
   for (const auto& [name, bytes] : data.tokenizer)
-    if (name.find('/') == std::string::npos && !(name == kOwnTokenizer && bytes == kNoTokenizer))
+    if (name.find('/') == std::string::npos && name != kCompiled &&
+        !(name == kOwnTokenizer && bytes == kNoTokenizer))
       files[name] = bytes;
   if (data.tokenizer.empty()) files[kOwnTokenizer] = kByteTokenizer;
   return files;

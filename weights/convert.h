@@ -20,6 +20,9 @@ struct ConvertOptions {
       dtype;  // of matrices, f32 or bf16; absent: as stored. Everything else is f32 in the file
   Multipliers multipliers = Multipliers::settings;
   std::function<void(double fraction)> progress;  // in (0, 1], ascending
+  // Of the tokenizer's files: the bytes of /tokenizer/compiled, empty for none. What it throws stops the
+  // conversion before anything is written; absent: files are kept unread.
+  std::function<std::string(const std::map<std::string, std::string>& files)> compile_tokenizer;
 };
 
 struct Conversion {

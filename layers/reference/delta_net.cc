@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "layers/reference/recurrence.h"
+#include "layers/reference/delta_rule.h"
 
 namespace plait {
 
@@ -55,19 +55,20 @@ namespace {
 
 using reference::Rows;
 
-class DeltaNetTwin final : public Twin {
+class DeltaNetTwin final : public reference::DeltaRuleTwin {
  public:
   DeltaNetTwin(const DeltaNetSettings& settings, const Parameters& parameters)
       : s_(settings), weights_(parameters) {}
 
-  void run(std::span<const View<const double>> inputs, std::span<const Token>,
-           View<double> output) const override {
-    const View<const double> x = inputs[0];
+  reference::DeltaInputs recurrence_inputs(View<const double> x) const override {
     Rows v = convolved("v", x);
     reference::map(v, reference::silu);
     const reference::Heads heads{s_.num_heads, s_.num_heads,      s_.num_heads,
                                  s_.head_dim,  s_.value_head_dim, s_.scale};
-    Rows o = reference::delta_rule(heads, feature("q", x), feature("k", x), v, nullptr, strengths(x));
+    return {heads, feature("q", x), feature("k", x), std::move(v), std::nullopt, strengths(x)};
+  }
+
+  void finish(Rows o, View<const double> x, View<double> output) const override {
     reference::rms_normalise(o, s_.value_head_dim, s_.norm_eps, weights_["norm"]);
     if (s_.gate == DeltaNetSettings::Gate::silu) {
       const Rows z = weights_.project("gate", x);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "layers/reference/recurrence.h"
+#include "layers/reference/delta_rule.h"
 
 namespace plait {
 
@@ -59,22 +59,21 @@ namespace {
 
 using reference::Rows;
 
-class GatedDeltaNetTwin final : public Twin {
+class GatedDeltaNetTwin final : public reference::DeltaRuleTwin {
  public:
   GatedDeltaNetTwin(const GatedDeltaNetSettings& settings, const Parameters& parameters)
       : s_(settings), weights_(parameters) {}
 
-  void run(std::span<const View<const double>> inputs, std::span<const Token>,
-           View<double> output) const override {
-    const View<const double> x = inputs[0];
+  reference::DeltaInputs recurrence_inputs(View<const double> x) const override {
     Rows q = convolved("q", x), k = convolved("k", x);
-    const Rows v = convolved("v", x);
     reference::l2_normalise(q, s_.head_dim, 1e-6);
     reference::l2_normalise(k, s_.head_dim, 1e-6);
-    const Rows g = log_decays(x), beta = strengths(x);
     const reference::Heads heads{s_.num_heads, s_.num_heads,      s_.num_value_heads,
                                  s_.head_dim,  s_.value_head_dim, s_.scale};
-    Rows o = reference::delta_rule(heads, q, k, v, &g, beta);
+    return {heads, std::move(q), std::move(k), convolved("v", x), log_decays(x), strengths(x)};
+  }
+
+  void finish(Rows o, View<const double> x, View<double> output) const override {
     reference::rms_normalise(o, s_.value_head_dim, s_.norm_eps, weights_["norm"]);
     if (s_.gate != GatedDeltaNetSettings::Gate::none) {
       const Rows z = weights_.project("gate", x);

@@ -180,6 +180,18 @@ class EditPlan::Builder {
     return adds;
   }
 
+  // What another part of the model reads must be computed.
+  void refuse_readers_inside(const Group& group) const {
+    const auto inside = [&](int n) {
+      return std::find(group.nodes.begin(), group.nodes.end(), n) != group.nodes.end();
+    };
+    for (int n = 0; n < model_.node_count(); ++n)
+      for (int input : node_of(n).inputs)
+        if (!inside(n) && inside(input) && input != group.output)
+          fail("edit: group '", group.name, "' cannot be skipped, node '", node_of(n).name, "' reads '",
+               node_of(input).name, "' inside it");
+  }
+
   void place_skip(const Edit& edit, const Group* group, int node) {
     if (!group) {
       if (!contributes(node))
@@ -187,6 +199,7 @@ class EditPlan::Builder {
              "' cannot be skipped, it is not a residual contribution; name its block or step");
       return add(node, edit, Action::skip);
     }
+    refuse_readers_inside(*group);
     const std::vector<bool> passes = adds_of(*group, "skipped");
     for (int n : group->nodes)
       add(n, edit, passes[static_cast<std::size_t>(n)] ? Action::pass : Action::skip);

@@ -78,6 +78,9 @@ class Wavefront {
   // One variant's own sequence, to go on alone: generation.
   Sequence sequence(const VariantStates& states, int variant) const;
 
+  // Bytes of one variant's states after so many tokens, at most.
+  std::size_t state_bytes(Index tokens) const;
+
   int variant_count() const { return static_cast<int>(plans_.size()); }
   const WavefrontCost& cost() const { return cost_; }
 
@@ -93,7 +96,6 @@ class Wavefront {
   static VariantStates chosen(const VariantStates* states, std::span<const int> variants);
   void merge(VariantStates part, std::span<const int> variants, VariantStates& whole) const;
   Index classes_of(std::span<const int> variants) const;
-  std::size_t state_bytes(Index tokens) const;
   std::vector<Index> position_cuts(std::span<const VariantDocument> documents, Index rows) const;
 
   std::shared_ptr<const Model> model_;

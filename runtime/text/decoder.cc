@@ -6,6 +6,7 @@
 #include "runtime/base/error.h"
 #include "runtime/text/byte_alphabet.h"
 #include "runtime/text/byte_fallback.h"
+#include "runtime/text/growth.h"
 #include "runtime/text/json_object.h"
 #include "runtime/text/metaspace.h"
 #include "runtime/text/text_pattern.h"
@@ -223,7 +224,7 @@ void Decoder::add_stage(const std::string& type, JsonObject& object) {
   if (type == "Replace") {
     auto pattern = std::make_shared<TextPattern>(object.at("pattern"), object.where());
     return per_token([pattern, content = object.text("content")](std::string token, bool) {
-      return pattern->replace(token, content, nullptr);
+      return pattern->replace(token, content, growth_limit(token.size()), nullptr);
     });
   }
   if (type == "Strip") {
@@ -249,6 +250,7 @@ Decoder::Stream Decoder::stream() const {
 }
 
 void Decoder::Stream::feed(std::size_t stage, std::string token, std::string& out) {
+  check_growth(token.size(), growth_limit(read_));
   if (stage == stages_.size()) {
     out += token;
     return;
@@ -257,6 +259,7 @@ void Decoder::Stream::feed(std::size_t stage, std::string token, std::string& ou
 }
 
 std::string Decoder::Stream::push(std::string_view token) {
+  read_ += token.size();
   std::string out;
   feed(0, std::string(token), out);
   return out;

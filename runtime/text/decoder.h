@@ -35,6 +35,7 @@ class Decoder {
    private:
     void feed(std::size_t stage, std::string token, std::string& out);
     std::vector<std::unique_ptr<DecoderStage>> stages_;
+    std::size_t read_ = 0;  // bytes so far
   };
   Stream stream() const;
 

@@ -17,7 +17,10 @@ class Sequence final : public Normalizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<const Normalizer>> parts) : parts_(std::move(parts)) {}
   void apply(Normalized& text) const override {
-    for (const auto& part : parts_) part->apply(text);
+    for (const auto& part : parts_) {
+      part->apply(text);
+      check_growth(text.text.size(), text.limit);
+    }
   }
 
  private:
@@ -89,7 +92,7 @@ std::unique_ptr<const Normalizer> replace(JsonObject& object) {
   auto pattern = std::make_shared<TextPattern>(object.at("pattern"), object.where());
   return function([pattern, content = object.text("content")](Normalized& n) {
     bool at_start = false;
-    n.text = pattern->replace(n.text, content, &at_start);
+    n.text = pattern->replace(n.text, content, n.limit, &at_start);
     if (at_start && content.empty()) n.whole_start = false;
   });
 }

@@ -5,11 +5,14 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "runtime/text/growth.h"
+
 namespace plait {
 
 struct Normalized {
   std::string text;
-  bool whole_start = true;  // false when characters at the beginning were taken away
+  bool whole_start = true;                        // false when characters at the beginning were taken away
+  std::size_t limit = growth_limit(text.size());  // bytes; what makes the text longer is an Error
 };
 
 // Immutable; shared by threads. `text` is well-formed UTF-8 and stays so.

@@ -58,9 +58,13 @@ PostProcessor from_template(JsonObject& object, Index limit) {
 PostProcessor from_sequence(JsonObject& object, Index limit) {
   PostProcessor out;
   std::size_t count = 0;
+  bool templated = false;  // tokenizers then takes text and added tokens for several texts
   for (const auto& item : object.array("processors")) {
-    const PostProcessor outer =
-        make_post_processor(item, cat(object.where(), ".processors[", count++, "]"), limit);
+    const std::string where = cat(object.where(), ".processors[", count++, "]");
+    const PostProcessor outer = make_post_processor(item, where, limit);
+    const bool adds = !outer.before.empty() || !outer.after.empty();
+    if (adds && templated) fail(where, ": this plait does not read a processor behind a TemplateProcessing");
+    templated |= adds && (item["type"] == "TemplateProcessing" || item["type"] == "Sequence");
     out.before.insert(out.before.begin(), outer.before.begin(), outer.before.end());
     out.after.insert(out.after.end(), outer.after.begin(), outer.after.end());
   }

@@ -80,6 +80,7 @@ class Rewrite final : public PreTokenizer {
     for (Pieces::Piece& piece : pieces.pieces) {
       const std::size_t begin = text.size();
       function_(pieces.view(piece), piece.first, text);
+      check_growth(text.size(), pieces.limit);
       piece.begin = begin;
       piece.end = text.size();
     }

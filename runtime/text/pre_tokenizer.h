@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/text/growth.h"
 #include "runtime/text/regex.h"
 
 namespace plait {
@@ -18,6 +19,7 @@ struct Pieces {
   };
   std::string text;
   std::vector<Piece> pieces;
+  std::size_t limit = growth_limit(text.size());  // bytes; what makes the text longer is an Error
 
   std::string_view view(const Piece& piece) const {
     return std::string_view(text).substr(piece.begin, piece.end - piece.begin);

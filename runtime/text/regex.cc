@@ -3,6 +3,7 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <cctype>
 #include <new>
 
@@ -23,6 +24,20 @@ constexpr const char* kNotSpace =
     R"(\x00-\x08\x0e-\x1f\x21-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027}\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
 // PCRE2's own \w has no marks.
 constexpr const char* kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside a class, and for \b, Oniguruma asks another table below U+0100: it has superscripts and fractions.
+constexpr const char* kWordAlone = R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be}])";
+
+// Whether a property is a script. By its bare name PCRE2 means the characters used with that script too,
+// Oniguruma its own alone.
+bool is_script(std::string_view name) {
+  const std::string expression = cat("\\p{sc:", name, "}");
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
+                                   PCRE2_UTF, &error, &offset, nullptr);
+  pcre2_code_free(code);
+  return code != nullptr;
+}
 
 // Walks a pattern and rewrites it construct by construct.
 class Translator {
@@ -83,12 +98,18 @@ class Translator {
     }
   }
 
+  // {2}, {2,}, {2,3} or {,3}; anything else is text.
   void interval() {
     const std::size_t close = in_.find('}', at_);
     const std::string_view inside =
         close == in_.npos ? std::string_view() : in_.substr(at_ + 1, close - at_ - 1);
-    const bool counts = !inside.empty() && inside.find_first_not_of("0123456789,") == inside.npos;
-    if (!counts) {
+    const std::size_t comma = std::min(inside.find(','), inside.size());
+    const auto digits = [](std::string_view text) {
+      return text.find_first_not_of("0123456789") == text.npos;
+    };
+    const std::string_view low = inside.substr(0, comma),
+                           high = inside.substr(std::min(comma + 1, inside.size()));
+    if (low.size() + high.size() == 0 || !digits(low) || !digits(high)) {
       out_ += "\\{";
       ++at_;
       return;
@@ -111,12 +132,13 @@ class Translator {
       case 'S':
         return listed(kNotSpace);
       case 'w':
-        return listed(kWord);
+        out_ += inside ? kWord : kWordAlone;
+        return;
       case 'h':
         return listed("0-9a-fA-F");
       case 'W':
         if (inside) refuse("\\W in a class");
-        out_ += cat("[^", kWord, "]");
+        out_ += cat("[^", kWordAlone + 1);
         return;
       case 'b':
       case 'B':
@@ -152,7 +174,7 @@ class Translator {
 
   void boundary(bool wanted) {
     if (class_depth_ > 0) refuse("\\b in a class");
-    const std::string w = cat("[", kWord, "]");
+    const std::string w = kWordAlone;
     out_ += wanted ? cat("(?:(?<=", w, ")(?!", w, ")|(?<!", w, ")(?=", w, "))")
                    : cat("(?:(?<=", w, ")(?=", w, ")|(?<!", w, ")(?!", w, "))");
   }
@@ -185,8 +207,18 @@ class Translator {
   void property(char c) {
     const std::size_t close = in_.substr(at_, 1) == "{" ? in_.find('}', at_) : in_.npos;
     if (close == in_.npos) refuse("'\\p' without a name in braces");
-    out_ += cat("\\", c, in_.substr(at_, close + 1 - at_));
+    std::string_view name = in_.substr(at_ + 1, close - at_ - 1);
     at_ = close + 1;
+    const bool inverted = name.starts_with('^');
+    if (inverted) name.remove_prefix(1);
+    const bool plain = std::all_of(name.begin(), name.end(), [](char b) {
+      return std::isalnum(static_cast<unsigned char>(b)) || b == '_' || b == '-' || b == ' ';
+    });
+    // Xan and the like are PCRE2's own.
+    if (!plain || (name.size() == 3 && std::toupper(static_cast<unsigned char>(name[0])) == 'X'))
+      refuse(cat("the property '", name, "'"));
+    if (inverted) c = c == 'p' ? 'P' : 'p';
+    out_ += cat("\\", c, is_script(name) ? "{sc:" : "{", name, "}");
   }
 
   std::string_view in_;

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "runtime/base/error.h"
-#include "runtime/text/byte_pair.h"
 #include "runtime/text/json_object.h"
 #include "runtime/text/unigram.h"
 #include "runtime/text/word_piece.h"
@@ -68,25 +67,8 @@ std::vector<Merge> read_merges(JsonObject& object, const Vocabulary& vocabulary,
   return merges;
 }
 
-std::unique_ptr<const Subword> byte_pair(JsonObject& object) {
-  if (object.has("dropout") && object.at("dropout") != 0)
-    fail(object.where(), ": dropout ", object.at("dropout").dump().substr(0, 40),
-         " makes tokens random; only null and 0 are read");
-  Vocabulary vocabulary = read_vocabulary(object);
-  BytePairOptions options;
-  options.prefix = object.text_or("continuing_subword_prefix", "");
-  options.suffix = object.text_or("end_of_word_suffix", "");
-  options.fuse_unknown = object.flag_or("fuse_unk", false);
-  options.byte_fallback = object.flag_or("byte_fallback", false);
-  options.ignore_merges = object.flag_or("ignore_merges", false);
-  if (object.has("unk_token"))
-    options.unknown = known(vocabulary, object.text("unk_token"), object.where(), "the unknown token");
-  const std::vector<Merge> merges = read_merges(object, vocabulary, options.prefix);
-  return std::make_unique<BytePair>(std::move(vocabulary), merges, std::move(options));
-}
-
-std::unique_ptr<const Subword> unigram(JsonObject& object) {
-  Vocabulary vocabulary;
+// [["the", -3.2], ..]
+std::vector<double> read_scores(JsonObject& object, Vocabulary& vocabulary) {
   std::vector<double> scores;
   for (const auto& item : object.array("vocab")) {
     const bool good = item.is_array() && item.size() == 2 && item[0].is_string() && item[1].is_number() &&
@@ -96,21 +78,41 @@ std::unique_ptr<const Subword> unigram(JsonObject& object) {
                    object.where());
     scores.push_back(item[1].get<double>());
   }
+  return scores;
+}
+
+std::unique_ptr<const Subword> byte_pair(JsonObject& object, SubwordTables tables) {
+  if (object.has("dropout") && object.at("dropout") != 0)
+    fail(object.where(), ": dropout ", object.at("dropout").dump().substr(0, 40),
+         " makes tokens random; only null and 0 are read");
+  BytePairOptions options;
+  options.prefix = object.text_or("continuing_subword_prefix", "");
+  options.suffix = object.text_or("end_of_word_suffix", "");
+  options.fuse_unknown = object.flag_or("fuse_unk", false);
+  options.byte_fallback = object.flag_or("byte_fallback", false);
+  options.ignore_merges = object.flag_or("ignore_merges", false);
+  if (object.has("unk_token"))
+    options.unknown = known(tables.vocabulary, object.text("unk_token"), object.where(), "the unknown token");
+  return std::make_unique<BytePair>(std::move(tables.vocabulary), tables.merges, std::move(options));
+}
+
+std::unique_ptr<const Subword> unigram(JsonObject& object, SubwordTables tables) {
+  const auto count = static_cast<Index>(tables.scores.size());
+  if (count != tables.vocabulary.limit() || count != tables.vocabulary.count())
+    fail(object.where(), ": ", tables.vocabulary.count(), " tokens have ", count, " scores");
   std::optional<Token> unknown;
-  if (object.has("unk_id"))
-    unknown = static_cast<Token>(object.integer("unk_id", 0, static_cast<std::int64_t>(scores.size()) - 1));
+  if (object.has("unk_id")) unknown = static_cast<Token>(object.integer("unk_id", 0, count - 1));
   const bool bytes = object.flag_or("byte_fallback", false);
-  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), unknown,
+  return std::make_unique<Unigram>(std::move(tables.vocabulary), std::move(tables.scores), unknown,
                                    bytes ? Unigram::Fallback::bytes : Unigram::Fallback::none);
 }
 
-std::unique_ptr<const Subword> word_piece(JsonObject& object) {
-  Vocabulary vocabulary = read_vocabulary(object);
+std::unique_ptr<const Subword> word_piece(JsonObject& object, SubwordTables tables) {
   WordPieceOptions options;
   options.prefix = object.text("continuing_subword_prefix");
   options.longest_word = object.integer("max_input_chars_per_word", 0, INT32_MAX);
-  options.unknown = known(vocabulary, object.text("unk_token"), object.where(), "the unknown token");
-  return std::make_unique<WordPiece>(std::move(vocabulary), std::move(options));
+  options.unknown = known(tables.vocabulary, object.text("unk_token"), object.where(), "the unknown token");
+  return std::make_unique<WordPiece>(std::move(tables.vocabulary), std::move(options));
 }
 
 // Files of old versions have no type; they are told apart by their keys.
@@ -123,16 +125,36 @@ std::string type_of(JsonObject& object) {
 
 }  // namespace
 
-std::unique_ptr<const Subword> make_subword(const nlohmann::json& json, const std::string& where) {
+SubwordTables take_tables(nlohmann::json& json, const std::string& where) {
   JsonObject object(json, where);
   const std::string type = type_of(object);
+  SubwordTables tables;
+  if (type == "Unigram") {
+    tables.scores = read_scores(object, tables.vocabulary);
+  } else if (type == "BPE" || type == "WordPiece") {
+    tables.vocabulary = read_vocabulary(object);
+    if (type == "BPE")
+      tables.merges = read_merges(object, tables.vocabulary, object.text_or("continuing_subword_prefix", ""));
+  } else {
+    return tables;
+  }
+  json["type"] = type;
+  json.erase("vocab");
+  if (type == "BPE") json.erase("merges");
+  return tables;
+}
+
+std::unique_ptr<const Subword> make_subword(const nlohmann::json& json, SubwordTables tables,
+                                            const std::string& where) {
+  JsonObject object(json, where);
+  const std::string type = object.type();
   std::unique_ptr<const Subword> made;
   if (type == "BPE")
-    made = byte_pair(object);
+    made = byte_pair(object, std::move(tables));
   else if (type == "Unigram")
-    made = unigram(object);
+    made = unigram(object, std::move(tables));
   else if (type == "WordPiece")
-    made = word_piece(object);
+    made = word_piece(object, std::move(tables));
   else
     fail(where, ": this plait does not know the model '", type.substr(0, 64), "'");
   object.finish();

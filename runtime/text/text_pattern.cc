@@ -1,6 +1,7 @@
 #include "runtime/text/text_pattern.h"
 
 #include "runtime/base/error.h"
+#include "runtime/text/growth.h"
 #include "runtime/text/json_object.h"
 
 namespace plait {
@@ -23,13 +24,15 @@ std::vector<Range> TextPattern::matches(std::string_view text) const {
   return found;
 }
 
-std::string TextPattern::replace(std::string_view text, std::string_view content, bool* at_start) const {
+std::string TextPattern::replace(std::string_view text, std::string_view content, std::size_t limit,
+                                 bool* at_start) const {
   std::string out;
   out.reserve(text.size());
   std::size_t done = 0;
   for (const Range& match : matches(text)) {
     if (at_start && match.begin == 0) *at_start = true;
     out.append(text.substr(done, match.begin - done)).append(content);
+    check_growth(out.size(), limit);
     done = match.end;
   }
   return out.append(text.substr(done));

@@ -16,8 +16,9 @@ class TextPattern {
   // Throws Error naming `where`; an empty string is refused.
   TextPattern(const nlohmann::json& json, const std::string& where);
   std::vector<Range> matches(std::string_view text) const;
-  // `at_start` (may be null) tells whether a match began the text.
-  std::string replace(std::string_view text, std::string_view content, bool* at_start) const;
+  // `at_start` (may be null) tells whether a match began the text. Throws Error for more than `limit` bytes.
+  std::string replace(std::string_view text, std::string_view content, std::size_t limit,
+                      bool* at_start) const;
 
  private:
   std::string literal_;

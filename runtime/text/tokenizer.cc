@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/error.h"
+#include "runtime/text/compiled_tables.h"
 #include "runtime/text/sentencepiece.h"
 #include "runtime/text/special_tokens.h"
 #include "runtime/text/tokenizer_json.h"
@@ -83,7 +84,7 @@ std::string StreamDecoder::push(Token token) {
 
 std::shared_ptr<const Tokenizer> make_tokenizer(const TokenizerFiles& files, const std::string& origin) {
   if (files.empty()) return std::make_shared<ByteTokenizer>();
-  if (files.contains("tokenizer.json")) return std::make_shared<JsonTokenizer>(files, origin);
+  if (files.contains(kTokenizerJson)) return std::make_shared<JsonTokenizer>(files, origin);
   if (files.contains("tokenizer.model")) return std::make_shared<SentencePiece>(files, origin);
   const auto description = files.find(kDescription);
   if (description == files.end())
@@ -92,6 +93,19 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const TokenizerFiles& files, con
   const std::string kind = described_kind(description->second, origin);
   if (kind == "bytes") return byte_tokenizer(files, origin);
   fail(origin, ": its tokenizer is of kind '", kind.substr(0, 64), "'; this plait reads bytes");
+}
+
+std::string compile_tokenizer(const TokenizerFiles& files, const std::string& origin) {
+  if (!files.contains(kTokenizerJson)) {
+    make_tokenizer(files, origin);
+    return {};
+  }
+  const std::string& source = files.at(kTokenizerJson);
+  TokenizerFiles compiled = files;
+  std::string& bytes = compiled[kCompiledTables];
+  bytes = write_compiled(parse_parts(source, cat(origin, ": ", kTokenizerJson)), source);
+  make_tokenizer(compiled, origin);
+  return bytes;
 }
 
 }  // namespace plait

@@ -77,6 +77,12 @@ class ByteTokenizer final : public Tokenizer {
 // program reads.
 std::shared_ptr<const Tokenizer> make_tokenizer(const TokenizerFiles& files, const std::string& origin);
 
+// Bytes that make_tokenizer, given them as the file kCompiledTables beside the others, builds the same
+// tokenizer from without parsing tokenizer.json; if they are of another version or another tokenizer.json it
+// builds from that one. Empty for tokenizers that have none. Throws Error as make_tokenizer does.
+std::string compile_tokenizer(const TokenizerFiles& files, const std::string& origin);
+inline constexpr const char* kCompiledTables = "compiled";
+
 // A Decoding that shows tokens outside the vocabulary (of models with more rows than tokens) as "<id>".
 class StreamDecoder {
  public:

@@ -6,12 +6,9 @@
 #include "runtime/base/error.h"
 #include "runtime/text/json_object.h"
 #include "runtime/text/special_tokens.h"
-#include "runtime/text/subword_json.h"
 
 namespace plait {
 namespace {
-
-constexpr std::size_t kMaxText = (std::size_t{1} << 31) - 1;
 
 // Pieces seen a moment ago, by hash: their tokens are copied from where they were written. Texts repeat
 // themselves, and a look is cheaper than merging again.
@@ -60,18 +57,28 @@ class JsonDecoding final : public Decoding {
   Decoder::Stream stream_;
 };
 
+TokenizerParts parts_of(const TokenizerFiles& files, const std::string& origin) {
+  const std::string& source = files.at(kTokenizerJson);
+  const auto compiled = files.find(kCompiledTables);
+  if (compiled != files.end()) {
+    auto parts = read_compiled(compiled->second, source, cat(origin, ": /tokenizer/", kCompiledTables));
+    if (parts) return std::move(*parts);
+  }
+  return parse_parts(source, cat(origin, ": ", kTokenizerJson));
+}
+
 }  // namespace
 
 JsonTokenizer::JsonTokenizer(const TokenizerFiles& files, const std::string& origin) : files_(files) {
-  const std::string where = origin + ": tokenizer.json";
-  build(parse_tokenizer_json(files.at("tokenizer.json"), where), where);
+  build(parts_of(files, origin), cat(origin, ": ", kTokenizerJson));
   special_tokens_ = find_special_tokens(files, origin, vocab_, [&](const std::string& text) {
     const auto added = added_->id(text);
     return added ? added : model_->vocabulary().find(text);
   });
 }
 
-void JsonTokenizer::build(const nlohmann::json& json, const std::string& where) {
+void JsonTokenizer::build(TokenizerParts parts, const std::string& where) {
+  const nlohmann::json& json = parts.settings;
   JsonObject object(json, where);
   if (object.has("version") && object.text("version") != "1.0")
     fail(where, " has version '", object.text("version").substr(0, 64), "', this plait reads 1.0");
@@ -81,7 +88,7 @@ void JsonTokenizer::build(const nlohmann::json& json, const std::string& where) 
   const auto part = [&](const char* key) { return object.has(key) ? json.at(key) : nlohmann::json(); };
   normalizer_ = make_normalizer(part("normalizer"), where + ": normalizer");
   pre_tokenizer_ = make_pre_tokenizer(part("pre_tokenizer"), where + ": pre_tokenizer");
-  model_ = make_subword(object.at("model"), where + ": model");
+  model_ = make_subword(object.at("model"), std::move(parts.tables), where + ": model");
   added_ = std::make_unique<AddedTokens>(part("added_tokens"), where + ": added_tokens", model_->vocabulary(),
                                          *normalizer_);
   vocab_ = std::max(model_->vocabulary().limit(), added_->limit());
@@ -111,7 +118,7 @@ std::vector<Token> JsonTokenizer::encode(std::string_view text, Specials special
 
 // A stretch without raw added tokens: the normalized ones are looked for, the rest goes to the model.
 void JsonTokenizer::encode_raw(std::string_view text, bool first, std::vector<Token>& out) const {
-  Normalized normalized{std::string(text), first};
+  Normalized normalized{.text = std::string(text), .whole_start = first};
   normalizer_->apply(normalized);
   const std::string& whole = normalized.text;
   for (const AddedTokens::Stretch& stretch : added_->find(whole, AddedTokens::Stage::normalized)) {

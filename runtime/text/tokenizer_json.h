@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/text/added_tokens.h"
+#include "runtime/text/compiled_tables.h"
 #include "runtime/text/decoder.h"
 #include "runtime/text/normalizer.h"
 #include "runtime/text/post_processor.h"
@@ -16,10 +17,13 @@
 
 namespace plait {
 
+inline constexpr const char* kTokenizerJson = "tokenizer.json";
+
 class JsonTokenizer final : public Tokenizer {
  public:
-  // Reads tokenizer.json, and of tokenizer_config.json and generation_config.json, where they are, the ids of
-  // bos and eos. Throws Error naming `origin` for every component, key and option this plait does not know.
+  // Reads tokenizer.json or its compiled tables, and of tokenizer_config.json and generation_config.json,
+  // where they are, the ids of bos and eos. Throws Error naming `origin` for every component, key and option
+  // this plait does not know.
   JsonTokenizer(const TokenizerFiles& files, const std::string& origin);
 
   std::string kind() const override { return model_->kind(); }
@@ -36,7 +40,7 @@ class JsonTokenizer final : public Tokenizer {
   Decoder::Stream decoder_stream() const { return decoder_->stream(); }
 
  private:
-  void build(const nlohmann::json& json, const std::string& where);
+  void build(TokenizerParts parts, const std::string& where);
   void encode_raw(std::string_view text, bool first, std::vector<Token>& out) const;
 
   TokenizerFiles files_;

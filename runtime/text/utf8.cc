@@ -1,6 +1,7 @@
 #include "runtime/text/utf8.h"
 
 #include <cstdint>
+#include <cstring>
 
 namespace plait {
 namespace {
@@ -26,7 +27,25 @@ Lead lead_of(std::uint8_t byte) {
   return {0, 0, 0};
 }
 
+// Bytes of whole, well-formed characters a text begins with.
+std::size_t valid_bytes(std::string_view text) {
+  std::size_t at = 0;
+  for (;;) {
+    std::uint64_t eight = 0;
+    while (at + sizeof eight <= text.size()) {
+      std::memcpy(&eight, text.data() + at, sizeof eight);
+      if (eight & 0x8080808080808080u) break;  // not ASCII alone
+      at += sizeof eight;
+    }
+    const Utf8Prefix prefix = first_character(text.substr(at));
+    if (prefix.state != Utf8Prefix::State::character) return at;
+    at += prefix.bytes;
+  }
+}
+
 }  // namespace
+
+bool is_valid_utf8(std::string_view text) { return valid_bytes(text) == text.size(); }
 
 Utf8Prefix first_character(std::string_view text) {
   using State = Utf8Prefix::State;
@@ -46,10 +65,13 @@ std::string Utf8Stream::push(std::string_view bytes) {
   pending_ += bytes;
   std::string out;
   std::string_view rest = pending_;
-  while (!rest.empty()) {
+  for (;;) {
+    const std::size_t valid = valid_bytes(rest);
+    out += rest.substr(0, valid);
+    rest.remove_prefix(valid);
     const Utf8Prefix prefix = first_character(rest);
     if (prefix.state == Utf8Prefix::State::incomplete) break;
-    out += prefix.state == Utf8Prefix::State::character ? rest.substr(0, prefix.bytes) : kReplacement;
+    out += kReplacement;
     rest.remove_prefix(prefix.bytes);
   }
   pending_ = std::string(rest);
@@ -65,7 +87,8 @@ std::string Utf8Stream::finish() {
 std::string to_valid_utf8(std::string_view text) {
   Utf8Stream stream;
   std::string out = stream.push(text);
-  return out + stream.finish();
+  out += stream.finish();
+  return out;
 }
 
 }  // namespace plait

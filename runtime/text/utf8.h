@@ -19,6 +19,8 @@ struct Utf8Prefix {
 };
 Utf8Prefix first_character(std::string_view text);
 
+bool is_valid_utf8(std::string_view text);
+
 // Each ill-formed stretch becomes one U+FFFD, an incomplete end too.
 std::string to_valid_utf8(std::string_view text);
 

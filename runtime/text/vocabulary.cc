@@ -27,6 +27,12 @@ void Vocabulary::add(std::string_view text, std::int64_t id, const std::string& 
   insert(static_cast<Token>(id));
 }
 
+void Vocabulary::reserve(Index tokens, std::size_t bytes) {
+  texts_.reserve(bytes);
+  places_.reserve(static_cast<std::size_t>(tokens));
+  while (table_.size() < 2 * static_cast<std::size_t>(tokens)) grow();
+}
+
 void Vocabulary::grow() {
   const std::vector<Token> old = std::move(table_);
   table_.assign(old.empty() ? 1024 : 2 * old.size(), -1);

@@ -19,6 +19,8 @@ class Vocabulary {
   // means its last id.
   void add(std::string_view text, std::int64_t id, const std::string& where);
 
+  void reserve(Index tokens, std::size_t bytes);  // for as many and texts as long as will be added
+
   std::optional<Token> find(std::string_view text) const;
   bool has(Token id) const;
   std::string_view text(Token id) const;  // empty for an id between the others that has no text

@@ -72,7 +72,7 @@ TEST(Spec, TheExampleOfTheSpecification) {
   EXPECT_EQ(s.controls.targets, (Names{"lin_all", "att_all"}));
   EXPECT_EQ(s.controls.draws, 199);
   EXPECT_EQ(s.controls.match, (std::vector<Match>{Match::count, Match::params, Match::depth}));
-  EXPECT_EQ(s.score.tasks, (Names{"study/arc_challenge.jsonl", "study/hellaswag.jsonl"}));
+  EXPECT_EQ(s.score.tasks, (std::vector<Json>{"study/arc_challenge.jsonl", "study/hellaswag.jsonl"}));
   EXPECT_EQ(s.score.lengths, (std::vector<Index>{128, 2048, 32768}));
   EXPECT_EQ(s.stats.boot, 10000);
   EXPECT_EQ(s.stats.confirmatory, "holm");
@@ -186,7 +186,7 @@ TEST(Spec, MistakesAreNamedWithTheirLine) {
       {start + "designs: [{design: group, site: mixer, options: {where: x}}]\n", {"line 3", "no 'where'"}},
       {start + "sweep: {sites: [mixer.zero], order: random}\n", {"line 3", "wavefront", "random"}},
       {start + "sweep: {sites: [attn.window]}\n", {"line 3", "attn.window", "'value'"}},
-      {"seed: 1\n", {"line 1", "'conditions', 'sweep' or 'designs'"}},
+      {"seed: 1\n", {"line 1", "'conditions', 'sweep', 'designs' or 'remembrance'"}},
       {"- 1\n", {"line 1", "must be an object"}},
   };
   for (const auto& [text, parts] : cases)

@@ -171,7 +171,7 @@ TEST(Clusters, BadInputIsASentence) {
 
 TEST(PairedMean, OneDocumentRefusesAnInterval) {
   const PairedMean one = paired_mean(documents(1, 2), {});
-  EXPECT_NE(one.refused.find("has 1 clusters"), std::string::npos) << one.refused;
+  EXPECT_NE(one.refused.find("at least 2 of them, found 1"), std::string::npos) << one.refused;
   EXPECT_TRUE(std::isfinite(one.value));
   EXPECT_TRUE(std::isnan(one.standard_error) && std::isnan(one.p) && std::isnan(one.interval.low));
   EXPECT_EQ(one.method, "");
@@ -282,6 +282,14 @@ TEST(SignFlip, ExactCountsTies) {
   EXPECT_EQ(sign_flip_test(one_per_item(Values{1, 2, -3}), {}).p, 1);
   // 0.1 + 0.2 and 0.3 differ in the last bit: |.1 + .2 - .3| = 0 for the purpose, which all 8 reach.
   EXPECT_EQ(sign_flip_test(one_per_item(Values{0.1, 0.2, -0.3}), {}).p, 1);
+}
+
+TEST(SignFlip, RefusesBadSettings) {
+  SignFlipSettings settings;
+  settings.exact_up_to = 31;
+  expect_refusal([&] { sign_flip_test(documents(40, 1), settings); }, "at most 30 clusters, found 31");
+  settings = {0, 0};
+  expect_refusal([&] { sign_flip_test(documents(40, 1), settings); }, "at least 1 random flip, found 0");
 }
 
 TEST(SignFlip, RandomFlipsAgreeWithAllOfThem) {

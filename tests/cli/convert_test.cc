@@ -9,8 +9,10 @@
 #include <thread>
 
 #include "runtime/base/error.h"
+#include "runtime/text/tokenizer.h"
 #include "tests/checkpoint.h"
 #include "tests/cli/program.h"
+#include "weights/model_file.h"
 
 namespace plait {
 namespace {
@@ -95,6 +97,80 @@ TEST(ConvertVerb, BadInputIsOneSentenceAndNoFile) {
   write(file("odd/model.safetensors"), "short");
   refuse("odd x.h5", "5 bytes");
   EXPECT_EQ(count_files(), before + 1);
+}
+
+std::string tokenizer_json() { return read(PLAIT_SOURCE_DIR "/tests/text/cases/qwen2/tokenizer.json"); }
+
+// The model with other compiled tables.
+std::string with_tables(const std::string& model, const std::string& name, const std::string& tables) {
+  const ModelData data = read_model_file(file(model));
+  ModelWriter writer(file(name), data.card, "test");
+  for (const auto& [node, tensors] : data.tensors)
+    for (const auto& [tensor, value] : tensors) writer.add(node, tensor, value);
+  for (const auto& [path, bytes] : data.tokenizer)
+    writer.add_tokenizer_file(path, path == kCompiledTables ? tables : bytes);
+  writer.finish();
+  return name;
+}
+
+TEST(ConvertVerb, TokenizersAreCompiled) {
+  source("speaking", tiny_qwen2(Tie::tied));
+  write(file("speaking/tokenizer.json"), tokenizer_json());
+  ASSERT_EQ(plait("convert speaking speaking.h5 --quiet").code, 0);
+  const std::string tables = read_model_file(file("speaking.h5")).tokenizer.at(kCompiledTables);
+  const auto json = make_tokenizer({{"tokenizer.json", tokenizer_json()}}, "file");
+  const std::string text = "the quick lookup, 42<tool>";
+  const auto tokens = [&](const std::string& model) {
+    return plait("tokenize " + model + " '" + text + "' --json -").json()["tokens"];
+  };
+  EXPECT_EQ(tokens("speaking.h5"), json->encode(text));
+  std::string changed = tables;
+  changed[8] ^= 2;  // the version
+  EXPECT_EQ(tokens(with_tables("speaking.h5", "older.h5", changed)), json->encode(text));
+  changed = tables;
+  changed[tables.size() / 2] ^= 1;
+  expect_error(plait("tokenize " + with_tables("speaking.h5", "damaged.h5", changed) + " a"), 3,
+               "damaged.h5: /tokenizer/compiled is damaged");
+  expect_error(plait("tokenize " + with_tables("speaking.h5", "cut.h5", tables.substr(0, 100)) + " a"), 3,
+               "cut.h5: /tokenizer/compiled is damaged");
+  ASSERT_EQ(plait("convert speaking.h5 speaking_back --quiet").code, 0);
+  EXPECT_EQ(read(file("speaking_back/tokenizer.json")), tokenizer_json());
+  EXPECT_FALSE(exists("speaking_back/compiled"));
+}
+
+TEST(ConvertVerb, BadTokenizersAreOneSentenceAndNoFile) {
+  source("mute", tiny_qwen2(Tie::tied));
+  const Json good = Json::parse(tokenizer_json());
+  const auto refuse = [&](const std::string& tokenizer, const std::string& part) {
+    SCOPED_TRACE(part);
+    write(file("mute/tokenizer.json"), tokenizer);
+    const int files = count_files();
+    expect_error(plait("convert mute mute.h5"), 3, "mute: tokenizer.json" + part);
+    EXPECT_EQ(count_files(), files);
+  };
+  const auto changed = [&](const char* pointer, const Json& value) {
+    Json json = good;
+    json[Json::json_pointer(pointer)] = value;
+    return json.dump();
+  };
+  refuse("{\"model\": ", " is not JSON: mistake at byte");
+  refuse("[]", " must be a JSON object, found array");
+  refuse(std::string(1000, '['), " is nested more than 64 deep");
+  refuse(changed("/model/merges/0", "a"), ": model: merge 0 is not two tokens: \"a\"");
+  refuse(changed("/model/merges/0", 7), ": model: merge 0 is not two tokens: 7");
+  refuse(changed("/model/merges/0", {"a", "?!"}), ": model: merge 0: '?!' is not in the vocabulary");
+  refuse(changed("/model/merges", "a b"), ": model: 'merges' must be a list, found string");
+  refuse(changed("/model/vocab/twice", 5), ": model: tokens '#' and 'twice' both have id 5");
+  refuse(changed("/model/vocab/a", "5"), ": model: token 'a' has the id \"5\", which is no whole number");
+  refuse(changed("/model/vocab", Json::array()), ": model: 'vocab' must be a JSON object, found array");
+  refuse(changed("/model/type", "Words"), ": model: this plait does not know the model 'Words'");
+  refuse(changed("/normalizer", "NFC"), ": normalizer must be a JSON object, found string");
+  refuse(changed("/normalizer/type", "Nmt"), ": normalizer: this plait does not know the normalizer 'Nmt'");
+  refuse(changed("/pre_tokenizer/type", 1), ": pre_tokenizer: 'type' must be a text, found number");
+  refuse(changed("/added_tokens/1/id", 0), ": added_tokens[1]: token '<|im_start|>' has id 0, but");
+  refuse(changed("/decoder/wordy", 1), ": decoder: this plait does not know the key 'wordy'");
+  write(file("mute/tokenizer.json"), tokenizer_json());
+  EXPECT_EQ(plait("convert mute mute.h5 --quiet").code, 0);
 }
 
 TEST(ConvertVerb, AFullDiskLeavesNothing) {

@@ -31,7 +31,7 @@ TEST(Program, HelpAndVersionGoToStandardOutput) {
   EXPECT_TRUE(version.out.starts_with("plait 0.")) << version.out;
   const Outcome help = plait("--help");
   EXPECT_EQ(help.code, 0);
-  for (const char* verb : {"new", "inspect", "kinds", "tokenize", "run", "score", "verify", "bench"}) {
+  for (const char* verb : {"new", "inspect", "kinds", "tokenize", "run", "score", "verify", "report", "bench"}) {
     EXPECT_NE(help.out.find(verb), std::string::npos) << verb;
     const Outcome one = plait(cat(verb, " --help"));
     EXPECT_EQ(one.code, 0) << verb;

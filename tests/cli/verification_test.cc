@@ -6,21 +6,11 @@
 #include <cmath>
 
 #include "layers/reference/twin.h"
+#include "tests/changed_kinds.h"
 #include "tests/testing.h"
 
 namespace plait {
 namespace {
-
-// The kinds of plait, one of them with a changed twin or layer.
-Registry with(const std::string& key, const std::function<void(Kind&)>& change) {
-  Registry registry;
-  for (const auto& [name, kind] : Registry::builtin().kinds()) {
-    Kind copy = kind;
-    if (name == key) change(copy);
-    registry.add(std::move(copy));
-  }
-  return registry;
-}
 
 std::shared_ptr<const Model> model_of(const Registry& registry) {
   const Json card =
@@ -44,28 +34,6 @@ class Disturbed final : public Twin {
   std::shared_ptr<Twin> twin_;
 };
 
-// A layer whose output depends on how many rows it is given, in the last bit.
-class Careless final : public Layer {
- public:
-  explicit Careless(std::unique_ptr<Layer> layer) : layer_(std::move(layer)) {}
-  Signature signature() const override { return layer_->signature(); }
-  std::span<const Field> fields() const override { return layer_->fields(); }
-  std::span<const SiteSpec> sites() const override { return layer_->sites(); }
-  void fold(State& state, Index boundary, Context& context) const override {
-    layer_->fold(state, boundary, context);
-  }
-  void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
-    layer_->run(ports, segments, context);
-    for (const Segment& s : segments)
-      if (s.rows > 1)
-        for (Index r = s.first_row; r < s.first_row + s.rows; ++r)
-          ports.output(r, 0) = std::nextafter(ports.output(r, 0), 1e30f);
-  }
-
- private:
-  std::unique_ptr<Layer> layer_;
-};
-
 TEST(Verification, PassesOnAnHonestEngine) {
   const Verification v = verify(model_of(Registry::builtin()), tokens(), {});
   for (const NodeCheck& n : v.nodes)
@@ -76,7 +44,7 @@ TEST(Verification, PassesOnAnHonestEngine) {
 }
 
 TEST(Verification, FindsAWrongNodeAndOnlyThat) {
-  const Registry registry = with("gated_delta_net", [](Kind& kind) {
+  const Registry registry = testing::with("gated_delta_net", [](Kind& kind) {
     const auto honest = kind.twin;
     kind.twin = [honest](Config& config, const Parameters& parameters) {
       return std::make_shared<Disturbed>(honest(config, parameters));
@@ -90,12 +58,7 @@ TEST(Verification, FindsAWrongNodeAndOnlyThat) {
 }
 
 TEST(Verification, FindsALayerThatLooksAtItsNumberOfRows) {
-  const Registry registry = with("gated_delta_net", [](Kind& kind) {
-    const auto honest = kind.make;
-    kind.make = [honest](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
-      return std::make_unique<Careless>(honest(config, parameters));
-    };
-  });
+  const Registry registry = testing::with_afterwards("gated_delta_net", testing::mind_row_counts);
   Verification v;
   const auto ids = tokens();
   check_equalities(model_of(registry), ids, {}, v);

@@ -225,7 +225,7 @@ class MixerDefinition {
       return some;
     };
     Rows mixed = convolve(columns(all, inner, inner + 2 * group), "conv_weight", w_["conv_bias"], e);
-    reference::map(mixed, reference::silu);
+    activate(mixed, e);
     Rows dt = columns(all, 2 * inner + 2 * group, states_), g = dt;
     for (Index t = 0; t < x.rows; ++t)
       for (Index h = 0; h < states_; ++h) {

@@ -114,6 +114,70 @@ TEST(TokenizerJson, RefusesWhatItDoesNotKnow) {
   EXPECT_NE(sentence("/added_tokens/0/id", 77).find("its place in the vocabulary is 0"), std::string::npos);
 }
 
+// Every value of a tokenizer.json in turn replaced by something of another type, or left out: understood all
+// the same, or a sentence that names the file.
+TEST(TokenizerJson, WrongTypesAreSentences) {
+  int refused = 0, taken = 0;
+  const auto offer = [&](const nlohmann::json& json, const std::string& place) {
+    try {
+      make_tokenizer({{"tokenizer.json", json.dump()}}, "m")->encode("a b");
+      ++taken;
+    } catch (const Error& error) {
+      EXPECT_TRUE(std::string(error.what()).starts_with("m: tokenizer.json")) << error.what();
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+      ++refused;
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << place << ": " << error.what();
+    }
+  };
+  for (const char* kind : {"falcon", "llama2", "unigram", "word_piece"}) {
+    auto json = nlohmann::json::parse(
+        read_file(Path(PLAIT_SOURCE_DIR) / "tests/text/cases" / kind / "tokenizer.json"));
+    const std::vector<nlohmann::json> strange = {
+        nullptr, true, -1, 1.5, 1ull << 63, "x", nlohmann::json::array(), nlohmann::json::object()};
+    std::vector<std::string> places;
+    const nlohmann::json flat = json.flatten();
+    for (const auto& item : flat.items()) {
+      const std::string& place = item.key();
+      const bool bulk = place.starts_with("/model/vocab/") || place.starts_with("/model/merges/");
+      if (!bulk || places.size() % 16 == 0) places.push_back(place);
+    }
+    for (std::string place : places)
+      for (; !place.empty(); place.resize(place.rfind('/'))) {
+        const nlohmann::json::json_pointer pointer(place);
+        const nlohmann::json kept = json.at(pointer);
+        for (const auto& value : strange) {
+          json[pointer] = value;
+          offer(json, cat(kind, place));
+        }
+        json[pointer] = kept;
+      }
+  }
+  EXPECT_GT(refused, 2000);
+  EXPECT_GT(taken, 100);
+}
+
+// Components that write more than they read, one behind the other.
+TEST(TokenizerJson, TextsDoNotGrowWithoutEnd) {
+  const auto sentence = [](const char* stage, const char* key, const nlohmann::json& part) {
+    nlohmann::json json = {
+        {"model", {{"type", "BPE"}, {"vocab", {{"a", 0}}}, {"merges", nlohmann::json::array()}}}};
+    json[stage] = {{"type", "Sequence"}, {key, std::vector<nlohmann::json>(60, part)}};
+    try {
+      const auto tokenizer = make_tokenizer({{"tokenizer.json", json.dump()}}, "m");
+      tokenizer->decode(tokenizer->encode("a\xC3\xA9"));
+    } catch (const Error& error) {
+      return std::string(error.what()).substr(0, 38);
+    }
+    return std::string("no error");
+  };
+  const nlohmann::json twice = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  EXPECT_EQ(sentence("normalizer", "normalizers", twice), "the tokenizer turns this text into 104");
+  EXPECT_EQ(sentence("decoder", "decoders", twice), "the tokenizer turns this text into 209");
+  EXPECT_EQ(sentence("pre_tokenizer", "pretokenizers", {{"type", "ByteLevel"}, {"add_prefix_space", false}}),
+            "the tokenizer turns this text into 104");
+}
+
 TEST(TokenizerJson, RefusesDeepNesting) {
   EXPECT_THROW(make_tokenizer({{"tokenizer.json", std::string(1 << 20, '[')}}, "m"), Error);
 }

@@ -8,9 +8,9 @@
 #include <set>
 
 #include "runtime/base/error.h"
+#include "tools/ablate/remembrance.h"
 #include "tools/ablate/statistics/bootstrap.h"
 #include "tools/ablate/statistics/clusters.h"
-#include "tools/ablate/statistics/multiplicity.h"
 #include "tools/ablate/statistics/paired.h"
 #include "tools/ablate/statistics/power.h"
 #include "tools/ablate/statistics/rank.h"
@@ -90,7 +90,7 @@ class Analyst {
       shapley();
       totals_.clear();
     }
-    adjust_families();
+    adjust_rows(rows_);
     return std::move(rows_);
   }
 
@@ -186,6 +186,7 @@ class Analyst {
     if (condition.design != "baseline") test(condition, index, r);
     rows_.push_back(r);
     more_metrics(condition, index, r);
+    if (condition.site == "history") remembrance(condition, index);
     const bool factors =
         condition.design == "baseline" || condition.design == "group" || condition.design == "spec";
     if (!factors) return;
@@ -254,6 +255,28 @@ class Analyst {
     add("kl_p99", false, quantile_of(0.99), 0);
     add("top1_agree", true, own.agree / own.tokens, 1);
     add("top1", true, own.first / own.tokens, base.first / base.tokens);
+  }
+
+  // How far the distribution is from the baseline's, by the history that is left.
+  void remembrance(const Condition& condition, int index) {
+    const Index at_token = condition.edits[0].begin;
+    std::map<std::string, std::pair<double, Index>> by_history;
+    for (const std::size_t unit : slice_->units) {
+      const auto scores = in_.scores.of(index, unit);
+      for (std::size_t t = 0; t < scores.size(); ++t) {
+        const Index history = in_.units[unit].scored[t] - at_token + 1;
+        if (history < 1) continue;
+        auto& [sum, count] = by_history[history_bin(history)];
+        sum += scores[t].kl;
+        ++count;
+      }
+    }
+    for (const auto& [bin, sum] : by_history) {
+      ResultRow r = row(condition, "effrem", false, sum.first / static_cast<double>(sum.second), 0);
+      r.position_bin = bin;
+      r.n_items = r.n_paired = sum.second;
+      rows_.push_back(std::move(r));
+    }
   }
 
   // The effect by bin of a factor, with a cluster-robust error and Student's interval.
@@ -380,25 +403,6 @@ class Analyst {
           std::all_of(c.edits.begin(), c.edits.end(), [&](const Edit& e) { return e.node == place; }))
         return &c;
     return nullptr;
-  }
-
-  void adjust_families() {
-    std::map<std::string, std::vector<std::size_t>> families;
-    for (std::size_t i = 0; i < rows_.size(); ++i)
-      if (!std::isnan(rows_[i].p_raw)) families[rows_[i].family_id].push_back(i);
-    for (const auto& [id, members] : families) {
-      std::vector<double> p;
-      for (const std::size_t i : members) p.push_back(rows_[i].p_raw);
-      const std::string& how = rows_[members[0]].adjust;
-      const Adjustment adjustment = how == "holm" ? Adjustment::holm
-                                    : how == "bh" ? Adjustment::benjamini_hochberg
-                                                  : Adjustment::none;
-      const std::vector<double> adjusted = adjust(adjustment, p);
-      for (std::size_t i = 0; i < members.size(); ++i) {
-        rows_[members[i]].p_adj = adjusted[i];
-        rows_[members[i]].n_comparisons = static_cast<Index>(members.size());
-      }
-    }
   }
 
   const AnalysisInput& in_;

@@ -6,10 +6,12 @@
 #include <cmath>
 #include <ctime>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
+#include "runtime/base/random.h"
 #include "runtime/run/recording.h"
 #include "tools/ablate/analysis.h"
 #include "tools/ablate/checks.h"
@@ -17,6 +19,7 @@
 #include "tools/ablate/manifest.h"
 #include "tools/ablate/plan.h"
 #include "tools/ablate/sweep.h"
+#include "tools/ablate/task_results.h"
 #include "tools/program.h"
 #include "weights/array_file.h"
 
@@ -46,6 +49,7 @@ class Experiment {
 
   ExperimentOutcome conduct() {
     plan_ = plan_of(study_, model_);
+    read_tasks();
     read_texts();
     record_reference();
     compile(0);
@@ -56,8 +60,9 @@ class Experiment {
     settings_.say(cat(plan_.conditions.size(), " conditions on ", scored_tokens(), " scored tokens in ",
                       units_.size(), " windows"));
     settings_.say(power_table(texts_, static_cast<Index>(plan_.conditions.size()) - 1));
-    phase(0, all_conditions());
+    if (!units_.empty()) phase(0, all_conditions());
     pairs();
+    ask_tasks();
     time_alone();
     write(outcome);
     return outcome;
@@ -75,9 +80,18 @@ class Experiment {
     return (fs::path(settings_.folder) / name).string();
   }
 
+  void read_tasks() {
+    std::set<std::string> names;
+    for (const Json& json : study_.score.tasks) {
+      const Document document{"task " + json.dump().substr(0, 80), json, {}};
+      tasks_.push_back(parse_task(Value(document), ""));
+      if (!names.insert(tasks_.back().name).second) fail("two tasks are named '", tasks_.back().name, "'");
+    }
+  }
+
   void read_texts() {
-    if (study_.score.nll.empty())
-      fail("the study names no text to score; pass --text or 'score: {nll: [..]}'");
+    if (study_.score.nll.empty() && tasks_.empty())
+      fail("the study names no text and no task to score; pass --text, --tasks or 'score: {nll: [..]}'");
     for (const std::string& file : study_.score.nll)
       texts_.push_back(read_text(file, study_.score.documents, *settings_.tokenizer, model_.card().vocab));
     std::vector<Index> contexts = study_.score.lengths;
@@ -87,7 +101,7 @@ class Experiment {
         const auto more = units_of(texts_, static_cast<int>(t), context, study_.score.scored, study_.seed);
         units_.insert(units_.end(), more.begin(), more.end());
       }
-    if (units_.empty()) fail("no token of the texts is scored");
+    if (units_.empty() && !texts_.empty()) fail("no token of the texts is scored");
   }
 
   Index scored_tokens() const {
@@ -192,6 +206,13 @@ class Experiment {
   }
 
   std::vector<Token> first_tokens(Index most) const {
+    if (texts_.empty()) {
+      std::vector<Token> drawn;
+      for (Index i = 0; i < std::min<Index>(most, 512); ++i)
+        drawn.push_back(static_cast<Token>(uniform_draw(0, 0, static_cast<std::uint64_t>(i)) *
+                                           static_cast<double>(model_.card().vocab)));
+      return drawn;
+    }
     const auto& tokens = texts_[0].sequences[0].tokens;
     return {tokens.begin(),
             tokens.begin() + std::min<std::ptrdiff_t>(most, static_cast<std::ptrdiff_t>(tokens.size()))};
@@ -237,7 +258,7 @@ class Experiment {
 
   // Pair designs wait for the sweep that says which singles are the strongest.
   void pairs() {
-    if (plan_.deferred.empty()) return;
+    if (plan_.deferred.empty() || units_.empty()) return;
     const std::size_t before = plan_.conditions.size();
     const std::vector<Design> deferred = plan_.deferred;
     for (const Design& design : deferred)
@@ -248,6 +269,29 @@ class Experiment {
     std::vector<int> conditions = {0};
     for (std::size_t c = before; c < plan_.conditions.size(); ++c) conditions.push_back(static_cast<int>(c));
     phase(1, conditions);
+  }
+
+  // Named conditions answer the tasks; sets that only controls and Shapley orders use do not.
+  void ask_tasks() {
+    if (tasks_.empty()) return;
+    TaskSetup setup{settings_.model, settings_.tokenizer, {}, {settings_.compute, memory()}};
+    for (const auto& [condition, index] : listed(plan_)) {
+      if (condition.design == "random" || condition.design == "shapley") continue;
+      setup.plans.push_back(plans_[static_cast<std::size_t>(index)]);
+      task_conditions_.push_back(condition.id);
+      task_families_.push_back(cat(condition.design, ":", condition.site, ".", condition.op));
+    }
+    Json tasks = Json::array();
+    for (const Task& task : tasks_) tasks.push_back(to_json(task));
+    const std::string sha = sha256(plan_sha256(all_conditions()) + tasks.dump());
+    samples_.emplace(in_folder("journal.tasks.jsonl"), sha);
+    const TaskCost cost =
+        ask(tasks_, setup, task_conditions_, *samples_, [&](const std::string& task, Index items) {
+          settings_.progress(0, cat(task, ", ", items, " items"));
+        });
+    settings_.say(cat("asked ", samples_->items().size(), " items of ", tasks_.size(), " tasks: ",
+                      cost.tokens, " tokens per condition, ", cost.naive_tokens, " the naive way"));
+    task_cost_ = cost;
   }
 
   // Each named condition alone on a short text: the time it saves (P11, P12). Sets that only controls draw
@@ -278,12 +322,19 @@ class Experiment {
 
   void write(ExperimentOutcome& outcome) {
     const std::string run_id = sha256(plan_sha256(all_conditions()) + began_).substr(0, 16);
-    const std::vector<ResultRow> rows = analyse(analysis_input());
+    std::vector<ResultRow> rows;
+    if (!units_.empty()) rows = analyse(analysis_input());
+    if (samples_) {
+      const auto more =
+          analyse_tasks(study_, *samples_, task_conditions_, task_families_, settings_.compute.threads);
+      rows.insert(rows.end(), more.begin(), more.end());
+      write_text("samples.jsonl", samples_jsonl(*samples_));
+    }
     std::string conditions = condition_header();
     for (const auto& [condition, index] : listed(plan_)) conditions += csv_row(condition);
     write_text("conditions.csv", conditions);
     write_text("controls.csv", controls_csv(plan_));
-    write_tokens();
+    if (!units_.empty()) write_tokens();
     ManifestInput manifest{
         settings_.model_file, model_, *settings_.tokenizer, settings_.compute, study_, plan_, texts_};
     Json run = manifest_of(manifest);
@@ -309,7 +360,11 @@ class Experiment {
       seconds += cost.seconds;
       tokens = std::max(tokens, cost.wavefront.tokens);
     }
-    return {{"forwards_equiv", forwards}, {"tokens", tokens}, {"seconds", seconds}};
+    return {{"forwards_equiv", forwards},
+            {"tokens", tokens},
+            {"seconds", seconds},
+            {"task_tokens", task_cost_.tokens},
+            {"task_tokens_naive", task_cost_.naive_tokens}};
   }
 
   // One column per scored token, the units after each other; one row per condition of the plan.
@@ -368,6 +423,10 @@ class Experiment {
   ScoreBook scores_;
   std::vector<SweepCost> costs_;
   std::map<int, SoloCost> solo_;
+  std::vector<Task> tasks_;
+  std::vector<std::string> task_conditions_, task_families_;
+  std::optional<SampleJournal> samples_;
+  TaskCost task_cost_;
 };
 
 }  // namespace

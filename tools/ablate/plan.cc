@@ -6,6 +6,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/run/batch.h"
+#include "tools/ablate/remembrance.h"
 
 namespace plait::ablate {
 namespace {
@@ -33,6 +34,18 @@ class Planner {
     } catch (const Error& error) {
       fail("condition '", request.id, "': ", error.what());
     }
+  }
+
+  void remembrance(Index at) {
+    Planned planned;
+    Condition& condition = planned.condition;
+    condition.edits = forget_before(model_, at);
+    condition.id = cat("remembrance.", at);
+    condition.label = cat("nothing remembered from before token ", at);
+    condition.design = "spec";
+    condition.site = "history";
+    condition.op = "cut";
+    add(std::move(planned));
   }
 
   void design(const Design& design) {
@@ -243,6 +256,7 @@ Plan plan_of(const Study& study, const Model& model) {
   Planner planner(plan, study, model);
   planner.baseline();
   for (const Request& request : study.conditions) planner.request(request);
+  for (const Index at : study.score.remembrance) planner.remembrance(at);
   for (const Design& design : study.designs) planner.design(design);
   planner.controls();
   for (const std::string& id : study.plan.confirmatory)
@@ -338,6 +352,7 @@ Study study_named(const std::string& name, const Model& model) {
   Study study = name == "full" ? full_study(components) : hybrid_study(components);
   study.name = name;
   study.controls.targets = {"group"};
+  if (name == "full") study.score.remembrance = {64, 256, 1024};
   return study;
 }
 

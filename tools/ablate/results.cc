@@ -1,9 +1,11 @@
 #include "tools/ablate/results.h"
 
 #include <cmath>
+#include <map>
 
 #include "runtime/base/error.h"
 #include "tools/ablate/conditions.h"
+#include "tools/ablate/statistics/multiplicity.h"
 
 namespace plait::ablate {
 namespace {
@@ -11,6 +13,25 @@ namespace {
 std::string number(double value) { return std::isnan(value) ? "" : shortest(value); }
 
 }  // namespace
+
+void adjust_rows(std::vector<ResultRow>& rows) {
+  std::map<std::string, std::vector<std::size_t>> families;
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    if (!std::isnan(rows[i].p_raw)) families[rows[i].family_id].push_back(i);
+  for (const auto& [id, members] : families) {
+    std::vector<double> p;
+    for (const std::size_t i : members) p.push_back(rows[i].p_raw);
+    const std::string& how = rows[members[0]].adjust;
+    const Adjustment adjustment = how == "holm" ? Adjustment::holm
+                                  : how == "bh" ? Adjustment::benjamini_hochberg
+                                                : Adjustment::none;
+    const std::vector<double> adjusted = adjust(adjustment, p);
+    for (std::size_t i = 0; i < members.size(); ++i) {
+      rows[members[i]].p_adj = adjusted[i];
+      rows[members[i]].n_comparisons = static_cast<Index>(members.size());
+    }
+  }
+}
 
 std::string results_csv(const std::string& run_id, const std::string& baseline_id,
                         const std::vector<ResultRow>& rows) {

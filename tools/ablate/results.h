@@ -31,6 +31,9 @@ struct ResultRow {
   double seconds = kNotGiven, forwards_equiv = kNotGiven;
 };
 
+// Adjusts p_raw within each family by the family's own `adjust`, and counts its comparisons.
+void adjust_rows(std::vector<ResultRow>& rows);
+
 std::string results_csv(const std::string& run_id, const std::string& baseline_id,
                         const std::vector<ResultRow>& rows);
 

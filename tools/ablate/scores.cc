@@ -7,17 +7,24 @@
 
 namespace plait::ablate {
 
+LogSoftmax::LogSoftmax(std::span<const float> logits, std::span<float> exponentials, const Compute& compute)
+    : logits_(logits) {
+  const auto best = std::max_element(logits.begin(), logits.end());  // the first of equal ones
+  kernels(compute).exp_minus(logits.data(), *best, exponentials.data(), static_cast<Index>(logits.size()));
+  double sum = 0;
+  for (const float e : exponentials.first(logits.size())) sum += e;
+  log_sum_ = *best + std::log(sum);
+  greedy_ = static_cast<Token>(best - logits.begin());
+}
+
 RowScorer::RowScorer(Index vocab, const Compute& compute)
     : compute_(compute),
       logits_(static_cast<std::size_t>(vocab)),
       probability_(static_cast<std::size_t>(vocab)) {}
 
 RowScorer::Summary RowScorer::summary(std::span<const float> logits, std::span<float> exponentials) const {
-  const auto best = std::max_element(logits.begin(), logits.end());  // the first of equal ones
-  kernels(compute_).exp_minus(logits.data(), *best, exponentials.data(), static_cast<Index>(logits.size()));
-  double sum = 0;
-  for (const float e : exponentials.first(logits.size())) sum += e;
-  return {*best + std::log(sum), static_cast<std::size_t>(best - logits.begin())};
+  const LogSoftmax row(logits, exponentials, compute_);
+  return {row.log_sum(), static_cast<std::size_t>(row.greedy())};
 }
 
 void RowScorer::set_baseline(std::span<const float> logits) {

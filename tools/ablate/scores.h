@@ -1,4 +1,5 @@
-// What is kept of a row of logits: the target's likelihood, and how far the row is from the baseline's.
+// The log-softmax of rows of logits, and what is kept of a row: the target's likelihood, and how far the row
+// is from the baseline's.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,21 @@
 #include "runtime/base/view.h"
 
 namespace plait::ablate {
+
+// One row's, in f32 over an f64 sum. Borrows the row.
+class LogSoftmax {
+ public:
+  // logits [vocab]; exponentials [vocab] is scratch and holds exp(logit - the greatest) afterwards.
+  LogSoftmax(std::span<const float> logits, std::span<float> exponentials, const Compute& compute);
+  double nll(Token token) const { return log_sum_ - logits_[static_cast<std::size_t>(token)]; }
+  double log_sum() const { return log_sum_; }  // of the exponentials of the logits
+  Token greedy() const { return greedy_; }     // of equal logits the lowest id
+
+ private:
+  std::span<const float> logits_;
+  double log_sum_;
+  Token greedy_;
+};
 
 struct TokenScores {
   float nll = 0;           // nats: -log softmax(logits)[target], log-softmax in f32 over an f64 sum

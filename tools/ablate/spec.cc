@@ -244,6 +244,17 @@ std::vector<std::string> files(const Value& value, const std::string& folder) {
   return all;
 }
 
+// A task with its files located; what else it says is read by parse_task (tasks.h).
+Json located_task(const Value& value, const std::string& folder) {
+  Json task = value.json();
+  if (task.is_string()) return located(task.get<std::string>(), folder);
+  if (!task.is_object()) value.refuse_type("a file's name or an object");
+  for (const char* key : {"file", "fewshot_file"})
+    if (task.contains(key) && task[key].is_string())
+      task[key] = located(task[key].get<std::string>(), folder);
+  return task;
+}
+
 Reference read_reference(const Value& value, const std::string& folder) {
   Section section(value);
   Reference reference;
@@ -257,10 +268,15 @@ Scoring read_score(const Value& value, const std::string& folder) {
   Section section(value);
   Scoring score;
   section.maybe("nll", [&](const Value& nll) { score.nll = files(nll, folder); });
-  section.maybe("tasks", [&](const Value& tasks) { score.tasks = files(tasks, folder); });
+  section.maybe("tasks", [&](const Value& tasks) {
+    for (const Value& task : tasks.items_or_single()) score.tasks.push_back(located_task(task, folder));
+  });
   section.maybe("lengths", [&](const Value& lengths) {
     for (const Value& length : lengths.items_or_single())
       score.lengths.push_back(length.integer(2, kMaxLength));
+  });
+  section.maybe("remembrance", [&](const Value& cuts) {
+    for (const Value& at : cuts.items_or_single()) score.remembrance.push_back(at.integer(1, kMaxLength));
   });
   section.maybe("scored", [&](const Value& scored) { score.scored = scored.number(1e-6, 1); });
   section.maybe("documents", [&](const Value& documents) {
@@ -386,8 +402,8 @@ Study parse_study(const Document& document, const std::string& folder) {
   spec.maybe("seed",
              [&](const Value& seed) { study.seed = static_cast<std::uint64_t>(seed.integer(0, INT64_MAX)); });
   spec.finish();
-  if (study.conditions.empty() && study.designs.empty())
-    spec.value().refuse("a study needs 'conditions', 'sweep' or 'designs'");
+  if (study.conditions.empty() && study.designs.empty() && study.score.remembrance.empty())
+    spec.value().refuse("a study needs 'conditions', 'sweep', 'designs' or 'remembrance' of its 'score'");
   return study;
 }
 
@@ -400,6 +416,7 @@ Json to_json(const Study& s) {
                 {{"nll", s.score.nll},
                  {"tasks", s.score.tasks},
                  {"lengths", s.score.lengths},
+                 {"remembrance", s.score.remembrance},
                  {"scored", s.score.scored},
                  {"documents", s.score.documents}}},
                {"stats",

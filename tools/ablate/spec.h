@@ -35,10 +35,12 @@ struct Reference {
 };
 
 struct Scoring {
-  std::vector<std::string> nll, tasks;  // files: texts; JSONL of multiple-choice items
-  std::vector<Index> lengths;           // contexts; empty: 2048
-  double scored = 1;                    // share of the positions whose logits are computed, (0, 1]
-  std::string documents = "blank";      // line, blank, heading, jsonl:FIELD: where a text's documents end
+  std::vector<std::string> nll;     // texts
+  std::vector<Index> lengths;       // contexts; empty: 2048
+  std::vector<Json> tasks;          // as tasks.h reads them, their files located
+  std::vector<Index> remembrance;   // positions before which everything is forgotten (remembrance.h)
+  double scored = 1;                // share of the positions whose logits are computed, (0, 1]
+  std::string documents = "blank";  // line, blank, heading, jsonl:FIELD: where a text's documents end
   bool operator==(const Scoring&) const = default;
 };
 

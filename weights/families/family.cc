@@ -119,7 +119,7 @@ void map_gated_mlp(TensorMap& map, Index width, Index hidden, const std::string&
 
 void keep_aside(Reading& reading, const std::string& group, const TensorMap& map) {
   Json& aside = reading.card["aside"][group];
-  for (const Slice& slice : map.slices) {
+  for (const TensorSlice& slice : map.slices) {
     Shape shape = map.published.at(slice.published);
     shape[0] = slice.rows;
     aside[slice.node][slice.tensor] = shape;

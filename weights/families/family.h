@@ -16,7 +16,7 @@ namespace plait {
 // Rows [row, row + rows) of tensor `tensor` of node `node` are the rows of the published tensor that begin at
 // `published_row`. A row is everything behind the first dimension: [channels, 1, taps] and [channels, taps]
 // have the same rows.
-struct Slice {
+struct TensorSlice {
   std::string published;
   Index published_row = 0;
   std::string node, tensor;
@@ -33,7 +33,7 @@ struct Fold {
 // Which published tensor is what; the same map is read in both directions.
 struct TensorMap {
   std::map<std::string, Shape> published;  // every tensor that is read, with the shape it must have
-  std::vector<Slice> slices;
+  std::vector<TensorSlice> slices;
   std::vector<Fold> folds;
   std::vector<std::string> skipped;  // prefixes of published tensors that are left out
 

@@ -2,7 +2,8 @@
 //   text_encode FILE < strings > results
 // FILE is a tokenizer.json or a tokenizer.model. A string is its length (u32, little-endian) and its bytes. A
 // result is two lists of ids (with and without special tokens) and two texts (of the first list, with and
-// without special tokens), each after its length.
+// without special tokens), each after its length. Ends with an error if the compiled tables of the tokenizer
+// give other ids.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <iterator>
 #include <string>
 
+#include "runtime/base/error.h"
 #include "runtime/text/tokenizer.h"
 
 namespace plait {
@@ -27,15 +29,23 @@ void put(const T& list) {
   std::fwrite(list.data(), sizeof list[0], list.size(), stdout);
 }
 
-void serve(const Tokenizer& tokenizer) {
+// Ids by the tokenizer from its file and by the one from compiled tables.
+std::vector<Token> encode(const Tokenizer& tokenizer, const Tokenizer& compiled, const std::string& text,
+                          Specials specials) {
+  auto ids = tokenizer.encode(text, specials);
+  if (compiled.encode(text, specials) != ids) fail("the compiled tables give other ids");
+  return ids;
+}
+
+void serve(const Tokenizer& tokenizer, const Tokenizer& compiled) {
   std::uint32_t size = 0;
   std::string text;
   while (std::fread(&size, sizeof size, 1, stdin) == 1) {
     text.resize(size);
     if (std::fread(text.data(), 1, size, stdin) != size) return;
-    const auto ids = tokenizer.encode(text);
+    const auto ids = encode(tokenizer, compiled, text, Specials::with);
     put(ids);
-    put(tokenizer.encode(text, Specials::without));
+    put(encode(tokenizer, compiled, text, Specials::without));
     put(tokenizer.decode(ids));
     put(tokenizer.decode(ids, Specials::without));
   }
@@ -48,7 +58,11 @@ int main(int argc, char** argv) try {
   if (argc != 2) return 2;
   const std::filesystem::path path = argv[1];
   const auto name = path.extension() == ".model" ? "tokenizer.model" : "tokenizer.json";
-  plait::serve(*plait::make_tokenizer({{name, plait::read_file(path)}}, path.string()));
+  plait::TokenizerFiles files = {{name, plait::read_file(path)}};
+  const auto tokenizer = plait::make_tokenizer(files, path.string());
+  const std::string tables = plait::compile_tokenizer(files, path.string());
+  if (!tables.empty()) files[plait::kCompiledTables] = tables;
+  plait::serve(*tokenizer, *plait::make_tokenizer(files, path.string()));
 } catch (const std::exception& error) {
   std::fprintf(stderr, "text_encode: %s\n", error.what());
   return 3;

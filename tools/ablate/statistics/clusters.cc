@@ -38,8 +38,7 @@ std::vector<Cluster> one_per_item(std::span<const double> differences) {
 
 std::string refusal(std::span<const Cluster> clusters) {
   if (clusters.size() >= 2) return {};
-  return cat("the comparison has ", clusters.size(),
-             " clusters; an interval over clusters (documents) needs at least 2");
+  return cat("an interval over clusters (documents) needs at least 2 of them, found ", clusters.size());
 }
 
 double mean(std::span<const Cluster> clusters) {

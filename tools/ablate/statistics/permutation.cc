@@ -11,6 +11,8 @@
 namespace plait::ablate {
 namespace {
 
+constexpr Index kMostExact = 30;  // half a billion sums, some seconds
+
 double observed_sum(std::span<const Cluster> clusters) {
   double sum = 0;
   for (const Cluster& c : clusters) sum += c.sum;
@@ -68,8 +70,9 @@ double random_sum(std::span<const Cluster> clusters, Resample draws) {
 
 SignFlipTest sign_flip_test(std::span<const Cluster> clusters, const SignFlipSettings& settings) {
   if (const std::string why = refusal(clusters); !why.empty()) fail(why);
-  if (settings.exact_up_to > 62)
-    fail("sign flips can be counted exactly for at most 62 clusters, found ", settings.exact_up_to);
+  if (settings.exact_up_to > kMostExact)
+    fail("sign flips are counted exactly for at most ", kMostExact, " clusters, found ",
+         settings.exact_up_to);
   if (static_cast<Index>(clusters.size()) <= settings.exact_up_to)
     return exact_test(clusters, settings.threads);
   if (settings.flips < 1) fail("the sign-flip test needs at least 1 random flip, found ", settings.flips);

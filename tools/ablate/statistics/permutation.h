@@ -11,7 +11,7 @@
 namespace plait::ablate {
 
 struct SignFlipSettings {
-  Index exact_up_to = 20;  // clusters; at most 62. All 2^clusters assignments are counted up to here
+  Index exact_up_to = 20;  // clusters; at most 30. All 2^clusters assignments are counted up to here
   Index flips = 9999;      // above it: random ones, the smallest p is 1 / (flips + 1)
   std::uint64_t seed = 0;
   int threads = 1;  // changes no bit

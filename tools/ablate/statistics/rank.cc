@@ -20,19 +20,18 @@ std::vector<double> resample_counts(Index n, Resample draws) {
 // The gap when cluster g occurs clusters[g] times and draw d draws[d] times.
 double gap(std::span<const Cluster> target, View<const double> sums, std::span<const double> clusters,
            std::span<const double> draws) {
-  double own = 0, weight = 0, others = 0;
+  std::vector<double> others(target.size());  // by cluster, over all draws
+  for (Index d = 0; d < sums.rows; ++d) {
+    const double times = draws[static_cast<std::size_t>(d)], *row = sums.row(d);
+    if (times == 0) continue;
+    for (std::size_t g = 0; g < others.size(); ++g) others[g] += times * row[g];
+  }
+  double sum = 0, weight = 0;
   for (std::size_t g = 0; g < target.size(); ++g) {
-    own += clusters[g] * target[g].sum;
+    sum += clusters[g] * (target[g].sum - others[g] / static_cast<double>(sums.rows));
     weight += clusters[g] * target[g].weight;
   }
-  for (Index d = 0; d < sums.rows; ++d) {
-    const double times = draws[static_cast<std::size_t>(d)];
-    if (times == 0) continue;
-    double sum = 0;
-    for (std::size_t g = 0; g < target.size(); ++g) sum += clusters[g] * sums(d, static_cast<Index>(g));
-    others += times * sum;
-  }
-  return (own - others / static_cast<double>(sums.rows)) / weight;
+  return sum / weight;
 }
 
 }  // namespace
@@ -48,7 +47,7 @@ ControlRank control_rank(double target, std::span<const double> draws, double le
   }
   const auto n = static_cast<Index>(draws.size());
   const auto p = [&](Index k) { return static_cast<double>(k + 1) / static_cast<double>(n + 1); };
-  return {as_bad + 1, n, p(as_bad), std::min(1.0, 2 * std::min(p(as_bad), p(as_good))),
+  return {n, as_bad + 1, p(as_bad), std::min(1.0, 2 * std::min(p(as_bad), p(as_good))),
           clopper_pearson_interval(as_bad, n, level)};
 }
 

@@ -8,9 +8,10 @@
 namespace plait::ablate {
 
 struct ControlRank {
-  Index rank = 0, draws = 0;  // 1: worse than every draw; draws + 1: than none. Ties count against it
-  double p_worse = 1,
-         p_two_sided = 1;  // (draws at least as bad + 1) / (draws + 1), never below 1 / (draws + 1)
+  Index draws = 0;
+  Index rank = 0;          // 1: worse than every draw; draws + 1: than none. Ties count against it
+  double p_worse = 1;      // (draws at least as bad + 1) / (draws + 1), never below 1 / (draws + 1)
+  double p_two_sided = 1;  // twice the smaller of p_worse and its counterpart, at most 1
   Interval share_as_bad;   // Clopper-Pearson, of all random sets that are at least as bad
 };
 

@@ -1,0 +1,113 @@
+#include "tools/ablate/task_run.h"
+
+#include <algorithm>
+
+#include "runtime/base/error.h"
+
+namespace plait::ablate {
+namespace {
+
+constexpr Index kDecodeRows = 64;  // sequences of a batch that more would not make faster
+
+Index longest_of(const PromptGroup& group) {
+  std::size_t longest = 0;
+  for (const PromptItem& item : group.items) {
+    std::size_t tail = 0;
+    for (const Tail& t : item.tails) tail = std::max(tail, t.tokens.size());
+    longest = std::max(longest, item.stem.size() + tail);
+  }
+  return static_cast<Index>(group.prefix.size() + longest);
+}
+
+}  // namespace
+
+void FileTaskRun::run() {
+  if (!context_.setup.tokenizer)
+    fail("the task '", context_.task.name, "' is text, and the model has no tokenizer");
+  const Prompts prompts(task_, *context_.setup.tokenizer, context_.task.limit);
+  Index done = context_.done;
+  for (std::size_t g = 0; g < prompts.group_count(); ++g) {
+    const Index first = std::min(done, prompts.item_count(g));
+    done -= first;
+    if (first == prompts.item_count(g)) continue;
+    PromptGroup group = prompts.encode(g, first);
+    run_group(group);
+  }
+}
+
+// Half of the memory is the wavefront's; the other half holds the states between its runs. Where those of all
+// variants do not fit, variants are run in tiles, each through the whole group.
+void FileTaskRun::run_group(PromptGroup& group) {
+  const TaskSetup& setup = context_.setup;
+  const std::size_t variants = setup.plans.size();
+  prefix_tokens_ = std::ssize(group.prefix);
+  for (PromptItem& item : group.items) {
+    item.responses.resize(variants * std::max<std::size_t>(1, item.tails.size()));
+    context_.cost.naive_tokens += item.naive_tokens;
+  }
+  const std::size_t state_bytes = std::max<std::size_t>(
+      1, Wavefront(setup.model, {nullptr}, setup.options).state_bytes(longest_of(group) + tokens_to_come()));
+  // A prefix, an item, a choice, and what the wavefront makes of it.
+  const std::size_t tile = std::clamp<std::size_t>(setup.options.memory / 2 / (4 * state_bytes), 1, variants);
+  for (std::size_t v = 0; v < variants; v += tile)
+    run_tile(group, v, std::min(tile, variants - v), state_bytes);
+  if (tile < variants)
+    for (const PromptItem& item : group.items) deliver(item);
+}
+
+void FileTaskRun::run_tile(PromptGroup& group, std::size_t first, std::size_t count,
+                           std::size_t state_bytes) {
+  const TaskSetup& setup = context_.setup;
+  const std::size_t half = setup.options.memory / 2;
+  const auto begin = setup.plans.begin() + static_cast<std::ptrdiff_t>(first);
+  Wavefront wavefront(setup.model, {begin, begin + static_cast<std::ptrdiff_t>(count)},
+                      {setup.options.compute, half});
+  VariantStates prefix;
+  if (!group.prefix.empty()) {
+    const VariantDocument document{group.prefix, {}, &prefix};
+    wavefront.run({&document, 1}, {});
+  }
+  const auto fitting = static_cast<Index>(half / state_bytes);
+  const Tile tile{wavefront,
+                  prefix,
+                  first,
+                  count,
+                  std::max<Index>(2, fitting / static_cast<Index>(count)) - 1,
+                  std::clamp<Index>(fitting, 1, kDecodeRows)};
+  for (std::size_t at = 0; at < group.items.size();) {
+    const auto rest = std::span(group.items).subspan(at);
+    const auto batch = rest.first(batch_size(rest, tile));
+    ask(tile, batch);
+    at += batch.size();
+    if (count == setup.plans.size())
+      for (const PromptItem& item : batch) deliver(item);
+  }
+  context_.cost.rows += wavefront.cost().forwards_equiv * static_cast<double>(wavefront.cost().tokens);
+  if (first == 0) context_.cost.tokens += wavefront.cost().tokens;
+}
+
+// Half of the forks are for items, the other half for their choices.
+std::size_t FileTaskRun::batch_size(std::span<const PromptItem> items, const Tile& tile) const {
+  const auto most = static_cast<std::size_t>(std::max<Index>(1, tile.forks / 2));
+  std::size_t size = 1, rows = items[0].stem.size();
+  while (size < std::min(most, items.size())) {
+    rows += items[size].stem.size();
+    if (rows * tile.count > static_cast<std::size_t>(kWalkRows)) break;
+    ++size;
+  }
+  return size;
+}
+
+void FileTaskRun::deliver(const PromptItem& item) {
+  QueryResult query;
+  query.target = item.item->answer;
+  query.factors.n_shot = task_.num_fewshot;
+  query.factors.context_len = prefix_tokens_ + std::ssize(item.stem);
+  for (std::size_t v = 0; v < context_.setup.plans.size(); ++v) query.outcomes.push_back(outcome(item, v));
+  ItemResult result{context_.task.name, item.item->group, item.doc_id,
+                    item.item->sha256,  item.prompt_sha,  {}};
+  result.queries.push_back(std::move(query));
+  context_.sink(result);
+}
+
+}  // namespace plait::ablate

@@ -253,6 +253,53 @@ TEST_F(Experiments, AKilledRunEndsWithTheSameBytes) {
   }
 }
 
+TEST_F(Experiments, StopEarlyOnlyIfDeclaredAndWithIntervalsThatAllowIt) {
+  // The bundled model on prose: without its first block it is lost, which a few windows show.
+  const std::string prose = testing::read_bytes(PLAIT_SOURCE_DIR "/README.md").substr(0, 3000);
+  testing::write_bytes(folder_ / "prose.txt", prose);
+  ExperimentSettings s = settings("run");
+  s.model = load(PLAIT_SOURCE_DIR "/weights/models/tiny-hybrid.h5");
+  const char* spec =
+      R"({"conditions": [{"id": "first", "site": "layer", "op": "skip", "where": {"layers": [0]}}]})";
+  s.study = parse_study(read_document(spec, "spec.json"), "");
+  s.study.score.nll = {folder_ / "prose.txt"};
+  s.study.score.lengths = {16};
+  s.study.stats.boot = 200;
+  ASSERT_TRUE(conduct(s).valid);
+  s.folder = folder_ / "early";
+  s.study.plan.stop_rule = "anytime";
+  ASSERT_TRUE(conduct(s).valid);
+  const auto tokens = [&](const std::string& run) {
+    for (const auto& row : table(folder_ / (run + "/results.csv")))
+      if (row.at("condition_id") == "baseline" && row.at("metric") == "nll" && row.at("position_bin").empty())
+        return std::stoi(row.at("n_items"));
+    return 0;
+  };
+  EXPECT_LT(tokens("early"), tokens("run"));
+  EXPECT_GE(tokens("early"), 50 * 15 - 15) << "not before the first look";
+  int intervals = 0;
+  for (const auto& row : table(folder_ / "early/results.csv")) {
+    if (row.at("metric") != "nll" || row.at("condition_id") == "baseline" || !row.at("position_bin").empty())
+      continue;
+    ++intervals;
+    EXPECT_EQ(row.at("status"), "stopped_early") << row.at("value");
+    EXPECT_EQ(row.at("ci_method"), "confidence_sequence");
+    EXPECT_TRUE(row.at("p_raw").empty());
+    const double low = std::stod(row.at("ci_low")), high = std::stod(row.at("ci_high"));
+    EXPECT_TRUE(low > 0 || high < 0 || (low > -0.01 && high < 0.01));
+  }
+  EXPECT_EQ(intervals, 1);
+  // A kill in the middle, and the same end.
+  const std::string journal = testing::read_bytes(folder_ / "early/journal.0.bin"),
+                    results = timeless("early");
+  std::filesystem::create_directory(folder_ / "again");
+  testing::write_bytes(folder_ / "again/journal.0.bin", journal.substr(0, journal.size() / 2));
+  s.folder = folder_ / "again";
+  s.start = ExperimentSettings::Start::resume;
+  ASSERT_TRUE(conduct(s).valid);
+  EXPECT_EQ(timeless("again"), results);
+}
+
 TEST_F(Experiments, ResumingAnotherStudyIsRefusedAndChangesNothing) {
   ASSERT_TRUE(conduct(settings("run")).valid);
   const std::string before = testing::read_bytes(folder_ / "run/results.csv");

@@ -209,6 +209,13 @@ class Analyst {
       r.stderr_ = standard_error(pairs);
       return;
     }
+    if (in_.stopped.count({slice_->text, slice_->context})) {
+      const Interval interval = in_.stop->interval(slice_->text, slice_->context, index);
+      r.ci_low = interval.low, r.ci_high = interval.high, r.ci_level = kLevel;
+      r.ci_method = "confidence_sequence";
+      r.status = "stopped_early";
+      return;
+    }
     PairedSettings settings;
     settings.level = kLevel;
     settings.resamples = in_.study.stats.boot;

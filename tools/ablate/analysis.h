@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "tools/ablate/journal.h"
 #include "tools/ablate/plan.h"
 #include "tools/ablate/results.h"
+#include "tools/ablate/stop_rule.h"
 
 namespace plait::ablate {
 
@@ -41,6 +43,9 @@ struct AnalysisInput {
   std::map<int, SoloCost> costs;  // by condition
   Index vocab;
   int threads = 1;  // changes no bit
+  // Texts and contexts that ended early: their intervals are the rule's, and there are no p-values.
+  const StopRule* stop = nullptr;
+  std::set<std::pair<int, Index>> stopped = {};
 };
 
 // The conditions as files list them: one entry per name a design gave (so that each design is complete), and

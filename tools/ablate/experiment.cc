@@ -101,6 +101,7 @@ class Experiment {
         const auto more = units_of(texts_, static_cast<int>(t), context, study_.score.scored, study_.seed);
         units_.insert(units_.end(), more.begin(), more.end());
       }
+    if (study_.plan.stop_rule == "anytime") shuffle(units_, study_.seed);
     if (units_.empty() && !texts_.empty()) fail("no token of the texts is scored");
   }
 
@@ -165,6 +166,7 @@ class Experiment {
                         {"lengths", study_.score.lengths},
                         {"scored", study_.score.scored},
                         {"seed", study_.seed},
+                        {"stop_rule", study_.plan.stop_rule},
                         {"reference", references_.empty() ? "" : references_.begin()->second->digest},
                         {"model", model_.identity()},
                         {"arithmetic", arithmetic(model_.card(), settings_.compute)}};
@@ -233,8 +235,12 @@ class Experiment {
     };
     const std::string name = in_folder(journal_name(number)), sha = plan_sha256(conditions);
     SweepCost cost;
+    const bool stops = number == 0 && study_.plan.stop_rule == "anytime";
+    if (stops) may_stop(sweep);
     {
       Journal journal(name, sha);
+      if (stops)
+        for (const UnitScores& scores : Journal::read(name, sha)) stop_->add(scores);
       cost = run_sweep(sweep, journal);
     }
     settings_.say(cat("scored ", conditions.size(), " conditions: ", fixed(cost.wavefront.forwards_equiv, 2),
@@ -242,7 +248,35 @@ class Experiment {
                       fixed(cost.seconds, 1), " s",
                       cost.resumed > 0 ? cat(", ", cost.resumed, " windows were there already") : ""));
     costs_.push_back(cost);
-    scores_.add(Journal::read(name, sha), conditions);
+    std::vector<UnitScores> scores = Journal::read(name, sha);
+    if (stops) keep_scored(scores);
+    scores_.add(std::move(scores), conditions);
+  }
+
+  // Lets the sweep end a text and context once all named conditions are settled.
+  void may_stop(Sweep& sweep) {
+    std::set<int> tested;
+    for (const auto& [condition, index] : listed(plan_))
+      if (index != 0 && condition.design != "random" && condition.design != "shapley") tested.insert(index);
+    stop_.emplace(units_, std::vector<int>(tested.begin(), tested.end()));
+    sweep.observe = [this](const UnitScores& scores) { stop_->add(scores); };
+    sweep.skip = [this](const Unit& unit) { return stop_->settled(unit); };
+  }
+
+  // After an early end only what was scored is spoken of.
+  void keep_scored(std::span<const UnitScores> scores) {
+    std::vector<Unit> kept;
+    std::set<Index> there;
+    for (const UnitScores& unit : scores) {
+      there.insert(unit.unit);
+      kept.push_back(units_[static_cast<std::size_t>(unit.unit)]);
+    }
+    for (std::size_t u = 0; u < units_.size(); ++u)
+      if (!there.count(static_cast<Index>(u))) stopped_.insert({units_[u].text, units_[u].context});
+    for (const auto& [text, context] : stopped_)
+      settings_.say(cat("'", texts_[static_cast<std::size_t>(text)].name, "' ended early in windows of ",
+                        context, ": every named condition is settled"));
+    units_ = std::move(kept);
   }
 
   std::size_t memory() const {
@@ -253,7 +287,16 @@ class Experiment {
   }
 
   AnalysisInput analysis_input() const {
-    return {study_, plan_, texts_, units_, scores_, solo_, model_.card().vocab, settings_.compute.threads};
+    return {study_,
+            plan_,
+            texts_,
+            units_,
+            scores_,
+            solo_,
+            model_.card().vocab,
+            settings_.compute.threads,
+            stop_ ? &*stop_ : nullptr,
+            stopped_};
   }
 
   // Pair designs wait for the sweep that says which singles are the strongest.
@@ -423,6 +466,8 @@ class Experiment {
   ScoreBook scores_;
   std::vector<SweepCost> costs_;
   std::map<int, SoloCost> solo_;
+  std::optional<StopRule> stop_;  // where the plan declared one
+  std::set<std::pair<int, Index>> stopped_;
   std::vector<Task> tasks_;
   std::vector<std::string> task_conditions_, task_families_;
   std::optional<SampleJournal> samples_;

@@ -12,6 +12,7 @@ namespace plait::ablate {
 namespace {
 
 constexpr Index kBatchTokens = 4096;  // what a kill can lose, and what one walk may share
+constexpr Index kLookTokens = 1024;   // between two looks at a stop rule
 
 std::span<const Token> tokens_of(const Sweep& sweep, const Unit& unit) {
   const auto& all =
@@ -69,6 +70,34 @@ class UnitBatch {
   std::vector<UnitScores> scores_;
 };
 
+// Batches lie at the same places however often the sweep was interrupted.
+std::size_t batch_end(const Sweep& sweep, std::size_t first) {
+  const Index most = sweep.skip ? kLookTokens : kBatchTokens;
+  Index tokens = 0;
+  std::size_t end = first;
+  while (end < sweep.units.size() && tokens < most) {
+    tokens += sweep.units[end].end - sweep.units[end].begin;
+    ++end;
+  }
+  return end;
+}
+
+// Units of a batch that still have to be run. Whether to run a text and context is asked once per batch:
+// where some of its units are done, the answer was yes.
+std::vector<Index> to_run(const Sweep& sweep, const std::set<Index>& done, std::size_t first,
+                          std::size_t end) {
+  const auto group = [&](std::size_t u) { return std::pair(sweep.units[u].text, sweep.units[u].context); };
+  std::set<std::pair<int, Index>> begun;
+  for (std::size_t u = first; u < end; ++u)
+    if (done.count(static_cast<Index>(u))) begun.insert(group(u));
+  std::vector<Index> units;
+  for (std::size_t u = first; u < end; ++u) {
+    const bool wanted = begun.count(group(u)) || !sweep.skip || !sweep.skip(sweep.units[u]);
+    if (wanted && !done.count(static_cast<Index>(u))) units.push_back(static_cast<Index>(u));
+  }
+  return units;
+}
+
 }  // namespace
 
 SweepCost run_sweep(const Sweep& sweep, Journal& journal) {
@@ -77,28 +106,19 @@ SweepCost run_sweep(const Sweep& sweep, Journal& journal) {
   SweepCost cost;
   cost.resumed = static_cast<Index>(done.size());
   Index all = 0, finished = 0;
-  std::vector<Index> waiting;
-  for (std::size_t u = 0; u < sweep.units.size(); ++u) {
-    const Index tokens = sweep.units[u].end - sweep.units[u].begin;
-    all += tokens;
-    if (done.count(static_cast<Index>(u)))
-      finished += tokens;
-    else
-      waiting.push_back(static_cast<Index>(u));
-  }
+  for (const Unit& unit : sweep.units) all += unit.end - unit.begin;
   Wavefront wavefront(sweep.model, sweep.plans, sweep.options);
-  for (std::size_t first = 0; first < waiting.size();) {
-    Index tokens = 0;
-    std::size_t end = first;
-    while (end < waiting.size() && tokens < kBatchTokens) {
-      const Unit& unit = sweep.units[static_cast<std::size_t>(waiting[end++])];
-      tokens += unit.end - unit.begin;
-    }
-    UnitBatch batch(sweep, std::span(waiting).subspan(first, end - first));
+  for (std::size_t first = 0; first < sweep.units.size();) {
+    const std::size_t end = batch_end(sweep, first);
+    const std::vector<Index> units = to_run(sweep, done, first, end);
+    for (; first < end; ++first) finished += sweep.units[first].end - sweep.units[first].begin;
+    if (units.empty()) continue;
+    UnitBatch batch(sweep, units);
     batch.run(wavefront);
-    for (const UnitScores& scores : batch.scores()) journal.append(scores);
-    finished += tokens;
-    first = end;
+    for (const UnitScores& scores : batch.scores()) {
+      if (sweep.observe) sweep.observe(scores);
+      journal.append(scores);
+    }
     if (sweep.progress)
       sweep.progress(static_cast<double>(finished) / static_cast<double>(all), wavefront.cost());
   }

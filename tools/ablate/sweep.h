@@ -19,6 +19,9 @@ struct Sweep {
   std::span<const Text> texts;
   std::span<const Unit> units;
   WavefrontOptions options;
+  // Called with each unit's scores before they are journaled, and asked before a unit is run.
+  std::function<void(const UnitScores& scores)> observe = {};
+  std::function<bool(const Unit& unit)> skip = {};
   // Called after every batch with the share of the tokens that is done.
   std::function<void(double share, const WavefrontCost& cost)> progress = {};
 };
@@ -29,7 +32,8 @@ struct SweepCost {
   Index resumed = 0;  // units the journal held
 };
 
-// Scores what the journal does not hold yet. A unit's record is on the disk before the next batch begins.
+// Scores what the journal does not hold yet and is not skipped. A unit's record is on the disk before the
+// next batch begins.
 SweepCost run_sweep(const Sweep& sweep, Journal& journal);
 
 }  // namespace plait::ablate

@@ -84,6 +84,31 @@ TEST(Ablate, AFullDiskIsASentenceAndNothingHalfWritten) {
   EXPECT_EQ(plait(study("full", "--resume")).code, 0) << "goes on once there is room";
 }
 
+// The reference paper's protocol on models of both its shapes: mixers in turn (Qwen3.5), branches side by
+// side (Falcon-H1).
+TEST(Ablate, TheReferenceProtocolIsOneCommand) {
+  write(file("parallel.json"), R"({
+    "plait_format": 1, "name": "parallel", "vocab": 256, "width": 32, "pattern": ["b", "b", "b", "b"],
+    "blocks": {"b": [{"name": "mixer", "norm": {"kind": "rms_norm"}, "branches": {
+       "attention": {"kind": "softmax_attention", "num_heads": 2, "head_dim": 8},
+       "ssm": {"kind": "mamba2", "num_heads": 2, "head_dim": 8, "state_dim": 8}}, "scales": [0.9, 0.25]},
+      {"name": "mlp", "norm": {"kind": "rms_norm"}, "kind": "gated_mlp", "hidden": 48}]},
+    "final_norm": {"kind": "rms_norm"}, "head": {}})");
+  ASSERT_EQ(plait("new " + file("parallel.json") + " " + file("parallel.h5") + " --seed 1").code, 0);
+  write(file("short.txt"), read(paragraphs()).substr(0, 1500));
+  for (const std::string& subject : {model(), file("parallel.h5")}) {
+    const std::string run = file("hybrid-" + std::filesystem::path(subject).stem().string());
+    const Outcome outcome = plait("ablate " + subject + " --study hybrid2026 --text " + file("short.txt") +
+                                  " --lengths 128 --boot 100 --out " + run);
+    ASSERT_EQ(outcome.code, 0) << outcome.error;
+    const std::string conditions = read(run + "/conditions.csv"), results = read(run + "/results.csv");
+    for (const char* design : {",single,", ",group,", ",third,", ",cumulative,", ",random,"})
+      EXPECT_NE(conditions.find(design), std::string::npos) << design << " of " << subject;
+    EXPECT_NE(results.find("controls:count"), std::string::npos) << subject;
+    EXPECT_EQ(plait("report " + run).code, 0);
+  }
+}
+
 TEST(Ablate, ListsTheInterventions) {
   const Outcome list = plait("ablate --list");
   EXPECT_EQ(list.code, 0);

@@ -300,6 +300,49 @@ TEST_F(Experiments, StopEarlyOnlyIfDeclaredAndWithIntervalsThatAllowIt) {
   EXPECT_EQ(timeless("again"), results);
 }
 
+TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
+  ExperimentSettings s = settings("run");
+  s.study.designs = parse_sweep("group:mixer.zero");
+  s.study.controls = {};
+  s.study.score.nll.clear();  // tasks alone
+  s.study.score.tasks = {
+      Json::parse(R"({"generator": "induction", "length": 12, "items": 8})"),
+      Json::parse(R"({"generator": "recall", "length": 64, "pairs": [2, 4], "items": 5})")};
+  ASSERT_TRUE(conduct(s).valid);
+  std::istringstream samples(testing::read_bytes(folder_ / "run/samples.jsonl"));
+  std::map<std::string, int> lines;
+  std::map<std::string, double> right;
+  for (std::string line; std::getline(samples, line);) {
+    const Json sample = Json::parse(line);
+    const std::string key =
+        sample["condition_id"].get<std::string>() + " " + sample["task"].get<std::string>();
+    ++lines[key];
+    right[key] += sample["correct"].get<bool>();
+  }
+  EXPECT_EQ(lines["baseline induction"], 8 * 4) << "a query per quarter";
+  EXPECT_EQ(lines["group.mixer.zero.gated_delta_net recall"], 5 * (2 + 4));
+  int rows = 0;
+  for (const auto& row : table(folder_ / "run/results.csv")) {
+    if (row.at("metric") != "exact_match" || !row.at("position_bin").empty()) continue;
+    const std::string key = row.at("condition_id") + " " + row.at("dataset");
+    EXPECT_NEAR(std::stod(row.at("value")), right[key] / lines[key], 1e-12) << key;
+    ++rows;
+  }
+  EXPECT_EQ(rows, 2 * 3);
+  const std::string journal = testing::read_bytes(folder_ / "run/journal.tasks.jsonl"),
+                    results = timeless("run");
+  for (const std::size_t kept : {journal.size() / 3, journal.size() / 2, journal.size() - 1}) {
+    const std::string run = "again" + std::to_string(kept);
+    std::filesystem::create_directory(folder_ / run);
+    testing::write_bytes(folder_ / (run + "/journal.tasks.jsonl"), journal.substr(0, kept));
+    s.folder = folder_ / run;
+    s.start = ExperimentSettings::Start::resume;
+    ASSERT_TRUE(conduct(s).valid);
+    EXPECT_TRUE(testing::read_bytes(folder_ / (run + "/journal.tasks.jsonl")) == journal);
+    EXPECT_EQ(timeless(run), results);
+  }
+}
+
 TEST_F(Experiments, ResumingAnotherStudyIsRefusedAndChangesNothing) {
   ASSERT_TRUE(conduct(settings("run")).valid);
   const std::string before = testing::read_bytes(folder_ / "run/results.csv");

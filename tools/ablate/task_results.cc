@@ -129,6 +129,13 @@ class TaskAnalyst {
   void test(ResultRow& r, std::span<const double> differences, std::span<const Index> cluster,
             std::size_t c) const {
     const std::vector<Cluster> pairs = sum_by_cluster(differences, {}, cluster);
+    if (!r.position_bin.empty()) {  // by factor: shown, not tested
+      if (!refusal(pairs).empty()) return;
+      const StudentTest t = student_test(pairs, 0.95);
+      r.stderr_ = standard_error(pairs);
+      r.ci_low = t.interval.low, r.ci_high = t.interval.high, r.ci_level = 0.95, r.ci_method = "cluster_t";
+      return;
+    }
     PairedSettings settings;
     settings.resamples = study_.stats.boot;
     settings.seed = study_.seed;
@@ -143,7 +150,6 @@ class TaskAnalyst {
     r.ci_method = result.method;
     r.mde80 =
         smallest_effect(r.n_clusters, result.standard_error * std::sqrt(static_cast<double>(r.n_clusters)));
-    if (!r.position_bin.empty()) return;  // factors are shown, the whole is tested
     r.p_raw = result.p;
     const auto& declared = study_.plan.confirmatory;
     const bool confirmatory = std::find(declared.begin(), declared.end(), r.condition_id) != declared.end();

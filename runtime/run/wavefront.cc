@@ -279,17 +279,24 @@ Index Wavefront::classes_of(std::span<const int> variants) const {
   return classes;
 }
 
-std::size_t Wavefront::state_bytes(Index tokens) const {
-  std::size_t sum = 0;
-  for (int n = 0; n < model_->node_count(); ++n)
+std::size_t Wavefront::state_bytes(Index tokens, Kept kept) const {
+  constexpr Index kMostPageRows = 64;
+  std::size_t sum = 0, largest = 0;
+  for (int n = 0; n < model_->node_count(); ++n) {
+    std::size_t bytes = 0;
     for (const Field& field : model_->layer(n).fields()) {
       Index rows = 1;
       if (field.kind == Field::Kind::open) rows = field.grid;
-      if (field.kind == Field::Kind::log)
-        rows = field.window > 0 ? std::min(tokens, field.window + field.sinks + 128) : tokens;
-      sum += index(field.width() * rows) * (field.dtype == DType::f64 ? sizeof(double) : sizeof(float));
+      if (field.kind == Field::Kind::log) {
+        const Index pages = 2 * std::min<Index>(kMostPageRows, round_up(field.window, 8));
+        rows = field.window > 0 ? std::min(tokens, field.window + field.sinks + pages) : tokens;
+      }
+      bytes += index(field.width() * rows) * (field.dtype == DType::f64 ? sizeof(double) : sizeof(float));
     }
-  return sum;
+    sum += bytes;
+    largest = std::max(largest, bytes);
+  }
+  return kept == Kept::states ? sum : largest;
 }
 
 // Tiles go over documents, then variants, then positions. Positions are cut first when memory is short,
@@ -302,10 +309,13 @@ Wavefront::Shape Wavefront::tile_shape(std::span<const VariantDocument> document
   for (const VariantDocument& document : documents)
     if (document.states)
       end = std::max(end, document.states->position() + static_cast<Index>(document.tokens.size()));
+  const bool carried =
+      std::any_of(documents.begin(), documents.end(), [](const auto& d) { return d.states; });
   const auto bytes = [&](Index variants, Index rows) {
+    const Kept kept = carried || rows < longest ? Kept::states : Kept::nothing;
     const auto slots = static_cast<std::size_t>(
         variants >= static_cast<Index>(order_.size()) ? classes_of(order_) + 1 : variants + 1);
-    return slots * (index(rows * row_width_) * sizeof(float) + state_bytes(end) +
+    return slots * (index(rows * row_width_) * sizeof(float) + state_bytes(end, kept) +
                     index(model_->card().vocab) * sizeof(float));
   };
   Shape shape{std::max<Index>(1, static_cast<Index>(order_.size())), longest, 1};

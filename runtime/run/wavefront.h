@@ -79,7 +79,9 @@ class Wavefront {
   Sequence sequence(const VariantStates& states, int variant) const;
 
   // Bytes of one variant's states after so many tokens, at most.
-  std::size_t state_bytes(Index tokens) const;
+  // Of one variant after so many tokens: all nodes together, where states are kept, or of the largest node.
+  enum class Kept { states, nothing };
+  std::size_t state_bytes(Index tokens, Kept kept) const;
 
   int variant_count() const { return static_cast<int>(plans_.size()); }
   const WavefrontCost& cost() const { return cost_; }

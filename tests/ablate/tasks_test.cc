@@ -32,7 +32,7 @@ using testing::AskedSamples;
 using testing::MergingTokenizer;
 
 constexpr std::size_t kRoomy = std::size_t{1} << 28;
-constexpr std::size_t kTight = std::size_t{3} << 19;  // too small for the states of all variants at once
+constexpr std::size_t kTight = std::size_t{3} << 17;  // too small for the states of all variants at once
 
 // Texts that the merging tokenizer joins where prompts, examples and choices meet: "er: b", "\n\nQ", ": b".
 ItemFile two_groups() {

@@ -137,8 +137,8 @@ class Waves : public ::testing::Test {
 
 TEST_F(Waves, EveryVariantEqualsItsOwnRunWhateverTheTiles) {
   const WavefrontCost roomy = expect_solo(variants(), std::size_t{1} << 30);
-  const WavefrontCost tight = expect_solo(variants(), std::size_t{8} << 20);
-  const WavefrontCost tightest = expect_solo(variants(), std::size_t{2} << 20);
+  const WavefrontCost tight = expect_solo(variants(), std::size_t{3} << 20);
+  const WavefrontCost tightest = expect_solo(variants(), std::size_t{5} << 17);
   EXPECT_LT(roomy.tiles, tight.tiles);
   EXPECT_LT(tight.tiles, tightest.tiles);
   EXPECT_LT(roomy.forwards_equiv, tightest.forwards_equiv) << "variant tiles repeat the baseline";

@@ -142,8 +142,8 @@ class Expander {
   }
 
   void leave_in(const Family& family) {
+    if (family.members.size() < 2) return;  // there is nothing to leave in
     add(family, family.members, "none", cat("all ", named(family)));
-    if (family.members.size() < 2) return;
     for (const int kept : family.members) {
       std::vector<int> members = family.members;
       std::erase(members, kept);

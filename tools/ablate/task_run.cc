@@ -46,7 +46,8 @@ void FileTaskRun::run_group(PromptGroup& group) {
     context_.cost.naive_tokens += item.naive_tokens;
   }
   const std::size_t state_bytes = std::max<std::size_t>(
-      1, Wavefront(setup.model, {nullptr}, setup.options).state_bytes(longest_of(group) + tokens_to_come()));
+      1, Wavefront(setup.model, {nullptr}, setup.options)
+             .state_bytes(longest_of(group) + tokens_to_come(), Wavefront::Kept::states));
   // A prefix, an item, a choice, and what the wavefront makes of it.
   const std::size_t tile = std::clamp<std::size_t>(setup.options.memory / 2 / (4 * state_bytes), 1, variants);
   for (std::size_t v = 0; v < variants; v += tile)

@@ -116,6 +116,20 @@ std::vector<Curve> window_curves(const Run& run) {
   return curves.take();
 }
 
+// What the id of a cumulative design says, whatever kinds a set of it touches:
+// "cumulative.branch.zero.mamba2.first.3" is of "branch.zero of mamba2 from the bottom". Empty for other ids.
+std::string series_of(const ConditionRow& c) {
+  const std::string begin = cat("cumulative.", c.intervention());
+  if (!c.id.starts_with(begin)) return {};
+  for (const auto& [word, end] : {std::pair(".first.", "bottom"), std::pair(".last.", "top")}) {
+    const auto at = c.id.rfind(word);
+    if (at == std::string::npos || at < begin.size()) continue;
+    const std::string kind = c.id.substr(begin.size(), at - begin.size());
+    return cat(c.intervention(), kind.empty() ? "" : cat(" of ", spaced(kind.substr(1))), " from the ", end);
+  }
+  return {};
+}
+
 std::vector<Curve> cumulative_curves(const Run& run) {
   const auto results = results_of(run, "cumulative");
   const Naming name(run, results);
@@ -131,6 +145,10 @@ std::vector<Curve> cumulative_curves(const Run& run) {
   for (const Result* r : results) {
     const auto& layers = run.condition(*r).layers;
     if (layers.empty()) continue;
+    if (const std::string series = series_of(run.condition(*r)); !series.empty()) {
+      curves.add(series, static_cast<double>(layers.size()), r);
+      continue;
+    }
     const auto [low, high] = ends[name(*r)];
     const auto count = static_cast<double>(layers.size());
     if (layers.front() == low) curves.add(name(*r) + " from the bottom", count, r);

@@ -84,6 +84,7 @@ class Analyst {
     const auto names = listed(in_.plan);
     for (const Slice& slice : slices_) {
       slice_ = &slice;
+      slice_begin_ = rows_.size();
       for (int c = 0; c < static_cast<int>(in_.plan.conditions.size()); ++c) totals_.push_back(total(c));
       for (const auto& [condition, index] : names) rows_of(condition, index);
       controls();
@@ -347,31 +348,31 @@ class Analyst {
       effects.push_back((totals_[at(draw)].nll - base.nll) / base.tokens);
       for (const Cluster& c : clusters(totals_[at(draw)])) sums.push_back(c.sum);
     }
-    const auto plain = std::find_if(rows_.rbegin(), rows_.rend(), [&](const ResultRow& r) {
-      return r.condition_id == target_id && r.metric == "nll" && r.filter == "none" && r.position_bin.empty();
-    });
-    if (plain == rows_.rend()) return;
-    ResultRow r = *plain;
-    const ControlRank place = control_rank(r.delta, effects, kLevel);
-    r.control_rank = place.rank;
-    r.control_n = place.draws;
     BootstrapSettings settings;
     settings.resamples = std::min<Index>(in_.study.stats.boot, 2000);  // each replicate draws sets as well
     settings.seed = in_.study.seed;
     settings.threads = in_.threads;
-    const auto width = static_cast<Index>(slice_->clusters);
-    const ControlGap gap =
-        control_gap(clusters(totals_[at(target)]),
-                    View<const double>(sums.data(), static_cast<Index>(draws.size()), width), settings);
-    r.control_gap = gap.value;
-    r.control_ci_low = gap.interval.low;
-    r.control_ci_high = gap.interval.high;
-    if (first) *plain = r;
-    r.filter = "controls:" + match;
-    r.p_raw = place.p_two_sided;
-    r.adjust = in_.study.stats.sweep;
-    r.family_id = cat("controls:", match, ":", r.dataset, ":", r.context_len);
-    rows_.push_back(std::move(r));
+    const ControlGap gap = control_gap(
+        clusters(totals_[at(target)]),
+        View<const double>(sums.data(), static_cast<Index>(draws.size()), slice_->clusters), settings);
+    for (std::size_t i = slice_begin_, end = rows_.size(); i < end; ++i) {
+      ResultRow r = rows_[i];
+      const bool plain = r.metric == "nll" && r.filter == "none" && r.position_bin.empty();
+      if (!plain || in_.plan.find(r.condition_id) != target) continue;
+      const ControlRank place = control_rank(r.delta, effects, kLevel);
+      r.control_rank = place.rank;
+      r.control_n = place.draws;
+      r.control_gap = gap.value;
+      r.control_ci_low = gap.interval.low;
+      r.control_ci_high = gap.interval.high;
+      if (first) rows_[i] = r;
+      if (r.condition_id != target_id) continue;  // the target's other names
+      r.filter = "controls:" + match;
+      r.p_raw = place.p_two_sided;
+      r.adjust = in_.study.stats.sweep;
+      r.family_id = cat("controls:", match, ":", r.dataset, ":", r.context_len);
+      rows_.push_back(std::move(r));
+    }
   }
 
   void shapley() {
@@ -417,6 +418,7 @@ class Analyst {
   const Slice* slice_ = nullptr;
   std::vector<Total> totals_;  // by condition
   std::vector<ResultRow> rows_;
+  std::size_t slice_begin_ = 0;  // rows of the slice begin here
 };
 
 }  // namespace

@@ -154,8 +154,8 @@ class EditPlan::Builder {
     const auto held = recorded(node, edit);
     const auto found = held->inner.find(edit.site);
     if (found == held->inner.end())
-      fail("edit of '", edit.node, "': reference '", edit.reference, "' holds no mean of ", name_of(edit.site),
-           " of node '", node_of(node).name, "'");
+      fail("edit of '", edit.node, "': reference '", edit.reference, "' holds no mean of ",
+           name_of(edit.site), " of node '", node_of(node).name, "'");
     return found->second;
   }
 

@@ -110,8 +110,8 @@ class Experiments : public ::testing::Test {
   double loss_alone(std::span<const Token> tokens, const EditList& edits, Index context) const {
     double sum = 0, count = 0;
     for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += static_cast<std::size_t>(context)) {
-      const auto window =
-          tokens.subspan(begin, std::min<std::size_t>(static_cast<std::size_t>(context), tokens.size() - begin));
+      const auto window = tokens.subspan(
+          begin, std::min<std::size_t>(static_cast<std::size_t>(context), tokens.size() - begin));
       Stream stream(model_, {{}, 0, edits, {}, 0});
       stream.feed(window, [&](Index p, std::span<const float> row) {
         if (static_cast<std::size_t>(p + 1) == window.size()) return;

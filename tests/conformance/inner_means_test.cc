@@ -1,5 +1,5 @@
-// Every kind with an inner site that has a mean: what it shows to a watch is what the edit of that site replaces,
-// and a recording averages it.
+// Every kind with an inner site that has a mean: what it shows to a watch is what the edit of that site
+// replaces, and a recording averages it.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -49,7 +49,8 @@ struct Rows {
   Index columns = 0;
   std::vector<float> values;
   std::span<const float> row(Index r) const {
-    return std::span(values).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns));
+    return std::span(values).subspan(static_cast<std::size_t>(r * columns),
+                                     static_cast<std::size_t>(columns));
   }
 };
 
@@ -147,10 +148,8 @@ TEST_P(InnerMeans, WhatIsShownIsWhatTheEditReplaces) {
 
 TEST_P(InnerMeans, AreChainsOverTheRowsOfAllTexts) {
   const std::vector<std::vector<Token>> texts = {tokens_, Numbers(12).tokens(9, model_->card().vocab)};
-  const auto inner = record_of(texts)
-                         .at("r")
-                         ->nodes.at(model_->graph().nodes[static_cast<std::size_t>(node_)].name)
-                         ->inner;
+  const auto inner =
+      record_of(texts).at("r")->nodes.at(model_->graph().nodes[static_cast<std::size_t>(node_)].name)->inner;
   for (const SiteSpec& spec : measured_) {
     SCOPED_TRACE(name_of(spec.site));
     const Index columns = spec.heads * spec.channels;
@@ -179,7 +178,8 @@ TEST_P(InnerMeans, TheMeanOfAConstantChangesNothing) {  // C8
     const Rows& own = rows.at(spec.site);
     bool constant = true;
     for (Index r = 1; r < kTokens; ++r) constant = constant && same_bits(own.row(r), own.row(0));
-    // Of the layer's input alone: decays, strengths and gates, but for convolutions and positions before them.
+    // Of the layer's input alone: decays, strengths and gates, but for convolutions and positions before
+    // them.
     if (constant) EXPECT_TRUE(same_bits(logits(repeated, {edit}, many), logits(repeated, {}))) << "repeated";
     if (GetParam().kind.find("ttt") == std::string::npos && spec.site != Site::head) EXPECT_TRUE(constant);
   }
@@ -238,8 +238,8 @@ TEST_P(InnerMeans, AgreeWithTheTwinOfADeltaRule) {
     const std::vector<double>& mean = inner.at(site);
     std::vector<double> expected(mean.size(), 0.0);
     for (std::size_t i = 0; i < rows.data.size(); ++i) expected[i % mean.size()] += rows.data[i] / kTokens;
-    // A dot product of `width` terms in f32, sqrt(width) roundings of its terms' size, then a few units for the
-    // functions behind it; the terms are not larger than a few times the result.
+    // A dot product of `width` terms in f32, sqrt(width) roundings of its terms' size, then a few units for
+    // the functions behind it; the terms are not larger than a few times the result.
     EXPECT_LT(testing::relative_error(mean, expected), 8 * 0x1p-24 * std::sqrt(static_cast<double>(width)))
         << name_of(site);
   };

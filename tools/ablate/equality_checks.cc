@@ -426,8 +426,9 @@ Check check_mean_of_constant(const Subject& subject) {
     const std::vector<Token> one = text_of(subject, 1), many(5, one[0]);
     if (Finding f = mean_in_place(subject, one, of_one); f.verdict != Check::Verdict::passed) return f;
     if (Finding f = mean_in_place(subject, many, of_many); f.verdict != Check::Verdict::passed) return f;
-    return pass(cat("the means over one token at all ", of_one, " nodes and inner sites, and over a token five times at the ",
-                    of_many, " nodes where it is constant, leave the logits as they are, bit for bit"));
+    return pass(cat("the means over one token at all ", of_one,
+                    " nodes and inner sites, and over a token five times at the ", of_many,
+                    " nodes where it is constant, leave the logits as they are, bit for bit"));
   });
 }
 

@@ -125,8 +125,9 @@ class Experiment {
                    reads_reference);
     if (readers.empty()) return;
     if (study_.reference.data.empty())
-      fail("the study has edits that take their values from a reference (mean, resample, patch, zero_rescale; ",
-           "decay.const, write.const, gate.mean and head.mean without values), but no 'reference: {data: ..}'");
+      fail("the study has edits that take their values from a reference (mean, resample, patch, ",
+           "zero_rescale, and decay.const, write.const, gate.mean, head.mean without values), ",
+           "but no 'reference: {data: ..}'");
     const Text text = read_text(study_.reference.data, "blank", *settings_.tokenizer, model_.card().vocab);
     std::vector<Token> tokens = text.sequences[0].tokens;
     if (static_cast<Index>(tokens.size()) > study_.reference.tokens)

@@ -16,9 +16,9 @@ namespace plait {
 class InnerWatch {
  public:
   virtual ~InnerWatch() = default;
-  // values [rows of the segment, heads * channels] as the site's SiteSpec has them: log decays, write
-  // strengths, gate factors, head outputs. Valid during the call, which comes from the thread that runs the
-  // layer.
+  // values [rows of the segment, heads * channels] of the site's SiteSpec, [.., heads] where that has no
+  // channels: log decays, write strengths, gate factors, head outputs. Valid during the call, which comes
+  // from the thread that runs the layer.
   virtual void see(Site site, View<const float> values) = 0;
 };
 

@@ -21,8 +21,7 @@ struct Recorded {
   double norm = 0;           // mean of the rows' 2-norms
   double step_norm = 0;      // a branch: the same of the sum of all branches of its residual step, else norm
   std::vector<float> rows;   // [count, width], the texts after each other; empty unless asked for
-  // Means of the inner sites that were asked for and the layer has, [heads * channels] of the site's
-  // SiteSpec.
+  // Means of the inner sites that were asked for and the layer has, by column as InnerWatch is told them.
   std::map<Site, std::vector<double>> inner;
   Index position = 0;  // where `state` was taken
   std::vector<State::Image>

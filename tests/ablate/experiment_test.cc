@@ -275,7 +275,7 @@ conditions:
   - {id: write, site: write, op: const, where: {layers: 0}}
   - {id: head, site: head, op: mean, where: {layers: 1}, heads: [1]}
   - {id: given, site: decay, op: const, value: -0.25}
-  - {id: written, where: blocks.2.mixer/write, operator: constant, reference: reference}
+  - {id: written, edits: [{where: blocks.2.mixer/write, operator: constant, reference: reference}]}
 )";
   const auto with = [&](const std::string& run, const std::string& more) {
     ExperimentSettings s = settings(run);
@@ -293,9 +293,8 @@ conditions:
 
   RecordRequest request;
   request.inner = {Site::decay, Site::write, Site::head};
-  std::vector<Token> recorded = ByteTokenizer().encode(reference);
-  recorded.resize(250);
-  const Recording recording = record(*model_, std::vector{recorded}, request, {});
+  const std::vector<std::vector<Token>> texts = {ByteTokenizer().encode(reference.substr(0, 250))};
+  const Recording recording = record(*model_, texts, request, {});
   const auto edit = [&](const std::string& node, Site site, Operator op) {
     Edit one;
     one.node = node;

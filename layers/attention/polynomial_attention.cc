@@ -44,9 +44,11 @@ class ScalarDecay {
       map_rows(kernels(compute).log_sigmoid, block, block, compute);
       scale_rows(block, rate_, block, compute);
     });
-    for (const Segment& segment : segments)
+    for (const Segment& segment : segments) {
+      segment.show(Site::decay, g);
       for (Index h = 0; segment.edits && h < heads(); ++h)
         edit_head(segment, h, g.slice_rows(segment.first_row, segment.rows).slice_cols(h, 1));
+    }
   }
 
  private:

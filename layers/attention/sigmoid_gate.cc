@@ -22,12 +22,14 @@ void SigmoidGate::apply(View<const float> x, View<const float> packed, std::span
     for_each_block(segments, [&](Index first, Index rows) {
       weight_->run(x.slice_rows(first, rows), logits.slice_rows(first, rows), compute);
     });
-  for (const Segment& segment : segments)
+  for (const Segment& segment : segments) {
     for_each_row(segment.first_row, segment.rows, compute.threads, [&](Index r) {
       float* factors = logits.row(r);
       k.sigmoid(weight_ ? factors : packed.row(r), factors, columns);
       apply_row(segment, factors, heads.row(r), heads.cols / num_heads_, k);
     });
+    segment.show(Site::gate, logits);
+  }
 }
 
 void SigmoidGate::apply_row(const Segment& segment, float* factors, float* heads, Index head_width,

@@ -29,8 +29,11 @@ void fill(double value, View<float> rows) {
 
 void edit_strengths(std::span<const Segment> segments, const Strengths& strengths) {
   const Index heads = strengths.heads;
-  for (const Segment& segment : segments)
+  for (const Segment& segment : segments) {
     if (strengths.match.data) fill_rows(0, rows_of(segment, strengths.match));
+    segment.show(Site::decay, strengths.decay);
+    segment.show(Site::write, strengths.write);
+  }
   for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
     const View<float> decay = head_of(segment, strengths.decay, heads, head);
     const View<float> erase = head_of(segment, strengths.erase, heads, head);
@@ -68,6 +71,7 @@ void edit_reads(std::span<const Segment> segments, Index heads, View<float> o) {
 }
 
 void edit_gates(std::span<const Segment> segments, Index heads, View<float> factors) {
+  for (const Segment& segment : segments) segment.show(Site::gate, factors);
   for_each_edited(segments, heads, [&](const Segment& segment, Index head) {
     const View<float> own = head_of(segment, factors, heads, head);
     if (const Edit* e = segment.edit(Site::gate, Operator::mean, head)) fill_values(*e, heads, head, own);

@@ -20,14 +20,15 @@ struct Strengths {
 };
 
 // decay/{one, constant, zero}, write/{constant, zero}, erase/off, state/{freeze, no_write, delete_write}.
-// match is 0 where no edit sets it. The strength a delta rule calls beta is both erase and write, so the
-// edits of `write` and `state` change both.
+// match is 0 where no edit sets it. Shows decays and write strengths to whoever watches a segment. The
+// strength a delta rule calls beta is both erase and write, so the edits of `write` and `state` change both.
 void edit_strengths(std::span<const Segment> segments, const Strengths& strengths);
 // Rows of o := 0 where an edit of that site and operator covers the head. o [rows, heads * width]
 void clear_heads(std::span<const Segment> segments, Site site, Operator op, Index heads, View<float> o);
 // state/{zero, no_read}: what is read from the state := 0.
 void edit_reads(std::span<const Segment> segments, Index heads, View<float> o);
-// gate/one: factor := 1; gate/mean: := a value per head or channel. factors [rows, heads * width]
+// gate/one: factor := 1; gate/mean: := a value per head or channel; shows the factors to whoever watches.
+// factors [rows, heads * width]
 void edit_gates(std::span<const Segment> segments, Index heads, View<float> factors);
 // head/scale on what enters the output projection. y [rows, heads * width]
 void scale_heads(std::span<const Segment> segments, Index heads, View<float> y, const Compute& compute);

@@ -35,7 +35,7 @@ class Batch {
       : model_(model),
         sink_(sink),
         items_(items),
-        walk_(model, options.compute, options.observer),
+        walk_(model, options.compute, options.observer, options.watches),
         workspace_(model) {
     for (const Item& item : items)
       item_end_.push_back(item.sequence->position + static_cast<Index>(item.tokens.size()));

@@ -40,6 +40,7 @@ struct RunOptions {
   Compute compute;
   Index row_block = 512;  // rows per pass: bounds activation memory, changes no bit
   Observer observer = {};
+  InnerWatches watches = {};
 };
 
 // Throws Error naming the first token outside the model's vocabulary.

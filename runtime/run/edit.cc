@@ -239,6 +239,13 @@ std::string digest(const EditList& edits) {
   return sha256(list.dump());
 }
 
+bool takes_inner_mean(const Edit& edit) {
+  if (edit.reference.empty() || !edit.values.empty()) return false;
+  const bool strength = edit.site == Site::decay || edit.site == Site::write;
+  const bool factor = edit.site == Site::gate || edit.site == Site::head;
+  return (strength && edit.op == Operator::constant) || (factor && edit.op == Operator::mean);
+}
+
 bool covers(const Edit& edit, Index head) {
   return edit.heads.empty() || std::find(edit.heads.begin(), edit.heads.end(), head) != edit.heads.end();
 }

@@ -93,7 +93,7 @@ struct Edit {
   double strength = 1;  // 0 drops the edit
   double value = 0;
   // Per head or per channel, where the operator takes it; empty = `value` for all. norm/freeze: one per token
-  // of the range; head/resample: [tokens, heads * channels].
+  // of the range; head/resample: [tokens, heads * channels]; see takes_inner_mean.
   std::vector<double> values;
   std::vector<Index> heads;          // empty = all
   Index begin = 0, end = -1;         // token range in positions; end -1 = no end
@@ -160,6 +160,9 @@ class Edits {
   std::uint64_t layer_ = 0;
 };
 
+// Whether EditPlan gives the edit the mean of its site over its reference, by channel, as `values`:
+// decay/constant, write/constant, gate/mean and head/mean with a reference and no values.
+bool takes_inner_mean(const Edit& edit);
 bool covers(const Edit& edit, Index head);
 // edit.values[head] or edit.value
 double value_of(const Edit& edit, Index head);

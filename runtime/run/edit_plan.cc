@@ -104,7 +104,7 @@ class EditPlan::Builder {
     const bool output = edit.site == Site::output || edit.site == Site::residual;
     const bool rows = edit.op == Operator::mean || edit.op == Operator::resample ||
                       edit.op == Operator::patch || edit.op == Operator::zero_rescale;
-    // The inner sites take their numbers from `values`.
+    // Other edits of inner sites take their numbers from `values`.
     const bool reads = (output && rows) || edit.op == Operator::swap || !edit.reference.empty();
     if (!reads) return nullptr;
     if (edit.reference.empty()) fail("edit of '", edit.node, "': ", name_of(edit.op), " needs a 'reference'");
@@ -140,12 +140,23 @@ class EditPlan::Builder {
     bool placed = false;
     for (int n : nodes) {
       if (!supports(model_.layer(n), edit)) continue;
+      Edit own = edit;
+      if (takes_inner_mean(edit)) own.values = inner_mean(n, edit);
       for (const SiteSpec& spec : model_.layer(n).sites())
-        if (spec.site == edit.site) check(edit, spec);
-      add(n, edit, is_reset(edit) ? Action::reset : is_swap(edit) ? Action::swap : Action::inner);
+        if (spec.site == edit.site) check(own, spec);
+      add(n, std::move(own), is_reset(edit) ? Action::reset : is_swap(edit) ? Action::swap : Action::inner);
       placed = true;
     }
     if (!placed) fail("edit: ", describe(edit.node), " has no ", name_of(edit.site), "/", name_of(edit.op));
+  }
+
+  std::vector<double> inner_mean(int node, const Edit& edit) const {
+    const auto held = recorded(node, edit);
+    const auto found = held->inner.find(edit.site);
+    if (found == held->inner.end())
+      fail("edit of '", edit.node, "': reference '", edit.reference, "' holds no mean of ",
+           name_of(edit.site), " of node '", node_of(node).name, "'");
+    return found->second;
   }
 
   std::string describe(const std::string& name) const {

@@ -58,6 +58,7 @@ void edit_rows(const Edit& edit, const Segment& segment, Index heads, Index head
 void edit_heads(std::span<const Segment> segments, Index heads, View<float> rows, HeadEdits which) {
   const Index width = rows.cols / heads;
   for (const Segment& segment : segments) {
+    segment.show(Site::head, rows);
     if (!segment.edits) continue;
     for (const Edit* edit : segment.edits->all()) {
       if (edit->site != Site::head || (edit->op == Operator::scale && which == HeadEdits::but_scale))

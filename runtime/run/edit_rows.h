@@ -15,7 +15,7 @@ void edit_rows(const Edit& edit, const Segment& segment, Index heads, Index head
 void fill_values(const Edit& edit, Index heads, Index head, View<float> rows);
 
 // The site `head` of the rows [rows, heads * channels] of a batch, in the order of the edits. A layer whose
-// norm would undo a scale applies that one elsewhere.
+// norm would undo a scale applies that one elsewhere. Shows the rows to whoever watches a segment.
 enum class HeadEdits { all, but_scale };
 void edit_heads(std::span<const Segment> segments, Index heads, View<float> rows, HeadEdits which);
 

@@ -12,6 +12,16 @@
 
 namespace plait {
 
+// Is told what inner sites hold; see Segment::watch.
+class InnerWatch {
+ public:
+  virtual ~InnerWatch() = default;
+  // values [rows of the segment, heads * channels] of the site's SiteSpec, [.., heads] where that has no
+  // channels: log decays, write strengths, gate factors, head outputs. Valid during the call, which comes
+  // from the thread that runs the layer.
+  virtual void see(Site site, View<const float> values) = 0;
+};
+
 // Port widths.
 struct Signature {
   std::vector<Index> inputs;  // columns of each input port; empty for a layer that reads tokens
@@ -24,12 +34,19 @@ struct Segment {
   Index position = 0;      // sequence position of the first row
   Index first_row = 0, rows = 0;
   const Edits* edits = nullptr;  // this node's inner edits for these rows; null or empty = none
+  // Null = nobody. Told by a layer, once per run, of every site that has decay/constant, write/constant,
+  // gate/mean or head/mean. Only segments without edits have one.
+  InnerWatch* watch = nullptr;
 
   // Null-safe look-up: the edit of this site and operator that covers `head`.
   const Edit* edit(Site site, Operator op, Index head) const {
     return edits ? edits->find(site, op, head) : nullptr;
   }
   const Edit* edit(Site site, Operator op) const { return edits ? edits->find(site, op) : nullptr; }
+  // The segment's rows of `all` to whoever watches; a view without data is a site the layer does not have.
+  void show(Site site, View<const float> all) const {
+    if (watch && all.data) watch->see(site, all.slice_rows(first_row, rows));
+  }
 };
 
 // All rows of a batch: inputs[i] [rows, signature.inputs[i]], output [rows, signature.output], tokens [rows].

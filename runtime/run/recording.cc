@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
@@ -16,6 +17,38 @@ double norm_of(const float* row, Index width) {
   return std::sqrt(squares);
 }
 
+// Sums what a node's inner sites hold.
+class InnerSums final : public InnerWatch {
+ public:
+  explicit InnerSums(std::span<const Site> sites) : sites_(sites.begin(), sites.end()) {}
+
+  void see(Site site, View<const float> values) override {
+    if (std::find(sites_.begin(), sites_.end(), site) == sites_.end()) return;
+    auto& [count, sums] = seen_[site];
+    count += values.rows;
+    sums.resize(static_cast<std::size_t>(values.cols));
+    for (Index r = 0; r < values.rows; ++r)
+      for (Index c = 0; c < values.cols; ++c) sums[static_cast<std::size_t>(c)] += values(r, c);
+  }
+
+  std::map<Site, std::vector<double>> means() const {
+    std::map<Site, std::vector<double>> all;
+    for (const auto& [site, seen] : seen_) {
+      all[site] = seen.sums;
+      for (double& mean : all[site]) mean /= static_cast<double>(seen.count);
+    }
+    return all;
+  }
+
+ private:
+  struct Sums {
+    Index count = 0;
+    std::vector<double> sums;  // [heads * channels]
+  };
+  std::vector<Site> sites_;
+  std::map<Site, Sums> seen_;
+};
+
 // Gathers what the walk shows after every node.
 class Recorder {
  public:
@@ -26,6 +59,7 @@ class Recorder {
       if (!asked.empty() && std::find(asked.begin(), asked.end(), name) == asked.end()) continue;
       auto& node = nodes_[n];
       node.mean.assign(static_cast<std::size_t>(model.width(n)), 0.0);
+      if (!request.inner.empty()) inner_.emplace(n, request.inner);
     }
     for (const std::string& name : request.nodes)
       if (model.graph().find(name) < 0) fail("reference: the model has no node '", name, "'");
@@ -38,6 +72,11 @@ class Recorder {
         if (found != nodes_.end()) add_row(found->second, ports.output.row(r), model_.width(n));
         if (model_.graph().nodes[static_cast<std::size_t>(n)].kind == "add") add_branches(n, ports, r);
       }
+  }
+
+  InnerWatch* watch(int n) {
+    const auto found = inner_.find(n);
+    return found == inner_.end() ? nullptr : &found->second;
   }
 
   void keep_states(const Sequence& sequence) {
@@ -55,6 +94,7 @@ class Recorder {
       const auto count = static_cast<double>(std::max<Index>(1, node.count));
       for (double& m : node.mean) m /= count;
       node.norm /= count;
+      if (const auto inner = inner_.find(n); inner != inner_.end()) node.inner = inner->second.means();
       node.step_norm = node.norm;
       if (const auto branch = branches_.find(n); branch != branches_.end()) {
         node.norm = branch->second.own / count;
@@ -103,6 +143,7 @@ class Recorder {
   const RecordRequest& request_;
   std::map<int, Recorded> nodes_;
   std::map<int, Norms> branches_;
+  std::map<int, InnerSums> inner_;
 };
 
 }  // namespace
@@ -114,9 +155,11 @@ Recording record(const Model& model, std::span<const std::vector<Token>> texts, 
   options.observer = [&](int node, const Ports& ports, std::span<const Segment> segments) {
     if (node != model.graph().output()) recorder.see(node, ports, segments);
   };
+  if (!request.inner.empty()) options.watches = [&](int node) { return recorder.watch(node); };
   Digest digest;
   const std::string knows = model.identity() + arithmetic_digest(model.card(), compute);
   digest.add(knows.data(), knows.size());
+  for (const Site site : request.inner) digest.add(name_of(site), std::strlen(name_of(site)));
   for (std::size_t t = 0; t < texts.size(); ++t) {
     Sequence sequence(model);
     const std::span<const Token> tokens = texts[t];

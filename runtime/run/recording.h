@@ -1,5 +1,5 @@
-// What a model did on reference texts: what mean, resample, patch, zero_rescale and swap put in a place of
-// their own.
+// What a model did on reference texts: what mean, constant, resample, patch, zero_rescale and swap put in a
+// place of their own.
 #pragma once
 
 #include <map>
@@ -21,7 +21,9 @@ struct Recorded {
   double norm = 0;           // mean of the rows' 2-norms
   double step_norm = 0;      // a branch: the same of the sum of all branches of its residual step, else norm
   std::vector<float> rows;   // [count, width], the texts after each other; empty unless asked for
-  Index position = 0;        // where `state` was taken
+  // Means of the inner sites that were asked for and the layer has, by column as InnerWatch is told them.
+  std::map<Site, std::vector<double>> inner;
+  Index position = 0;  // where `state` was taken
   std::vector<State::Image>
       state;  // of the first text at `position`; empty unless asked for or without fields
 };
@@ -38,6 +40,7 @@ struct RecordRequest {
   std::vector<std::string> nodes;  // empty = all but the output node
   bool rows = false;               // keep every row: memory of count x width floats per node
   Index state_at = -1;             // keep the nodes' states of the first text before this position
+  std::vector<Site> inner;         // sites to keep means of: decay, write, gate, head (Segment::watch)
 };
 
 // Runs every text as a stream of its own, without edits. Sums are f64 chains in the order of the rows.

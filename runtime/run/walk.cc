@@ -78,8 +78,8 @@ void Workspace::release(int node) {
   buffer = Buffer();
 }
 
-Walk::Walk(const Model& model, const Compute& compute, Observer observer)
-    : model_(model), context_{compute}, observer_(std::move(observer)) {
+Walk::Walk(const Model& model, const Compute& compute, Observer observer, InnerWatches watches)
+    : model_(model), context_{compute}, observer_(std::move(observer)), watches_(std::move(watches)) {
   for (int n = 0; n < model.node_count(); ++n) {
     const bool table = model.graph().nodes[static_cast<std::size_t>(n)].inputs.empty();  // rows are looked up
     Index elements = 0;
@@ -124,6 +124,7 @@ void Walk::run_node(int node, std::span<const Slice> slices, const Ports& ports)
 
 void Walk::run_pieces(int node, std::span<Placed* const> pieces, const Ports& ports) {
   const Layer& layer = model_.layer(node);
+  InnerWatch* const watch = watches_ ? watches_(node) : nullptr;
   std::vector<Segment> segments;
   for (Placed* placed : pieces) {
     const Piece& piece = placed->piece;
@@ -135,7 +136,8 @@ void Walk::run_pieces(int node, std::span<Placed* const> pieces, const Ports& po
     } else {
       State* state = layer.fields().empty() ? nullptr : prepare(node, *placed);
       segments.push_back({state, piece.position, placed->first_row, piece.rows,
-                          piece.inner.empty() ? nullptr : &piece.inner});
+                          piece.inner.empty() ? nullptr : &piece.inner,
+                          piece.inner.empty() ? watch : nullptr});
     }
   }
   // Rows of one call bound the layer's scratch; the weights of a node are read from memory once per call.

@@ -23,6 +23,9 @@ struct Slice {
 // Called after each node of each walk with its ports and the segments it ran; what verify reads.
 using Observer = std::function<void(int node, const Ports& ports, std::span<const Segment> segments)>;
 
+// Who is told the inner values of a node's rows that carry no edits; null = nobody.
+using InnerWatches = std::function<InnerWatch*(int node)>;
+
 // Node outputs of one walk. A buffer goes back to the pool after its last reader.
 class Workspace {
  public:
@@ -50,7 +53,7 @@ class Workspace {
 // Runs nodes on slices. Every row is computed once, whatever it stands beside.
 class Walk {
  public:
-  Walk(const Model& model, const Compute& compute, Observer observer = {});
+  Walk(const Model& model, const Compute& compute, Observer observer = {}, InnerWatches watches = {});
 
   // One node over all rows of all slices; `ports` covers them. States advance to the end of their slice.
   void run_node(int node, std::span<const Slice> slices, const Ports& ports);
@@ -80,6 +83,7 @@ class Walk {
   const Model& model_;
   Context context_;
   Observer observer_;
+  InnerWatches watches_;
   std::vector<Index> multiplications_;  // by node: those a row costs, about
   double work_ = 0, output_work_ = 0;
 };

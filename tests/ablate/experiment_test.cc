@@ -8,11 +8,13 @@
 #include <sstream>
 
 #include "runtime/base/error.h"
+#include "runtime/run/recording.h"
 #include "tests/ablate/models.h"
 #include "tests/files.h"
 #include "tests/testing.h"
 #include "tools/ablate/designs.h"
 #include "tools/ablate/remembrance.h"
+#include "tools/ablate/spec.h"
 #include "weights/model_file.h"
 
 namespace plait::ablate {
@@ -104,6 +106,25 @@ class Experiments : public ::testing::Test {
     return text;
   }
 
+  // Mean loss of streams of their own over windows of `context` tokens.
+  double loss_alone(std::span<const Token> tokens, const EditList& edits, Index context) const {
+    double sum = 0, count = 0;
+    for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += static_cast<std::size_t>(context)) {
+      const auto window = tokens.subspan(
+          begin, std::min<std::size_t>(static_cast<std::size_t>(context), tokens.size() - begin));
+      Stream stream(model_, {{}, 0, edits, {}, 0});
+      stream.feed(window, [&](Index p, std::span<const float> row) {
+        if (static_cast<std::size_t>(p + 1) == window.size()) return;
+        double exponentials = 0;
+        for (const float x : row) exponentials += std::exp(static_cast<double>(x));
+        sum +=
+            std::log(exponentials) - row[static_cast<std::size_t>(window[static_cast<std::size_t>(p + 1)])];
+        count += 1;
+      });
+    }
+    return sum / count;
+  }
+
   Folder folder_;
   std::shared_ptr<const Model> model_;
 };
@@ -125,32 +146,14 @@ TEST_F(Experiments, WriteEveryFileOfTheSchema) {
 TEST_F(Experiments, ValuesAreThoseOfStreamsAndEffectsTheirDifferences) {
   ASSERT_TRUE(conduct(settings("run")).valid);
   const auto results = table(folder_ / "run/results.csv");
-  const std::string text = testing::read_bytes(folder_ / "text.txt");
-  const std::vector<Token> tokens = ByteTokenizer().encode(text);
-  const auto alone = [&](const EditList& edits, Index context) {
-    double sum = 0, count = 0;
-    for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += static_cast<std::size_t>(context)) {
-      const auto window = std::span(tokens).subspan(
-          begin, std::min<std::size_t>(static_cast<std::size_t>(context), tokens.size() - begin));
-      Stream stream(model_, {{}, 0, edits, {}, 0});
-      stream.feed(window, [&](Index p, std::span<const float> row) {
-        if (static_cast<std::size_t>(p + 1) == window.size()) return;
-        double exponentials = 0;
-        for (const float x : row) exponentials += std::exp(static_cast<double>(x));
-        sum +=
-            std::log(exponentials) - row[static_cast<std::size_t>(window[static_cast<std::size_t>(p + 1)])];
-        count += 1;
-      });
-    }
-    return sum / count;
-  };
+  const std::vector<Token> tokens = ByteTokenizer().encode(testing::read_bytes(folder_ / "text.txt"));
   int seen = 0;
   for (const auto& row : results) {
     if (row.at("metric") != "nll" || !row.at("position_bin").empty() || row.at("filter") != "none") continue;
     const Index context = std::stol(row.at("context_len"));
     Edit zero;
     zero.node = "blocks.2.mixer";
-    const double base = alone({}, context), edited = alone({zero}, context);
+    const double base = loss_alone(tokens, {}, context), edited = loss_alone(tokens, {zero}, context);
     // Per token an f32 rounding of about 2^-24 times a few nats, averaged.
     if (row.at("condition_id") == "baseline") {
       EXPECT_NEAR(std::stod(row.at("value")), base, 1e-6);
@@ -351,6 +354,68 @@ TEST_F(Experiments, ResumingAnotherStudyIsRefusedAndChangesNothing) {
   other.start = ExperimentSettings::Start::resume;
   EXPECT_THROW(conduct(other), Error);
   EXPECT_EQ(testing::read_bytes(folder_ / "run/results.csv"), before);
+}
+
+TEST_F(Experiments, ConstantsAreMeasuredOnTheReference) {
+  const std::string reference = testing::read_bytes(folder_ / "text.txt").substr(100, 300);
+  testing::write_bytes(folder_ / "reference.txt", reference);
+  const std::string conditions = R"(
+conditions:
+  - {id: decay, site: decay, op: const}
+  - {id: write, site: write, op: const, where: {layers: 0}}
+  - {id: head, site: head, op: mean, where: {layers: 1}, heads: [1]}
+  - {id: given, site: decay, op: const, value: -0.25}
+  - {id: written, edits: [{where: blocks.2.mixer/write, operator: constant, reference: reference}]}
+)";
+  const auto with = [&](const std::string& run, const std::string& more) {
+    ExperimentSettings s = settings(run);
+    const Study study = parse_study(read_document(conditions + more, "s.yaml"), folder_ / "");
+    s.study.designs.clear();
+    s.study.controls = {};
+    s.study.conditions = study.conditions;
+    s.study.reference = study.reference;
+    s.study.score.lengths = {64};
+    return s;
+  };
+  EXPECT_THROW(conduct(with("none", "")), Error);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
+  ASSERT_TRUE(conduct(with("run", "reference: {data: reference.txt, tokens: 250}")).valid);
+
+  RecordRequest request;
+  request.inner = {Site::decay, Site::write, Site::head};
+  const std::vector<std::vector<Token>> texts = {ByteTokenizer().encode(reference.substr(0, 250))};
+  const Recording recording = record(*model_, texts, request, {});
+  const auto edit = [&](const std::string& node, Site site, Operator op) {
+    Edit one;
+    one.node = node;
+    one.site = site;
+    one.op = op;
+    one.values = recording.nodes.at(node)->inner.at(site);
+    return one;
+  };
+  std::map<std::string, EditList> expected;
+  for (const char* node : {"blocks.0.mixer", "blocks.2.mixer"}) {
+    expected["decay"].push_back(edit(node, Site::decay, Operator::constant));
+    expected["given"].push_back(edit(node, Site::decay, Operator::constant));
+    expected["given"].back().values = {-0.25};
+  }
+  expected["write"] = {edit("blocks.0.mixer", Site::write, Operator::constant)};
+  expected["written"] = {edit("blocks.2.mixer", Site::write, Operator::constant)};
+  expected["head"] = {edit("blocks.1.mixer", Site::head, Operator::mean)};
+  expected["head"][0].heads = {1};
+  const std::vector<Token> tokens = ByteTokenizer().encode(testing::read_bytes(folder_ / "text.txt"));
+  int seen = 0;
+  for (const auto& row : table(folder_ / "run/results.csv")) {
+    if (row.at("metric") != "nll" || !row.at("position_bin").empty() || row.at("filter") != "none" ||
+        row.at("condition_id") == "baseline")
+      continue;
+    // As above: f32 roundings of a few nats, averaged.
+    EXPECT_NEAR(std::stod(row.at("value")), loss_alone(tokens, expected.at(row.at("condition_id")), 64), 1e-6)
+        << row.at("condition_id");
+    EXPECT_NE(std::stod(row.at("delta")), 0) << row.at("condition_id");
+    ++seen;
+  }
+  EXPECT_EQ(seen, 5);
 }
 
 TEST_F(Experiments, BadInputWritesNothing) {

@@ -384,15 +384,21 @@ Check check_shadow(const Subject& subject) {
 
 namespace {
 
-// Records a text and puts its mean wherever every row of it is the same.
+// Records a text and puts its mean wherever every row of it is the same; at inner sites where it has one row.
 Finding mean_in_place(const Subject& subject, const std::vector<Token>& text, Index& sites) {
   RecordRequest request;
   request.rows = true;
+  if (text.size() == 1) request.inner = {Site::decay, Site::write, Site::gate, Site::head};
   const std::vector<std::vector<Token>> texts = {text};
   const auto recording =
       std::make_shared<const Recording>(record(*subject.model, texts, request, subject.compute));
   EditList edits;
   for (const auto& [name, node] : recording->nodes) {
+    for (const auto& [site, mean] : node->inner) {
+      const bool strength = site == Site::decay || site == Site::write;
+      edits.push_back(edit_of(name, site, strength ? Operator::constant : Operator::mean));
+      edits.back().reference = "itself";
+    }
     const std::size_t width = node->mean.size();
     bool constant = true;
     for (std::size_t i = width; i < node->rows.size(); ++i)
@@ -420,8 +426,9 @@ Check check_mean_of_constant(const Subject& subject) {
     const std::vector<Token> one = text_of(subject, 1), many(5, one[0]);
     if (Finding f = mean_in_place(subject, one, of_one); f.verdict != Check::Verdict::passed) return f;
     if (Finding f = mean_in_place(subject, many, of_many); f.verdict != Check::Verdict::passed) return f;
-    return pass(cat("the means over one token at all ", of_one, " nodes, and over a token five times at the ",
-                    of_many, " nodes where it is constant, leave the logits as they are, bit for bit"));
+    return pass(cat("the means over one token at all ", of_one,
+                    " nodes and inner sites, and over a token five times at the ", of_many,
+                    " nodes where it is constant, leave the logits as they are, bit for bit"));
   });
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <ctime>
 #include <filesystem>
+#include <iterator>
 #include <optional>
 #include <set>
 
@@ -34,12 +35,18 @@ bool needs_no_run(const Edit& edit) {
          edit.end < 0 && edit.phase == Phase::always && edit.channels.empty();
 }
 
-constexpr const char* kReference = "reference";  // the name edits without one of their own refer to
-constexpr Index kStream = 0;                     // as a context length: the whole sequence
+constexpr Index kStream = 0;  // as a context length: the whole sequence
 
-bool reads_reference(Operator op) {
-  return op == Operator::mean || op == Operator::resample || op == Operator::patch ||
-         op == Operator::zero_rescale;
+// What the edits of a study ask of its reference.
+RecordRequest request_of(std::span<const Edit> edits) {
+  RecordRequest request;
+  std::set<Site> inner;
+  for (const Edit& edit : edits) {
+    if (takes_inner_mean(edit)) inner.insert(edit.site);
+    request.rows = request.rows || edit.op == Operator::resample || edit.op == Operator::patch;
+  }
+  request.inner.assign(inner.begin(), inner.end());
+  return request;
 }
 
 class Experiment {
@@ -113,28 +120,23 @@ class Experiment {
 
   // Means, and rows where some edit wants them, of the reference text.
   void record_reference() {
-    bool wanted = false, rows = false;
+    EditList readers;
     for (const Condition& condition : plan_.conditions)
-      for (const Edit& edit : condition.edits) {
-        wanted = wanted || reads_reference(edit.op);
-        rows = rows || edit.op == Operator::resample || edit.op == Operator::patch;
-      }
-    if (!wanted) return;
+      std::copy_if(condition.edits.begin(), condition.edits.end(), std::back_inserter(readers),
+                   reads_reference);
+    if (readers.empty()) return;
     if (study_.reference.data.empty())
-      fail(
-          "the study has edits that take their values from a reference (mean, resample, patch, "
-          "zero_rescale), but "
-          "no 'reference: {data: ..}'");
+      fail("the study has edits that take their values from a reference (mean, resample, patch, ",
+           "zero_rescale, and decay.const, write.const, gate.mean, head.mean without values), ",
+           "but no 'reference: {data: ..}'");
     const Text text = read_text(study_.reference.data, "blank", *settings_.tokenizer, model_.card().vocab);
     std::vector<Token> tokens = text.sequences[0].tokens;
     if (static_cast<Index>(tokens.size()) > study_.reference.tokens)
       tokens.resize(static_cast<std::size_t>(study_.reference.tokens));
-    RecordRequest request;
-    request.rows = rows;
     settings_.say(cat("recording ", tokens.size(), " tokens of the reference"));
     const std::vector<std::vector<Token>> texts = {std::move(tokens)};
     references_[kReference] =
-        std::make_shared<const Recording>(record(model_, texts, request, settings_.compute));
+        std::make_shared<const Recording>(record(model_, texts, request_of(readers), settings_.compute));
   }
 
   // Edit plans of the conditions from `first` on.
@@ -142,7 +144,7 @@ class Experiment {
     for (std::size_t c = first; c < plan_.conditions.size(); ++c) {
       EditList edits = plan_.conditions[c].edits;
       for (Edit& edit : edits) {
-        if (reads_reference(edit.op) && edit.reference.empty()) edit.reference = kReference;
+        if (reads_reference(edit) && edit.reference.empty()) edit.reference = kReference;
         if (needs_no_run(edit)) edit.shadow = Shadow::off;
       }
       try {

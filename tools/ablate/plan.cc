@@ -185,10 +185,9 @@ class Planner {
   std::map<int, std::pair<std::shared_ptr<const Pool>, std::vector<int>>> sets_;  // of conditions
 };
 
-bool needs_reference(const Edit& edit) {
-  const std::string op = name_of(edit.op);
-  return op == "mean" || op == "resample" || op == "patch" || op == "zero_rescale" || op == "swap" ||
-         (edit.site == Site::norm && op == "freeze");
+// Cannot be resolved before there is a recording.
+bool needs_recording(const Edit& edit) {
+  return reads_reference(edit) || edit.op == Operator::swap || !edit.reference.empty();
 }
 
 Design design(const char* name, const std::string& site, const std::string& kind = "",
@@ -282,7 +281,7 @@ void check_edits(const Plan& plan, const Model& model) {
   std::set<std::string> checked;
   for (const Condition& condition : plan.conditions)
     for (const Edit& edit : condition.edits) {
-      if (needs_reference(edit) || !checked.insert(plait::to_json(edit).dump()).second) continue;
+      if (needs_recording(edit) || !checked.insert(plait::to_json(edit).dump()).second) continue;
       try {
         EditPlan(model, {edit});
       } catch (const Error& error) {

@@ -83,7 +83,7 @@ Check check_effective_matrix(const Subject& subject) {
       if (!delta) continue;
       if (recording.nodes.empty())
         recording =
-            record(model, std::vector<std::vector<Token>>{text}, {{}, true, -1}, exact(subject.compute));
+            record(model, std::vector<std::vector<Token>>{text}, {{}, true, -1, {}}, exact(subject.compute));
       const Node& node = model.graph().nodes[static_cast<std::size_t>(n)];
       const std::string& input = model.graph().nodes[static_cast<std::size_t>(node.inputs[0])].name;
       const MatrixErrors errors = matrix_errors(model, n, *delta, widened(*recording.nodes.at(input)),

@@ -34,7 +34,8 @@ std::vector<Alias> make_aliases() {
        "the stream behind the block := that of another run"},
       {"head.zero", inner, "head", "zero", At::only, "",
        "a head's output := 0, before norm, gate and output product"},
-      {"head.mean", inner, "head", "mean", At::only, "", "a head's output := its mean"},
+      {"head.mean", inner, "head", "mean", At::only, "",
+       "a head's output := its mean over the reference, or values"},
       {"head.resample", inner, "head", "resample", At::only, "",
        "a head's output := one drawn from the reference"},
       {"head.noise", inner, "head", "noise", At::only, "value",
@@ -70,16 +71,18 @@ std::vector<Alias> make_aliases() {
       {"state.cast", inner, "state", "cast", At::none, "to", "the state is kept in fp16, bf16 or int8"},
       {"decay.one", inner, "decay", "one", At::only, "", "nothing is forgotten"},
       {"decay.const", inner, "decay", "constant", At::only, "",
-       "a constant log decay per head: no selectivity"},
+       "log decays := their mean over the reference, or value or values: no selectivity"},
       {"decay.zero", inner, "decay", "zero", At::only, "", "everything before the token is forgotten"},
       {"erase.off", inner, "erase", "off", At::only, "", "nothing is erased before a write"},
-      {"write.const", inner, "write", "constant", At::only, "", "a constant write strength per head"},
+      {"write.const", inner, "write", "constant", At::only, "",
+       "write strengths := their mean over the reference, or value or values"},
       {"write.zero", inner, "write", "zero", At::only, "", "write strength := 0"},
       {"conv.identity", inner, "conv", "identity", At::none, "", "the short convolution is bypassed"},
       {"conv.current_tap", inner, "conv", "current_tap", At::none, "",
        "only the weight on the current token"},
       {"gate.one", inner, "gate", "one", At::only, "", "the output gate := 1"},
-      {"gate.mean", inner, "gate", "mean", At::only, "", "the output gate := its mean"},
+      {"gate.mean", inner, "gate", "mean", At::only, "",
+       "the output gate := its mean over the reference, or values"},
       {"qk_norm.off", inner, "qk_norm", "off", At::none, "", "queries and keys are not normalised"},
       {"skip_d.zero", inner, "skip_d", "zero", At::only, "", "the skip term D := 0"},
       {"norm.freeze", inner, "norm", "freeze", At::none, "", "the norm's scale is taken from the clean run"},
@@ -193,7 +196,18 @@ Edit edit_at(const Operation& operation, const std::string& place) {
   Json json = operation.options;
   json["where"] = alias.site == "output" ? place : cat(place, "/", alias.site);
   json["operator"] = alias.op;
+  if (!json.contains("value") && !json.contains("values") && !json.contains("reference")) {
+    Edit measured = parse_edit(json);
+    measured.reference = kReference;
+    if (takes_inner_mean(measured)) return measured;
+  }
   return parse_edit(json);
+}
+
+bool reads_reference(const Edit& edit) {
+  if (edit.site != Site::output && edit.site != Site::residual) return takes_inner_mean(edit);
+  return edit.op == Operator::mean || edit.op == Operator::resample || edit.op == Operator::patch ||
+         edit.op == Operator::zero_rescale;
 }
 
 bool Pool::crowded() const {

@@ -281,14 +281,19 @@ Index Wavefront::classes_of(std::span<const int> variants) const {
 
 std::size_t Wavefront::state_bytes(Index tokens) const {
   std::size_t sum = 0;
-  for (int n = 0; n < model_->node_count(); ++n)
+  for (int n = 0; n < model_->node_count(); ++n) {
+    Index remembered = 0;  // rows
+    for (const auto& plan : plans_)
+      if (plan) remembered = std::max(remembered, std::min(tokens, plan->memory(n).rows));
     for (const Field& field : model_->layer(n).fields()) {
       Index rows = 1;
       if (field.kind == Field::Kind::open) rows = field.grid;
+      if (field.grid > 0) rows *= 1 + ceil_div(remembered, field.grid);
       if (field.kind == Field::Kind::log)
         rows = field.window > 0 ? std::min(tokens, field.window + field.sinks + 128) : tokens;
       sum += index(field.width() * rows) * (field.dtype == DType::f64 ? sizeof(double) : sizeof(float));
     }
+  }
   return sum;
 }
 

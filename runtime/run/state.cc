@@ -436,12 +436,15 @@ void State::reset_before(Index position, Logs logs) {
     }
   }
   overwrite(position);
-  const State born(fields());
-  for (const Index boundary : past_boundaries(position)) {
-    kept_.push_back({boundary, std::vector<std::shared_ptr<Buffer>>(count_)});
-    for (std::size_t i = 0; i < count_; ++i)
-      if (gridded(fields_[i])) kept_.back().values[i] = born.values_[i];
-  }
+  const std::vector<Index> boundaries = past_boundaries(position);
+  if (boundaries.empty()) return;
+  std::vector<std::shared_ptr<Buffer>> born(count_);
+  for (std::size_t i = 0; i < count_; ++i)
+    if (gridded(fields_[i])) {
+      born[i] = std::make_shared<Buffer>(value_bytes(fields_[i]));
+      fill_initial(fields_[i], *born[i]);
+    }
+  for (const Index boundary : boundaries) kept_.push_back({boundary, born});
 }
 
 void State::overwrite(Index position) {

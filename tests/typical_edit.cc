@@ -21,6 +21,8 @@ double typical_value(Site site, Operator op) {
       return 13;
     case Operator::shift:
       return 3;
+    case Operator::stale:
+      return 37;
     default:
       return 0.375;
   }

@@ -7,6 +7,7 @@
 
 #include "runtime/base/parallel.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/kernels/rowwise.h"
 #include "runtime/run/layer.h"
 #include "runtime/run/state_matrix.h"
 
@@ -46,6 +47,10 @@ struct StateEdit {
 //   fold(Bound, unit, Kernels) const             folds a complete chunk's open rows into the anchors
 //   edit_anchors(Bound, StateEdit, unit, Kernels) const   state/{rank, noise, cast} on the anchors; between
 //                                                the rows of a chunk its open rows are folded first
+// and, if it knows state/stale,
+//   Past past(Bound) const, past(const State&, boundary) const   pointers into a chunk that is only read
+//   outputs() const                              heads of Rows::o, the units' one after the other
+//   read(Past, ChunkRows, head, Rows, Kernels) const   what the rows would have read from their places there
 template <class Core>
 class ChunkWalk {
  public:
@@ -58,7 +63,8 @@ class ChunkWalk {
                           0,
                           false,
                           edits_state(segment, Every::token),
-                          edits_state(segment, Every::chunk)});
+                          edits_state(segment, Every::chunk),
+                          segment.edit(Site::state, Operator::stale) != nullptr});
   }
 
   void run(const typename Core::Rows& rows, const Compute& compute) {
@@ -79,6 +85,7 @@ class ChunkWalk {
     Index begin, end;                 // rows of the segment that this step absorbs
     bool fold;                        // this step begins with the fold of the chunk the last step completed
     bool edits_tokens, edits_chunks;  // the state is edited after every token, after every fold
+    bool stale;                       // some head reads an earlier state
   };
 
   // Plans the next step; false when nothing is left. All units stop where the state keeps what the next fold
@@ -110,11 +117,40 @@ class ChunkWalk {
       const Index first = (segment.position + row) % grid;
       const Index most = part.edits_tokens ? Index{1} : grid - first;
       const Index count = std::min(part.end - row, most);
-      if (count > 0) core_.absorb(part.bound, {segment.first_row + row, count, first}, unit, rows, k);
+      if (count > 0) {
+        const ChunkRows now{segment.first_row + row, count, first};
+        core_.absorb(part.bound, now, unit, rows, k);
+        if (part.stale) read_stale(part, now, segment.position + row, unit, rows, k);
+      }
       row += count;
       if (count > 0 && part.edits_tokens)
         core_.edit_anchors(part.bound, {segment, Every::token, segment.position + row}, unit, k);
       fold = count > 0 && first + count == grid && row < part.end;
+    }
+  }
+
+  // state/stale: what the rows, the first one at `position`, read now becomes what they would have read n
+  // tokens earlier; before the first token that is nothing.
+  void read_stale(const Part& part, const ChunkRows& now, Index position, Index unit,
+                  const typename Core::Rows& rows, const Kernels& k) const {
+    if constexpr (requires { typename Core::Past; }) {
+      const Index heads = core_.outputs() / core_.units(), width = rows.o.cols / core_.outputs();
+      for (Index head = unit * heads; head < (unit + 1) * heads; ++head) {
+        const Edit* edit = part.segment->edit(Site::state, Operator::stale, head);
+        if (!edit) continue;
+        for (Index done = 0, count = 0; done < now.rows; done += count) {
+          const Index source = position + done - tokens_back(*edit, head);
+          const Index place = source < 0 ? 0 : source % core_.grid();
+          count = std::min(now.rows - done, source < 0 ? -source : core_.grid() - place);
+          const ChunkRows then{now.row + done, count, place};
+          if (source < 0)
+            fill_rows(0, rows.o.slice_rows(then.row, count).slice_cols(head * width, width));
+          else if (source - place == position - now.first)
+            core_.read(core_.past(part.bound), then, head, rows, k);
+          else
+            core_.read(core_.past(*part.segment->state, source - place + core_.grid()), then, head, rows, k);
+        }
+      }
     }
   }
 

@@ -53,6 +53,12 @@ DecayedSum::Bound DecayedSum::bind(State& state) const {
           sizes_.decay == Decay::none ? nullptr : state.open(first_field_ + 3)};
 }
 
+DecayedSum::Past DecayedSum::past(const State& state, Index boundary) const {
+  return {state.past(first_field_, boundary), state.past(first_field_ + 1, boundary),
+          state.past(first_field_ + 2, boundary),
+          sizes_.decay == Decay::none ? nullptr : state.past(first_field_ + 3, boundary)};
+}
+
 void DecayedSum::run(const Rows& rows, std::span<const Segment> segments, const Compute& compute) const {
   ChunkWalk<DecayedSum>(*this, segments).run(rows, compute);
 }
@@ -61,27 +67,69 @@ void DecayedSum::fold(State& state, const Compute& compute) const { fold_chunk(*
 
 void DecayedSum::absorb(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
                         const Kernels& k) const {
-  const Index n = part.rows, queries = queries_per_key(), width = sizes_.key;
+  store_keys(bound, part, key_head, rows, k);
   Arena::Scope scope(scratch());
+  const Past chunk = past(bound);
+  const Group group =
+      score_queries(chunk, part, key_head * queries_per_key(), queries_per_key(), rows, scope, k);
+  for (Index s = 0; s < states_per_key(); ++s) {
+    const Index state = key_head * states_per_key() + s, output = state * outputs_per_state();
+    store_values(bound, part, state, rows, k);
+    read_heads(group, {state, output / outputs_per_query() % queries_per_key(), output, outputs_per_state()},
+               k);
+  }
+}
+
+void DecayedSum::read(const Past& past, const ChunkRows& part, Index head, const Rows& rows,
+                      const Kernels& k) const {
+  Arena::Scope scope(scratch());
+  const Group group = score_queries(past, part, head / outputs_per_query(), 1, rows, scope, k);
+  read_heads(group, {head / outputs_per_state(), 0, head, 1}, k);
+}
+
+void DecayedSum::store_keys(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
+                            const Kernels& k) const {
+  const Index n = part.rows, width = sizes_.key;
+  const auto own = [&](View<const float> all) {
+    return all.slice_rows(part.row, n).slice_cols(key_head * width, width);
+  };
+  if (!channelwise())
+    return write_columns(own(rows.k), part.first, bound.keys + key_head * width * stride_, stride_);
+  const auto open = [&](float* all) {
+    const View<float> chunk(all + key_head * width, sizes_.chunk, width, sizes_.key_heads * width);
+    return chunk.slice_rows(part.first, n);
+  };
+  copy_rows(own(rows.k), open(bound.keys));
+  for (Index i = 0; i < n; ++i)
+    k.clamp(own(rows.g).row(i), kLowestLogDecay, 0, open(bound.decays).row(i), width);
+}
+
+void DecayedSum::store_values(const Bound& bound, const ChunkRows& part, Index state, const Rows& rows,
+                              const Kernels& k) const {
+  const Index width = sizes_.value, stride = sizes_.state_heads * width;
+  for (Index i = 0; i < part.rows; ++i) {
+    const Index row = part.row + i, place = part.first + i;
+    k.scale(rows.v.row(row) + state * width, rows.write(row, state),
+            bound.values + place * stride + state * width, width);
+    if (sizes_.decay == Decay::scalar)
+      bound.decays[state * stride_ + place] = std::max(rows.g(row, state), kLowestLogDecay);
+  }
+}
+
+DecayedSum::Group DecayedSum::score_queries(const Past& past, const ChunkRows& part, Index first, Index count,
+                                            const Rows& rows, Arena::Scope& scope, const Kernels& k) const {
+  const Index n = part.rows, width = sizes_.key, key_head = first / queries_per_key();
   // Without gaps: rows a power of two apart in a wide batch would share cache sets.
-  const Group group{bound, part, rows, scope.rows(queries * n, width),
-                    scope.rows(queries * n, round_up(part.end(), kPanel))};
-  for (Index h = 0; h < queries; ++h)
-    copy_rows(rows.q.slice_rows(part.row, n).slice_cols((key_head * queries + h) * width, width),
+  const Group group{past, part, rows, scope.rows(count * n, width),
+                    scope.rows(count * n, round_up(part.end(), kPanel))};
+  for (Index h = 0; h < count; ++h)
+    copy_rows(rows.q.slice_rows(part.row, n).slice_cols((first + h) * width, width),
               group.queries.slice_rows(h * n, n));
   if (channelwise())
     score_channels(group, key_head, k);
   else
-    score_rows(group, key_head, k);
-  for (Index s = 0; s < states_per_key(); ++s) absorb_state(group, key_head * states_per_key() + s, k);
-}
-
-void DecayedSum::score_rows(const Group& in, Index key_head, const Kernels& k) const {
-  const Index width = sizes_.key;
-  float* columns = in.bound.keys + key_head * width * stride_;
-  write_columns(in.rows.k.slice_rows(in.part.row, in.part.rows).slice_cols(key_head * width, width),
-                in.part.first, columns, stride_);
-  score(k, in.queries, columns, stride_, in.part.end(), in.scores);
+    score(k, group.queries, past.keys + key_head * width * stride_, stride_, part.end(), group.scores);
+  return group;
 }
 
 // sum_d q_id k_jd e^{b_id - b_jd} without a positive exponent: rows j before the sub-chunk of row i meet it
@@ -89,15 +137,8 @@ void DecayedSum::score_rows(const Group& in, Index key_head, const Kernels& k) c
 void DecayedSum::score_channels(const Group& in, Index key_head, const Kernels& k) const {
   const Index n = in.part.rows, first = in.part.first, end = in.part.end(), width = sizes_.key;
   const Index stride = sizes_.key_heads * width;
-  const View<float> keys(in.bound.keys + key_head * width, sizes_.chunk, width, stride);
-  const View<float> decays(in.bound.decays + key_head * width, sizes_.chunk, width, stride);
-  const auto own = [&](View<const float> all) {
-    return all.slice_rows(in.part.row, n).slice_cols(key_head * width, width);
-  };
-  copy_rows(own(in.rows.k), keys.slice_rows(first, n));
-  for (Index i = 0; i < n; ++i)
-    k.clamp(own(in.rows.g).row(i), kLowestLogDecay, 0, decays.row(first + i), width);
-
+  const View<const float> keys(in.past.keys + key_head * width, sizes_.chunk, width, stride);
+  const View<const float> decays(in.past.decays + key_head * width, sizes_.chunk, width, stride);
   Arena::Scope scope(scratch());
   double* sums = scope.take<double>(end * width);
   sum_channels(decays, end, sums);
@@ -116,7 +157,7 @@ void DecayedSum::score_channels(const Group& in, Index key_head, const Kernels& 
 
 void DecayedSum::score_channels_of_row(const Group& in, Index i, const double* sums, View<const float> keys,
                                        View<const float> shifted, const Kernels& k) const {
-  const Index n = in.part.rows, width = sizes_.key, queries = queries_per_key();
+  const Index n = in.part.rows, width = sizes_.key, queries = in.count();
   const Index place = in.part.first + i, r = place / kSubChunk * kSubChunk;
   const double* own = sums + place * width;
   Arena::Scope scope(scratch());
@@ -140,54 +181,42 @@ void DecayedSum::score_channels_of_row(const Group& in, Index i, const double* s
     k.multiply(in.queries.row(h * n + i), factors, in.queries.row(h * n + i), width);
 }
 
-void DecayedSum::absorb_state(const Group& in, Index state, const Kernels& k) const {
+void DecayedSum::read_heads(const Group& in, const Readers& readers, const Kernels& k) const {
   const Index n = in.part.rows, first = in.part.first, end = in.part.end(), width = sizes_.value;
-  const Index outputs = sizes_.outputs() / sizes_.state_heads;  // heads that read this state
-  const Index query = state * outputs / (sizes_.outputs() / sizes_.query_heads) % queries_per_key();
+  const Index state = readers.state, rows = readers.count * n;
   Arena::Scope scope(scratch());
-  const View<float> reads = scope.rows(outputs * n, width);
-  read_state(k, state_, in.queries.slice_rows(query * n, outputs * n),
-             in.bound.state + state * state_.elements(), reads);
-  View<float> weights = in.scores.slice_rows(query * n, outputs * n);
+  const View<float> reads = scope.rows(rows, width);
+  read_state(k, state_, in.queries.slice_rows(readers.query * n, rows),
+             in.past.state + state * state_.elements(), reads);
+  View<float> weights = in.scores.slice_rows(readers.query * n, rows);
   if (sizes_.decay == Decay::scalar) {
-    weights = scope.rows(outputs * n, end);
-    decay_reads(in, state, reads, weights, k);
+    weights = scope.rows(rows, end);
+    decay_reads(in, readers, reads, weights, k);
   }
-
   const View<float> x = scope.rows(end, width);
-  const View<float> open(in.bound.values + state * width, sizes_.chunk, width, sizes_.state_heads * width);
-  copy_rows(open.slice_rows(0, first), x.slice_rows(0, first));
-  for (Index i = 0; i < n; ++i) {
-    const Index row = in.part.row + i;
-    k.scale(in.rows.v.row(row) + state * width, in.rows.write(row, state), x.row(first + i), width);
-  }
-  copy_rows(x.slice_rows(first, n), open.slice_rows(first, n));
-  for (Index h = 0; h < outputs; ++h) {
+  copy_rows(View<const float>(in.past.values + state * width, end, width, sizes_.state_heads * width), x);
+  for (Index h = 0; h < readers.count; ++h) {
     const View<float> o = reads.slice_rows(h * n, n);
     combine_triangular(k, first, weights.slice_rows(h * n, n), x, o);
-    copy_rows(o, in.rows.o.slice_rows(in.part.row, n).slice_cols((state * outputs + h) * width, width));
+    copy_rows(o, in.rows.o.slice_rows(in.part.row, n).slice_cols((readers.output + h) * width, width));
   }
 }
 
 // Scalar decays: reads times e^{b_i}, weights = scores times e^{b_i - b_j}.
-void DecayedSum::decay_reads(const Group& in, Index state, View<float> reads, View<float> weights,
+void DecayedSum::decay_reads(const Group& in, const Readers& readers, View<float> reads, View<float> weights,
                              const Kernels& k) const {
-  const Index n = in.part.rows, first = in.part.first, outputs = reads.rows / n;
-  const Index query = state * outputs / (sizes_.outputs() / sizes_.query_heads) % queries_per_key();
-  float* decays = in.bound.decays + state * stride_;
-  for (Index i = 0; i < n; ++i)
-    decays[first + i] = std::max(in.rows.g(in.part.row + i, state), kLowestLogDecay);
+  const Index n = in.part.rows, first = in.part.first;
   Arena::Scope scope(scratch());
   double* sums = scope.take<double>(in.part.end());
   float* factors = scope.take(in.part.end());
-  sum_decays(decays, in.part.end(), sums);
+  sum_decays(in.past.decays + readers.state * stride_, in.part.end(), sums);
   for (Index i = 0; i < n; ++i) {
     float own = 0;
     k.exp_difference(sums + first + i, 0.0, &own, 1);
     k.exp_difference_from(sums[first + i], sums, factors, first + i + 1);
-    for (Index h = 0; h < outputs; ++h) {
+    for (Index h = 0; h < readers.count; ++h) {
       k.scale(reads.row(h * n + i), own, reads.row(h * n + i), reads.cols);
-      k.multiply(in.scores.row((query + h) * n + i), factors, weights.row(h * n + i), first + i + 1);
+      k.multiply(in.scores.row((readers.query + h) * n + i), factors, weights.row(h * n + i), first + i + 1);
     }
   }
 }

@@ -9,6 +9,7 @@
 
 #include "layers/recurrent/chunks.h"
 #include "layers/recurrent/panels.h"
+#include "runtime/base/arena.h"
 #include "runtime/run/layer.h"
 
 namespace plait {
@@ -38,6 +39,9 @@ class DecayedSum {
   struct Bound {  // one sequence's fields
     float *state, *keys, *values, *decays;
   };
+  struct Past {  // the same of a chunk that is only read
+    const float *state, *keys, *values, *decays;
+  };
 
   DecayedSum() = default;
   // The core's fields are first_field and those after it in the layer's list.
@@ -51,32 +55,51 @@ class DecayedSum {
   // For the walk over chunks.
   Index grid() const { return sizes_.chunk; }
   Index units() const { return sizes_.key_heads; }
+  Index outputs() const { return sizes_.outputs(); }
   Bound bind(State& state) const;
+  Past past(const Bound& b) const { return {b.state, b.keys, b.values, b.decays}; }
+  Past past(const State& state, Index boundary) const;
   void absorb(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
               const Kernels& k) const;
+  void read(const Past& past, const ChunkRows& part, Index head, const Rows& rows, const Kernels& k) const;
   void fold(const Bound& bound, Index key_head, const Kernels& k) const;
   void edit_anchors(const Bound& bound, const StateEdit& edit, Index key_head, const Kernels& k) const;
 
  private:
   // Query heads of one key head: stacked [queries * n, key], and weights [queries * n, end] on the open rows.
   struct Group {
-    const Bound& bound;
+    const Past& past;
     const ChunkRows& part;
     const Rows& rows;
     View<float> queries;
     View<float>
         scores;  // q_i.k_j; with a channelwise decay the decays are in them and in the queries already
+    Index count() const { return queries.rows / part.rows; }
+  };
+  // Heads of a group that read one state: `query` is the first one's place in the group, `output` in Rows::o.
+  struct Readers {
+    Index state, query, output, count;
   };
   Index states_per_key() const { return sizes_.state_heads / sizes_.key_heads; }
   Index queries_per_key() const { return sizes_.query_heads / sizes_.key_heads; }
   bool channelwise() const { return sizes_.decay == Decay::channelwise; }
 
-  void score_rows(const Group& in, Index key_head, const Kernels& k) const;
+  Index outputs_per_state() const { return sizes_.outputs() / sizes_.state_heads; }
+  Index outputs_per_query() const { return sizes_.outputs() / sizes_.query_heads; }
+
+  // The open rows that the rows become: what the heads of a key share, what is a state's own.
+  void store_keys(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
+                  const Kernels& k) const;
+  void store_values(const Bound& bound, const ChunkRows& part, Index state, const Rows& rows,
+                    const Kernels& k) const;
+  // The query heads [first, first + count) on the chunk of their key head.
+  Group score_queries(const Past& past, const ChunkRows& part, Index first, Index count, const Rows& rows,
+                      Arena::Scope& scope, const Kernels& k) const;
   void score_channels(const Group& in, Index key_head, const Kernels& k) const;
   void score_channels_of_row(const Group& in, Index i, const double* sums, View<const float> keys,
                              View<const float> shifted, const Kernels& k) const;
-  void absorb_state(const Group& in, Index state, const Kernels& k) const;
-  void decay_reads(const Group& in, Index state, View<float> reads, View<float> weights,
+  void read_heads(const Group& in, const Readers& readers, const Kernels& k) const;
+  void decay_reads(const Group& in, const Readers& readers, View<float> reads, View<float> weights,
                    const Kernels& k) const;
   // Folds the chunk's first `rows` rows.
   void fold_state(const Bound& bound, Index state, Index rows, const Kernels& k) const;

@@ -33,6 +33,12 @@ Delta::Bound Delta::bind(State& state) const {
           decays ? state.open(first_field_ + 3) : nullptr};
 }
 
+Delta::Past Delta::past(const State& state, Index boundary) const {
+  const bool decays = sizes_.decay == Decay::scalar;
+  return {state.past(first_field_, boundary), state.past(first_field_ + 1, boundary),
+          state.past(first_field_ + 2, boundary), decays ? state.past(first_field_ + 3, boundary) : nullptr};
+}
+
 void Delta::run(const Rows& rows, std::span<const Segment> segments, const Compute& compute) const {
   ChunkWalk<Delta>(*this, segments).run(rows, compute);
 }
@@ -88,6 +94,33 @@ void Delta::absorb_head(const Group& in, Index head, const Kernels& k) const {
   for (Index i = 0; i < n; ++i) k.scale(o.row(i), factors[i], o.row(i), width);
   combine_triangular(k, first, read_weights, x, o);
   copy_rows(o, in.rows.o.slice_rows(in.part.row, n).slice_cols(head * width, width));
+}
+
+void Delta::read(const Past& past, const ChunkRows& part, Index head, const Rows& rows,
+                 const Kernels& k) const {
+  const Index n = part.rows, end = part.end(), width = sizes_.value;
+  const Index key_head = head / (sizes_.value_heads / sizes_.key_heads);
+  const View<const float> queries =
+      rows.q.slice_rows(part.row, n).slice_cols(key_head * sizes_.key, sizes_.key);
+  Arena::Scope scope(scratch());
+  const View<float> weights = scope.rows(n, stride_), o = scope.rows(n, width);
+  score(k, queries, past.keys + key_head * sizes_.key * stride_, stride_, end, weights);
+  read_state(k, state_, queries, past.state + head * state_.elements(), o);
+  if (sizes_.decay == Decay::scalar) {
+    double* sums = scope.take<double>(end);
+    float *own = scope.take(n), *factors = scope.take(end);
+    sum_decays(past.decays + head * stride_, end, sums);
+    k.exp_difference(sums + part.first, 0.0, own, n);
+    for (Index i = 0; i < n; ++i) {
+      const Index place = part.first + i;
+      k.exp_difference_from(sums[place], sums, factors, place + 1);
+      k.multiply(weights.row(i), factors, weights.row(i), place + 1);
+      k.scale(o.row(i), own[i], o.row(i), width);
+    }
+  }
+  combine_triangular(k, part.first, weights,
+                     {past.values + head * width, end, width, sizes_.value_heads * width}, o);
+  copy_rows(o, rows.o.slice_rows(part.row, n).slice_cols(head * width, width));
 }
 
 void Delta::solve_matched(const Group& in, Index head, View<const float> weights, View<float> x,

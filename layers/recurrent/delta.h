@@ -37,6 +37,9 @@ class Delta {
   struct Bound {  // one sequence's fields
     float *state, *keys, *values, *decays;
   };
+  struct Past {  // the same of a chunk that is only read
+    const float *state, *keys, *values, *decays;
+  };
 
   Delta() = default;
   // The core's fields are first_field and those after it in the layer's list.
@@ -50,9 +53,13 @@ class Delta {
   // For the walk over chunks.
   Index grid() const { return sizes_.chunk; }
   Index units() const { return sizes_.key_heads; }
+  Index outputs() const { return sizes_.value_heads; }
   Bound bind(State& state) const;
+  Past past(const Bound& b) const { return {b.state, b.keys, b.values, b.decays}; }
+  Past past(const State& state, Index boundary) const;
   void absorb(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
               const Kernels& k) const;
+  void read(const Past& past, const ChunkRows& part, Index head, const Rows& rows, const Kernels& k) const;
   void fold(const Bound& bound, Index key_head, const Kernels& k) const;
   void edit_anchors(const Bound& bound, const StateEdit& edit, Index key_head, const Kernels& k) const;
 

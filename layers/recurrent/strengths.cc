@@ -122,12 +122,14 @@ SiteSpec decay_site(Index heads, Index channels) {
 SiteSpec write_site(Index heads) { return {Site::write, {Operator::constant, Operator::zero}, heads}; }
 SiteSpec erase_site(Index heads) { return {Site::erase, {Operator::off}, heads}; }
 SiteSpec state_site(Index heads, Every finest) {
-  return {Site::state,
-          {Operator::zero, Operator::freeze, Operator::no_write, Operator::no_read, Operator::delete_write,
-           Operator::rank, Operator::noise, Operator::cast},
-          heads,
-          1,
-          finest};
+  SiteSpec site{Site::state,
+                {Operator::zero, Operator::freeze, Operator::no_write, Operator::no_read,
+                 Operator::delete_write, Operator::rank, Operator::noise, Operator::cast},
+                heads,
+                1,
+                finest};
+  if (finest == Every::token) site.operators.push_back(Operator::stale);
+  return site;
 }
 SiteSpec conv_site() { return {Site::conv, {Operator::identity, Operator::current_tap}}; }
 SiteSpec qk_norm_site(Index heads) { return {Site::qk_norm, {Operator::off}, heads}; }

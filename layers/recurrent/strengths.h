@@ -44,6 +44,7 @@ std::vector<Segment> activated(std::span<const Segment> segments);
 SiteSpec decay_site(Index heads, Index channels = 1);
 SiteSpec write_site(Index heads);
 SiteSpec erase_site(Index heads);
+// With state/stale where there is a state after every token.
 SiteSpec state_site(Index heads, Every finest = Every::token);
 SiteSpec conv_site();
 SiteSpec qk_norm_site(Index heads);

@@ -18,7 +18,7 @@ constexpr std::array kOperators = {
     "zero",        "scale",  "skip",         "one",     "constant",     "off",   "identity",
     "current_tap", "freeze", "no_write",     "no_read", "delete_write", "reset", "reset_every",
     "knockout",    "set",    "mask",         "none",    "shift",        "mean",  "resample",
-    "noise",       "patch",  "zero_rescale", "swap",    "rank",         "cast"};
+    "noise",       "patch",  "zero_rescale", "swap",    "rank",         "cast",  "stale"};
 constexpr std::array kShadows = {"on", "off"};
 constexpr std::array kEvery = {"unset", "token", "chunk"};
 constexpr std::array kStorage = {"f32", "fp16", "bf16", "int8"};
@@ -132,6 +132,16 @@ void check_state_edit(const Edit& edit, const SiteSpec& spec) {
     fail("edit of '", edit.node, "': state/cast needs \"to\": \"fp16\", \"bf16\" or \"int8\"");
 }
 
+void check_tokens_back(const Edit& edit) {
+  constexpr double kMost = 1 << 30;
+  std::vector<double> all = edit.values;
+  if (all.empty()) all.push_back(edit.value);
+  for (const double value : all)
+    if (!at_least(value, 0) || value > kMost)
+      fail("edit of '", edit.node, "': state/stale needs a whole 'value' of tokens from 0 to ", 1 << 30,
+           ", found ", value);
+}
+
 void check_values(const Edit& edit, const SiteSpec& spec) {
   const auto count = static_cast<Index>(edit.values.size()), all = spec.heads * spec.channels;
   const char *site = name_of(edit.site), *op = name_of(edit.op);
@@ -160,6 +170,7 @@ void check(const Edit& edit, const SiteSpec& spec) {
   if (edit.site == Site::state &&
       (edit.op == Operator::rank || edit.op == Operator::noise || edit.op == Operator::cast))
     check_state_edit(edit, spec);
+  if (edit.op == Operator::stale) check_tokens_back(edit);
   if (edit.site == Site::score && edit.key_begin >= edit.key_end)
     fail("edit of '", edit.node, "': score/", op, " needs \"keys\": [begin, end], found [", edit.key_begin,
          ", ", edit.key_end, ")");
@@ -252,6 +263,14 @@ bool covers(const Edit& edit, Index head) {
 
 double value_of(const Edit& edit, Index head) {
   return edit.values.empty() ? edit.value : edit.values[static_cast<std::size_t>(head) % edit.values.size()];
+}
+
+Index tokens_back(const Edit& edit, Index head) { return static_cast<Index>(value_of(edit, head)); }
+
+Index most_tokens_back(const Edit& edit) {
+  double most = edit.values.empty() ? edit.value : 0;
+  for (const double value : edit.values) most = std::max(most, value);
+  return static_cast<Index>(most);
 }
 
 const Edit* Edits::find(Site site, Operator op, Index head) const {

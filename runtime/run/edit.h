@@ -66,6 +66,7 @@ enum class Operator {
   swap,          // state: before the first row of the range := the reference's state at that position
   rank,          // state: its best approximation of rank value
   cast,          // state: rounded to `to`
+  stale,         // state: rows read what they would have read value tokens earlier
 };
 
 // Whether a node whose contribution is zero runs all the same, so that its state advances
@@ -166,5 +167,8 @@ bool takes_inner_mean(const Edit& edit);
 bool covers(const Edit& edit, Index head);
 // edit.values[head] or edit.value
 double value_of(const Edit& edit, Index head);
+// state/stale: how many tokens earlier the state is that a head's rows read; of any head, at most.
+Index tokens_back(const Edit& edit, Index head);
+Index most_tokens_back(const Edit& edit);
 
 }  // namespace plait

@@ -56,6 +56,21 @@ Edit with_full_strength(Edit edit) {
   return edit;
 }
 
+bool is_stale(const Edit& edit) { return edit.site == Site::state && edit.op == Operator::stale; }
+
+// An edit that comes after every token leaves no rows from which the states between boundaries could be read;
+// a swapped state comes without its past.
+void refuse_stale_beside(std::span<const EditPlan::Entry> entries) {
+  const auto stale =
+      std::find_if(entries.begin(), entries.end(), [](const auto& entry) { return is_stale(entry.edit); });
+  if (stale == entries.end()) return;
+  for (const auto& [edit, action] : entries)
+    if (is_swap(edit) || (edit.site == Site::state && edit.every == Every::token))
+      fail("edit of '", stale->edit.node, "': state/stale cannot stand beside state/", name_of(edit.op),
+           is_swap(edit) ? "" : " every token", " of '", edit.node,
+           "', which leaves no earlier states to read");
+}
+
 }  // namespace
 
 class EditPlan::Builder {
@@ -296,6 +311,7 @@ EditPlan::EditPlan(const Model& model, EditList edits, const References& referen
     if (edit.strength != 0) edits_.push_back(with_full_strength(edit));
   Builder builder(*this, model, references);
   for (const Edit& edit : edits_) builder.place(edit);
+  for (const auto& entries : entries_) refuse_stale_beside(entries);
 }
 
 // When.
@@ -326,6 +342,9 @@ Index first_position(const Edit& edit) {
   return edit.phase == Phase::after_prefix ? std::max(edit.begin, edit.prefix_tokens) : edit.begin;
 }
 
+// The first row whose state a stale read may ask for.
+Index first_read(const Edit& edit) { return first_position(edit) - most_tokens_back(edit); }
+
 // Positions inside (begin, end) where some edit begins, ends, resets or swaps.
 std::vector<Index> cuts_of(std::span<const EditPlan::Entry> entries, Index begin, Index end) {
   std::vector<Index> cuts = {begin, end};
@@ -347,6 +366,19 @@ std::vector<Index> cuts_of(std::span<const EditPlan::Entry> entries, Index begin
 }
 
 }  // namespace
+
+State::Memory EditPlan::memory(int node) const {
+  State::Memory memory;
+  for (const auto& [edit, action] : of(node)) {
+    const Index rows = is_stale(edit) ? most_tokens_back(edit) : 0;
+    if (rows == 0) continue;
+    const bool first = memory.rows == 0;
+    memory.from = first ? first_read(edit) : std::min(memory.from, first_read(edit));
+    memory.end = first ? edit.end : memory.end < 0 || edit.end < 0 ? -1 : std::max(memory.end, edit.end);
+    memory.rows = std::max(memory.rows, rows);
+  }
+  return memory;
+}
 
 bool Piece::has(EditPlan::Action action) const {
   return std::any_of(active.begin(), active.end(),
@@ -376,6 +408,7 @@ bool happens_at(const Edit& edit, Index position) {
 }
 
 bool touches(const Edit& edit, Index begin, Index end, Origin origin) {
+  if (is_stale(edit)) return first_read(edit) < end && (edit.end < 0 || edit.end > begin);
   if (edit.phase == Phase::prefill && origin != Origin::given) return false;
   if (edit.phase == Phase::decode && origin != Origin::sampled) return false;
   return first_position(edit) < end && (edit.end < 0 || edit.end > begin);

@@ -35,6 +35,8 @@ class EditPlan {
 
   const EditList& edits() const { return edits_; }
   std::span<const Entry> of(int node) const { return entries_[static_cast<std::size_t>(node)]; }
+  // What the node's state must remember for its edits to read.
+  State::Memory memory(int node) const;
 
  private:
   class Builder;
@@ -56,7 +58,8 @@ struct Piece {
 std::vector<Piece> pieces_of(std::span<const EditPlan::Entry> entries, Index position, Index rows,
                              Origin origin);
 
-// Whether the edit does anything at some position of [begin, end).
+// Whether the edit does anything at some position of [begin, end); keeping earlier states for later rows to
+// read is something too.
 bool touches(const Edit& edit, Index begin, Index end, Origin origin);
 
 // Whether a reset or swap happens before the row at `position`.

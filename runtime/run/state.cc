@@ -223,6 +223,45 @@ std::size_t value_bytes(const Field& field) {
   return static_cast<std::size_t>(elements) * bytes_of(field.dtype);
 }
 
+// The first `rows` rows of a chunk of an open field, row-major [rows][width] whatever the order.
+std::vector<std::byte> open_rows(const Field& field, const Buffer& buffer, Index rows) {
+  const std::size_t element = bytes_of(field.dtype);
+  const Index width = field.width(), stride = open_stride(field);
+  std::vector<std::byte> all(static_cast<std::size_t>(rows * width) * element);
+  const auto* data = buffer.as<std::byte>();
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < width; ++c) {
+      const Index from = field.order == Field::Order::columns ? c * stride + r : r * stride + c;
+      std::memcpy(&all[static_cast<std::size_t>(r * width + c) * element],
+                  data + static_cast<std::size_t>(from) * element, element);
+    }
+  return all;
+}
+
+// Rows [first, first + rows) of the chunk; null values = zeros.
+void put_open_rows(const Field& field, Buffer& buffer, Index first, Index rows, const std::byte* values) {
+  const std::size_t element = bytes_of(field.dtype);
+  const Index width = field.width(), stride = open_stride(field);
+  auto* data = buffer.as<std::byte>();
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < width; ++c) {
+      const Index to =
+          field.order == Field::Order::columns ? c * stride + first + r : (first + r) * stride + c;
+      std::byte* place = data + static_cast<std::size_t>(to) * element;
+      if (values)
+        std::memcpy(place, values + static_cast<std::size_t>(r * width + c) * element, element);
+      else
+        std::memset(place, 0, element);
+    }
+}
+
+// A gridded field's whole value, as it is saved when the chunk is complete.
+std::vector<std::byte> whole_value(const Field& field, const Buffer& buffer) {
+  if (field.kind == Field::Kind::open) return open_rows(field, buffer, field.grid);
+  const auto* data = buffer.as<std::byte>();
+  return {data, data + value_bytes(field)};
+}
+
 void fill_initial(const Field& field, Buffer& buffer) {
   buffer.zero();
   if (field.initial.empty()) return;
@@ -279,8 +318,47 @@ const Log& State::log(Index field) const {
   return logs_[static_cast<std::size_t>(field)];
 }
 
+const void* State::readable_past(Index field, Index boundary) const {
+  const Kept* chunk = kept(boundary);
+  assert(chunk && chunk->values[static_cast<std::size_t>(field)]);
+  return chunk->values[static_cast<std::size_t>(field)]->as<std::byte>();
+}
+
+const State::Kept* State::kept(Index boundary) const {
+  const auto found =
+      std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.boundary == boundary; });
+  return found == kept_.end() ? nullptr : &*found;
+}
+
+void State::trim_kept(Index position) {
+  // A rollback may lead to position - depth, and reads go on from there.
+  const auto needed = [&](Index boundary) {
+    return position - boundary < depth_ || memory_.covers(boundary, position - depth_);
+  };
+  while (!kept_.empty() && !needed(kept_.front().boundary)) kept_.pop_front();
+}
+
+std::vector<Index> State::past_boundaries(Index position) const {
+  std::vector<Index> all;
+  for (Index b = grid_ > 0 ? position / grid_ * grid_ : 0; b > 0 && memory_.covers(b, position); b -= grid_)
+    all.push_back(b);
+  std::reverse(all.begin(), all.end());
+  return all;
+}
+
+bool State::remembers(Index position) const {
+  const std::vector<Index> all = past_boundaries(position);
+  return all.empty() || kept(all.front());
+}
+
+void State::remember(const Memory& memory) {
+  memory_ = memory;
+  trim_kept(position_);
+}
+
 void State::before_fold(Index boundary, Index run_end) {
   if (!keeps(boundary, run_end)) return;
+  trim_kept(boundary);
   while (!kept_.empty() && kept_.back().boundary >= boundary) kept_.pop_back();
   // The copy is what is put aside, so pointers a layer holds stay valid.
   Kept kept{boundary, std::vector<std::shared_ptr<Buffer>>(count_)};
@@ -291,7 +369,7 @@ void State::before_fold(Index boundary, Index run_end) {
 
 void State::advance(Index position) {
   position_ = position;
-  while (!kept_.empty() && position_ - kept_.front().boundary >= depth_) kept_.pop_front();
+  trim_kept(position_);
   for (Log& log : logs_) log.trim();
 }
 
@@ -309,7 +387,7 @@ Index State::fill_hole(Index to) {
 bool State::can_rollback(Index tokens) const {
   const Index target = position_ - tokens;
   if (tokens == 0) return true;
-  if (target < floor_) return false;
+  if (target < floor_ || !remembers(target)) return false;
   for (std::size_t i = 0; i < count_; ++i) {
     const Field& field = fields_[i];
     if (field.kind == Field::Kind::running) return false;
@@ -320,7 +398,7 @@ bool State::can_rollback(Index tokens) const {
   if (grid_ == 0) return true;
   const Index start = target / grid_ * grid_;
   if (start == position_ / grid_ * grid_) return true;
-  return std::any_of(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.boundary == start + grid_; });
+  return kept(start + grid_);
 }
 
 void State::rollback(Index tokens) {
@@ -338,7 +416,11 @@ void State::rollback(Index tokens) {
   position_ = target;
 }
 
-void State::reset() { *this = State(fields(), depth_); }
+void State::reset() {
+  const Memory memory = memory_;
+  *this = State(fields(), depth_);
+  memory_ = memory;
+}
 
 void State::reset_before(Index position, Logs logs) {
   for (std::size_t i = 0; i < count_; ++i) {
@@ -354,6 +436,15 @@ void State::reset_before(Index position, Logs logs) {
     }
   }
   overwrite(position);
+  const std::vector<Index> boundaries = past_boundaries(position);
+  if (boundaries.empty()) return;
+  std::vector<std::shared_ptr<Buffer>> born(count_);
+  for (std::size_t i = 0; i < count_; ++i)
+    if (gridded(fields_[i])) {
+      born[i] = std::make_shared<Buffer>(value_bytes(fields_[i]));
+      fill_initial(fields_[i], *born[i]);
+    }
+  for (const Index boundary : boundaries) kept_.push_back({boundary, born});
 }
 
 void State::overwrite(Index position) {
@@ -369,37 +460,25 @@ std::size_t State::bytes() const {
   return total;
 }
 
-std::vector<std::byte> State::open_rows(Index index) const {
-  const Field& field = fields_[static_cast<std::size_t>(index)];
-  const std::size_t element = bytes_of(field.dtype);
-  const Index rows = position_ % grid_, width = field.width(), stride = open_stride(field);
-  std::vector<std::byte> all(static_cast<std::size_t>(rows * width) * element);
-  const auto* data = static_cast<const std::byte*>(readable(index));
-  for (Index r = 0; r < rows; ++r)
-    for (Index c = 0; c < width; ++c) {
-      const Index from = field.order == Field::Order::columns ? c * stride + r : r * stride + c;
-      std::memcpy(&all[static_cast<std::size_t>(r * width + c) * element],
-                  data + static_cast<std::size_t>(from) * element, element);
-    }
-  return all;
+void State::set_open_rows(Index index, Index first, Index rows, const std::byte* values) {
+  writable(index, Field::Kind::open);
+  const auto i = static_cast<std::size_t>(index);
+  put_open_rows(fields_[i], *values_[i], first, rows, values);
 }
 
-// Rows [first, first + rows) of the chunk; null values = zeros.
-void State::set_open_rows(Index index, Index first, Index rows, const std::byte* values) {
-  const Field& field = fields_[static_cast<std::size_t>(index)];
-  const std::size_t element = bytes_of(field.dtype);
-  const Index width = field.width(), stride = open_stride(field);
-  auto* data = static_cast<std::byte*>(writable(index, Field::Kind::open));
-  for (Index r = 0; r < rows; ++r)
-    for (Index c = 0; c < width; ++c) {
-      const Index to =
-          field.order == Field::Order::columns ? c * stride + first + r : (first + r) * stride + c;
-      std::byte* place = data + static_cast<std::size_t>(to) * element;
-      if (values)
-        std::memcpy(place, values + static_cast<std::size_t>(r * width + c) * element, element);
-      else
-        std::memset(place, 0, element);
+std::vector<Field> State::saved_fields(Index position) const {
+  std::vector<Field> all(fields().begin(), fields().end());
+  for (const Index boundary : past_boundaries(position))
+    for (const Field& field : fields()) {
+      if (!gridded(field)) continue;
+      Field past = field;
+      past.name = cat(field.name, "@", boundary);
+      past.kind = Field::Kind::anchor;
+      past.order = Field::Order::rows;
+      if (field.kind == Field::Kind::open) past.shape = {field.grid, field.width()};
+      all.push_back(std::move(past));
     }
+  return all;
 }
 
 State::Image State::image() const {
@@ -414,12 +493,23 @@ State::Image State::image() const {
       item.present = logs_[i].present();
       item.pieces = logs_[i].pieces();
     } else if (field.kind == Field::Kind::open) {
-      item.bytes = open_rows(static_cast<Index>(i));
+      item.bytes = open_rows(field, *values_[i], position_ % grid_);
     } else {
       const auto* data = values_[i]->as<std::byte>();
       item.bytes.assign(data, data + value_bytes(field));
     }
     image.items.push_back(std::move(item));
+  }
+  for (const Index boundary : past_boundaries(position_)) {
+    const Kept* chunk = kept(boundary);
+    assert(chunk);
+    for (std::size_t i = 0; i < count_; ++i)
+      if (gridded(fields_[i])) {
+        Image::Item item;
+        item.name = cat(fields_[i].name, "@", boundary);
+        item.bytes = whole_value(fields_[i], *chunk->values[i]);
+        image.items.push_back(std::move(item));
+      }
   }
   return image;
 }
@@ -460,11 +550,12 @@ void check_item(const Field& field, const State::Image::Item& item, Index positi
 }  // namespace
 
 void State::restore(const Image& image) {
-  if (image.items.size() != count_)
-    fail("the saved state has ", image.items.size(), " fields, expected ", count_);
   if (image.position < 0) fail("the saved state has position ", image.position);
-  for (std::size_t i = 0; i < count_; ++i) check_item(fields_[i], image.items[i], image.position);
-  *this = State(fields(), depth_);
+  const std::vector<Field> saved = saved_fields(image.position);
+  if (image.items.size() != saved.size())
+    fail("the saved state has ", image.items.size(), " fields, expected ", saved.size());
+  for (std::size_t i = 0; i < saved.size(); ++i) check_item(saved[i], image.items[i], image.position);
+  reset();
   position_ = floor_ = image.position;
   for (std::size_t i = 0; i < count_; ++i) {
     const Field& field = fields_[i];
@@ -481,6 +572,22 @@ void State::restore(const Image& image) {
         for (Index p = range.begin; p < range.end; p = (p / logs_[i].page_rows() + 1) * logs_[i].page_rows())
           if (!logs_[i].page<std::byte>(p))
             fail("saved log '", field.name, "' lacks the rows at position ", p);
+  }
+  restore_past(std::span(image.items).subspan(count_));
+}
+
+void State::restore_past(std::span<const Image::Item> items) {
+  for (const Index boundary : past_boundaries(position_)) {
+    kept_.push_back({boundary, std::vector<std::shared_ptr<Buffer>>(count_)});
+    for (std::size_t i = 0; i < count_; ++i) {
+      if (!gridded(fields_[i])) continue;
+      auto& value = kept_.back().values[i] = std::make_shared<Buffer>(value_bytes(fields_[i]));
+      if (fields_[i].kind == Field::Kind::open)
+        put_open_rows(fields_[i], *value, 0, grid_, items.front().bytes.data());
+      else
+        std::memcpy(value->as<std::byte>(), items.front().bytes.data(), items.front().bytes.size());
+      items = items.subspan(1);
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 // (= fork), save, compare, size, reset, digest and rollback are written here once for all layers.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <span>
@@ -160,9 +161,29 @@ class State {
   // fold overwrites.
   void before_fold(Index boundary, Index run_end);
   // Whether before_fold will put something aside: then no fold may have begun before it is called.
-  bool keeps(Index boundary, Index run_end) const { return run_end - boundary < depth_; }
+  bool keeps(Index boundary, Index run_end) const {
+    return run_end - boundary < depth_ || memory_.covers(boundary, boundary);
+  }
+  // A gridded field as it was when the chunk that ends at `boundary` was complete and not folded, open rows
+  // in the field's order; the state's memory covers that chunk.
+  template <class T = float>
+  const T* past(Index field, Index boundary) const {
+    return static_cast<const T*>(readable_past(field, boundary));
+  }
 
   // For the executor and streams.
+  // What reads of earlier states (state/stale) may still ask for: at position p, the states after the rows
+  // from max(from, p - rows) on, until p reaches `end` (-1 = no end). Part of the state as long as that
+  // lasts: compared, digested, saved.
+  struct Memory {
+    Index rows = 0, from = 0, end = -1;
+    // Whether that is so at position `at` for a row of the chunk that ends at `boundary`.
+    bool covers(Index boundary, Index at) const {
+      return rows > 0 && (end < 0 || at < end) && boundary > std::max(from, at - rows);
+    }
+  };
+  // Declares it, at or before the row `from` or right before a restore.
+  void remember(const Memory& memory);
   void advance(Index position);  // after a layer ran: the new position; trims windowed logs
   // Gridded fields: open rows of skipped positions [position(), to) become zeros, which every core treats as
   // neutral rows (no decay, no erase, no write). Stops at the next boundary; returns the position reached.
@@ -172,8 +193,9 @@ class State {
   bool can_rollback(Index tokens) const;  // within the depth, without running the model
   void rollback(Index tokens);            // asserts can_rollback
   void reset();                           // as born
-  // The state.reset(t) intervention: anchors and running fields take their initial values, open rows before
-  // `position` become neutral zeros, logs hide rows before `position` when hide_logs.
+  // The state.reset(t) intervention: anchors and running fields take their initial values, in the memory of
+  // earlier states too, open rows before `position` become neutral zeros, logs hide rows before `position`
+  // when hide_logs.
   enum class Logs { keep, hide };
   void reset_before(Index position, Logs logs);
   // For layers whose rows change what open rows before `position` meant (a state edited after every token):
@@ -194,28 +216,38 @@ class State {
       std::vector<Log::Range> present;  // log
       std::vector<Log::Piece> pieces;   // log
     };
-    std::vector<Item> items;  // one per field, in field order
+    std::vector<Item> items;  // one per field, in the order of saved_fields
   };
   Image image() const;
+  // The fields, and after them the gridded ones once more for each chunk the memory covers, as anchors named
+  // FIELD@BOUNDARY; open rows there are [grid, width].
+  std::vector<Field> saved_fields() const { return saved_fields(position_); }
   void restore(const Image& image);  // throws Error when names or sizes disagree with the fields
 
  private:
   void* writable(Index field, Field::Kind kind);
   const void* readable(Index field) const;
-  // The open rows of [boundary, position), row-major [rows][width] whatever the order.
-  std::vector<std::byte> open_rows(Index field) const;
+  const void* readable_past(Index field, Index boundary) const;
+  std::vector<Field> saved_fields(Index position) const;
+  void restore_past(std::span<const Image::Item> items);  // after the fields, at their position
   void set_open_rows(Index field, Index first, Index rows, const std::byte* values);
   struct Kept {  // what a fold overwrote
     Index boundary;
     std::vector<std::shared_ptr<Buffer>> values;  // per field; null for logs and running
   };
+  const Kept* kept(Index boundary) const;  // null if not held
+  void trim_kept(Index position);          // those that no rollback and no read from there on needs
+  // The ends of the chunks the memory covers at a position, ascending.
+  std::vector<Index> past_boundaries(Index position) const;
+  bool remembers(Index position) const;  // all of them are held
   std::shared_ptr<const Field[]> fields_;
   std::size_t count_ = 0;
   Index grid_ = 0, depth_ = 0, position_ = 0;
   Index floor_ = 0;  // an intervention overwrote what a rollback before this position would need
   std::vector<std::shared_ptr<Buffer>> values_;  // anchor, open, running; shared until written
   std::vector<Log> logs_;                        // by field; unused entries are empty
-  std::deque<Kept> kept_;
+  Memory memory_;
+  std::deque<Kept> kept_;  // ascending, for rollbacks and for the memory
 };
 
 }  // namespace plait

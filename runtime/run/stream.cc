@@ -126,11 +126,10 @@ Snapshot Stream::snapshot() const {
   s.sampled = sampled_;
   s.logits = logits_;
   for (int n = 0; n < model_->node_count(); ++n) {
-    const auto fields = model_->layer(n).fields();
-    if (fields.empty()) continue;
-    s.states.push_back({model_->graph().nodes[static_cast<std::size_t>(n)].name,
-                        {fields.begin(), fields.end()},
-                        sequence_.states[static_cast<std::size_t>(n)].image()});
+    if (model_->layer(n).fields().empty()) continue;
+    const State& state = sequence_.states[static_cast<std::size_t>(n)];
+    s.states.push_back(
+        {model_->graph().nodes[static_cast<std::size_t>(n)].name, state.saved_fields(), state.image()});
   }
   return s;
 }
@@ -163,8 +162,10 @@ Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snaps
     if (next >= snapshot.states.size() || snapshot.states[next].node != name)
       fail("the snapshot has no state of node '", name, "'");
     check_position(name, snapshot.states[next].image.position, position);
+    State& state = stream.sequence_.states[static_cast<std::size_t>(n)];
+    if (stream.sequence_.plan) state.remember(stream.sequence_.plan->memory(n));
     try {
-      stream.sequence_.states[static_cast<std::size_t>(n)].restore(snapshot.states[next].image);
+      state.restore(snapshot.states[next].image);
     } catch (const Error& error) {
       fail("snapshot, node '", name, "': ", error.what());
     }

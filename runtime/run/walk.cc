@@ -180,6 +180,7 @@ void Walk::run_layer(int node, const Ports& ports, std::span<const Segment> segm
 // swap.
 State* Walk::prepare(int node, const Placed& placed) {
   State& state = *placed.slice->state;
+  state.remember(placed.slice->plan ? placed.slice->plan->memory(node) : State::Memory());
   const Index position = placed.piece.position;
   while (state.position() < position) {
     const Index reached = state.fill_hole(position);

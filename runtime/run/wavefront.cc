@@ -284,9 +284,13 @@ std::size_t Wavefront::state_bytes(Index tokens, Kept kept) const {
   std::size_t sum = 0, largest = 0;
   for (int n = 0; n < model_->node_count(); ++n) {
     std::size_t bytes = 0;
+    Index remembered = 0;  // rows that stale reads keep
+    for (const auto& plan : plans_)
+      if (plan) remembered = std::max(remembered, std::min(tokens, plan->memory(n).rows));
     for (const Field& field : model_->layer(n).fields()) {
       Index rows = 1;
       if (field.kind == Field::Kind::open) rows = field.grid;
+      if (field.grid > 0) rows *= 1 + ceil_div(remembered, field.grid);
       if (field.kind == Field::Kind::log) {
         const Index pages = 2 * std::min<Index>(kMostPageRows, round_up(field.window, 8));
         rows = field.window > 0 ? std::min(tokens, field.window + field.sinks + pages) : tokens;

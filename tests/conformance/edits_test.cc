@@ -145,7 +145,7 @@ TEST_P(Edited, ForkRollbackSaveAndLoad) {
 TEST_P(Edited, RefusesWhatItDoesNotKnow) {
   const Layer& layer = model_->layer(node_);
   for (int s = 1; s < static_cast<int>(Site::residual); ++s)
-    for (int o = 0; o <= static_cast<int>(Operator::cast); ++o) {
+    for (int o = 0; o <= static_cast<int>(Operator::stale); ++o) {
       Edit edit;
       edit.node = name_;
       edit.site = static_cast<Site>(s);

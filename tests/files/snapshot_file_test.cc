@@ -126,6 +126,30 @@ TEST(SnapshotFile, AStreamGoesOnWithTheSameBits) {
   }
 }
 
+// What a state remembers for stale reads is in the file too.
+TEST(SnapshotFile, StaleReadsGoOn) {
+  const Folder folder;
+  for (const Json& card : {cards()[1], cards()[2]}) {
+    const auto model = testing::random_model(card, 11);
+    const std::vector<Token> tokens = testing::Numbers(3).tokens(150, 97);
+    const std::span<const Token> all(tokens);
+    StreamOptions options;
+    for (const Node& node : model->graph().nodes)
+      if (node.kind == "gated_delta_net" || node.kind == "mamba2")
+        options.edits = parse_edits(
+            Json::array({{{"where", node.name + "/state"}, {"operator", "stale"}, {"value", 45}}}));
+    ASSERT_EQ(options.edits.size(), 1u);
+    for (const std::size_t cut : {1u, 32u, 75u, 128u}) {
+      Stream stream(model, options);
+      stream.feed(all.first(cut));
+      save_snapshot(folder / "s.h5", stream.snapshot());
+      Stream back = Stream::restore(model, load_snapshot(folder / "s.h5"), options);
+      EXPECT_EQ(back.state_digest(), stream.state_digest());
+      EXPECT_TRUE(testing::same_bits(back.feed(all.subspan(cut)), stream.feed(all.subspan(cut)))) << cut;
+    }
+  }
+}
+
 TEST(SnapshotFile, OtherModelsAreRefused) {
   const Folder folder;
   const auto model = testing::random_model(cards()[0], 1), other = testing::random_model(cards()[0], 2);

@@ -73,6 +73,10 @@ class Waves : public ::testing::Test {
     all.push_back({edit("blocks.3.mixer.delta/state", "reset_every", {{"value", 16}})});
     all.push_back(
         {edit("blocks.0.mixer.delta/state", "swap", {{"tokens", {40, nullptr}}, {"reference", "ref"}})});
+    all.push_back({edit("blocks.3.mixer.delta/state", "stale", {{"value", 21}, {"tokens", {50, 70}}})});
+    all.push_back({edit("blocks.3.mixer.delta/state", "stale",
+                        {{"value", 40}, {"phase", "after_prefix"}, {"prefix_tokens", 60}}),
+                   edit("blocks.3.mixer.delta/state", "reset", {{"tokens", {75, nullptr}}})});
     all.push_back({edit("blocks.0.mixer.delta", "zero_rescale", {{"reference", "ref"}})});
     all.push_back({edit("blocks.2.mixer", "mean", {{"reference", "ref"}})});
     all.push_back({edit("blocks.2.mixer", "mean", {{"reference", "ref"}, {"strength", 0.5}})});

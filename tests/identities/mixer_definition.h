@@ -64,6 +64,10 @@ inline std::vector<float> run_edited(const OneKind& kind, const KindInput& input
   const Index in = layer.signature().inputs[0], out = layer.signature().output;
   std::vector<float> y(static_cast<std::size_t>(input.rows * out), std::nanf(""));
   State state(layer.fields());
+  if (range.edit.op == Operator::stale) {  // as EditPlan declares it
+    const auto back = static_cast<Index>(range.edit.value);
+    state.remember({back, std::max<Index>(0, range.begin - back), range.end});
+  }
   Edits edits;
   edits.add(&range.edit);
   Context context{};
@@ -267,6 +271,7 @@ class MixerDefinition {
     const Index channels = in.g.cols / states_, reads = outputs_ / states_;
     for (Index h = 0; h < states_; ++h) {
       Rows s(key_, value_ + 1);  // the last column sums write * k
+      std::vector<Rows> past;    // s after each token
       std::vector<double> own(static_cast<std::size_t>(value_ + 1)), erased = own;
       for (Index t = 0; t < in.q.rows; ++t) {
         const double* k = in.k.row(t) + h / (states_ / keys_) * key_;
@@ -283,7 +288,11 @@ class MixerDefinition {
         if (e.edit.norm_match && e.at(Site::erase, Operator::off, t, h)) match_norm(own, erased);
         for (Index c = 0; c <= value_; ++c)
           for (Index d = 0; d < key_; ++d) s(d, c) += k[d] * erased[static_cast<std::size_t>(c)];
-        for (Index i = h * reads; i < (h + 1) * reads; ++i) read(in, e, s, t, i, o.row(t) + i * value_);
+        past.push_back(s);
+        for (Index i = h * reads; i < (h + 1) * reads; ++i) {
+          const Index back = e.at(Site::state, Operator::stale, t, i) ? static_cast<Index>(e.edit.value) : 0;
+          if (back <= t) read(in, e, past[static_cast<std::size_t>(t - back)], t, i, o.row(t) + i * value_);
+        }
       }
     }
     return o;

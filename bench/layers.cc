@@ -16,6 +16,7 @@
 #include "runtime/base/parallel.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/linear.h"
+#include "runtime/run/edit_plan.h"
 #include "runtime/run/registry.h"
 #include "tests/testing.h"
 #include "tests/typical_edit.h"
@@ -56,7 +57,10 @@ class Subject {
   double run(Index step, const Edit* edit = nullptr) {
     State state(layer_->fields());
     Edits edits;
-    if (edit) edits.add(edit);
+    if (edit) {
+      edits.add(edit);
+      state.remember(memory_of(*edit));
+    }
     const double time = seconds([&] {
       for (Index p = 0; p < rows_; p += step)
         piece(state, p, std::min(step, rows_ - p), edit ? &edits : nullptr);

@@ -367,15 +367,21 @@ std::vector<Index> cuts_of(std::span<const EditPlan::Entry> entries, Index begin
 
 }  // namespace
 
+State::Memory memory_of(const Edit& edit) {
+  const Index rows = is_stale(edit) ? most_tokens_back(edit) : 0;
+  if (rows == 0) return {};
+  return {rows, first_read(edit), edit.end};
+}
+
 State::Memory EditPlan::memory(int node) const {
   State::Memory memory;
   for (const auto& [edit, action] : of(node)) {
-    const Index rows = is_stale(edit) ? most_tokens_back(edit) : 0;
-    if (rows == 0) continue;
+    const State::Memory one = memory_of(edit);
+    if (one.rows == 0) continue;
     const bool first = memory.rows == 0;
-    memory.from = first ? first_read(edit) : std::min(memory.from, first_read(edit));
-    memory.end = first ? edit.end : memory.end < 0 || edit.end < 0 ? -1 : std::max(memory.end, edit.end);
-    memory.rows = std::max(memory.rows, rows);
+    memory.from = first ? one.from : std::min(memory.from, one.from);
+    memory.end = first ? one.end : memory.end < 0 || one.end < 0 ? -1 : std::max(memory.end, one.end);
+    memory.rows = std::max(memory.rows, one.rows);
   }
   return memory;
 }

@@ -58,6 +58,10 @@ struct Piece {
 std::vector<Piece> pieces_of(std::span<const EditPlan::Entry> entries, Index position, Index rows,
                              Origin origin);
 
+// What the state of a node must remember for the edit to read; nothing (0 rows) unless it is a stale read.
+// Whoever runs a layer under such an edit without a plan declares this by State::remember.
+State::Memory memory_of(const Edit& edit);
+
 // Whether the edit does anything at some position of [begin, end); keeping earlier states for later rows to
 // read is something too.
 bool touches(const Edit& edit, Index begin, Index end, Origin origin);

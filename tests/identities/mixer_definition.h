@@ -9,6 +9,7 @@
 
 #include "layers/reference/recurrence.h"
 #include "runtime/base/noise.h"
+#include "runtime/run/edit_plan.h"
 #include "tests/identities/tolerance.h"
 #include "tests/one_kind.h"
 #include "tests/typical_edit.h"
@@ -64,10 +65,7 @@ inline std::vector<float> run_edited(const OneKind& kind, const KindInput& input
   const Index in = layer.signature().inputs[0], out = layer.signature().output;
   std::vector<float> y(static_cast<std::size_t>(input.rows * out), std::nanf(""));
   State state(layer.fields());
-  if (range.edit.op == Operator::stale) {  // as EditPlan declares it
-    const auto back = static_cast<Index>(range.edit.value);
-    state.remember({back, std::max<Index>(0, range.begin - back), range.end});
-  }
+  state.remember(memory_of(range.edit));
   Edits edits;
   edits.add(&range.edit);
   Context context{};

@@ -31,7 +31,8 @@ void read(const std::string& text, unsigned bits) {
   std::map<std::string, Index> wanted, brought;
   for (const auto& [node, specs] : Model::wanted(expand_card(reading.card, where)))
     for (const TensorSpec& spec : specs) wanted[cat(node, ".", spec.name)] = spec.shape[0];
-  for (const Slice& slice : reading.map.slices) brought[cat(slice.node, ".", slice.tensor)] += slice.rows;
+  for (const TensorSlice& slice : reading.map.slices)
+    brought[cat(slice.node, ".", slice.tensor)] += slice.rows;
   if (wanted != brought) std::abort();
 }
 

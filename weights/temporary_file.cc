@@ -1,6 +1,7 @@
 #include "weights/temporary_file.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,8 +17,7 @@
 namespace plait {
 namespace {
 
-// Fixed storage, because a signal handler reads it. A name is written before its slot is armed and disarmed
-// only after the file is gone or renamed.
+// Fixed storage, because a signal handler reads it.
 enum SlotState { kFree, kTaken, kFile, kFolder };
 struct Slot {
   std::atomic<int> state{kFree};
@@ -25,6 +25,36 @@ struct Slot {
 };
 Slot slots[64];
 static_assert(std::atomic<int>::is_always_lock_free);
+
+// Held while the names on the disk and the slots change together. A handler that takes it in another thread
+// waits for a few system calls; it cannot run in this one, where signals wait meanwhile.
+std::atomic_flag changing = ATOMIC_FLAG_INIT;
+
+void lock_names() noexcept {
+  while (changing.test_and_set(std::memory_order_acquire)) {
+  }
+}
+
+class Changing {
+ public:
+  Changing() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before_);
+    lock_names();
+  }
+  ~Changing() {
+    const int saved = errno;
+    changing.clear(std::memory_order_release);
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    errno = saved;
+  }
+  Changing(const Changing&) = delete;
+  Changing& operator=(const Changing&) = delete;
+
+ private:
+  sigset_t before_;
+};
 
 int arm(const std::string& path, SlotState kind) {
   if (path.size() >= PATH_MAX) return -1;
@@ -83,23 +113,28 @@ TemporaryFile::TemporaryFile(const std::string& path) : destination_(path) {
   // Renaming would put a file in the place of a device or pipe.
   if (std::filesystem::exists(target, ignored) && !std::filesystem::is_regular_file(target, ignored))
     fail("cannot write file '", path, "': it is a device or pipe");
+  const Changing guard;
   path_ = fresh_name(target_, make_file);
   if (path_.empty()) fail("cannot write file '", path, "': ", std::strerror(errno));
   slot_ = arm(path_, kFile);
 }
 
 TemporaryFile::~TemporaryFile() {
+  const Changing guard;
   if (!path_.empty()) ::unlink(path_.c_str());
   disarm(slot_);
 }
 
 void TemporaryFile::commit() {
   flush(path_, O_WRONLY, destination_);
-  if (std::rename(path_.c_str(), target_.c_str()) != 0)
-    fail("cannot write file '", destination_, "': ", std::strerror(errno));
-  path_.clear();
-  disarm(slot_);
-  slot_ = -1;
+  {
+    const Changing guard;
+    if (std::rename(path_.c_str(), target_.c_str()) != 0)
+      fail("cannot write file '", destination_, "': ", std::strerror(errno));
+    path_.clear();
+    disarm(slot_);
+    slot_ = -1;
+  }
   flush(std::filesystem::path(target_).parent_path().string(), O_RDONLY | O_DIRECTORY, destination_);
 }
 
@@ -113,12 +148,14 @@ TemporaryFolder::TemporaryFolder(const std::string& path) : destination_(path) {
     fail("cannot write folder '", path, "': it is a file");
   if (fs::exists(target, error) && !fs::is_empty(target, error))
     fail("cannot write folder '", path, "': it is not empty");
+  const Changing guard;
   path_ = fresh_name(target_, [](const std::string& name) { return ::mkdir(name.c_str(), 0777) == 0; });
   if (path_.empty()) fail("cannot write folder '", path, "': ", std::strerror(errno));
   slots_.push_back(arm(path_, kFolder));
 }
 
 TemporaryFolder::~TemporaryFolder() {
+  const Changing guard;
   if (!path_.empty()) {
     for (const std::string& file : files_) ::unlink(file.c_str());
     ::rmdir(path_.c_str());
@@ -128,6 +165,7 @@ TemporaryFolder::~TemporaryFolder() {
 
 std::string TemporaryFolder::add(const std::string& name) {
   const std::string path = (std::filesystem::path(path_) / name).string();
+  const Changing guard;
   if (!make_file(path))
     fail("cannot write file '", name, "' of folder '", destination_, "': ", std::strerror(errno));
   files_.push_back(path);
@@ -138,14 +176,18 @@ std::string TemporaryFolder::add(const std::string& name) {
 void TemporaryFolder::commit() {
   for (const std::string& file : files_) flush(file, O_WRONLY, destination_);
   flush(path_, O_RDONLY | O_DIRECTORY, destination_);
-  if (std::rename(path_.c_str(), target_.c_str()) != 0)
-    fail("cannot write folder '", destination_, "': ", std::strerror(errno));
-  path_.clear();
+  {
+    const Changing guard;
+    if (std::rename(path_.c_str(), target_.c_str()) != 0)
+      fail("cannot write folder '", destination_, "': ", std::strerror(errno));
+    path_.clear();
+  }
   flush(std::filesystem::path(target_).parent_path().string(), O_RDONLY | O_DIRECTORY, destination_);
 }
 
 void remove_temporary_files() noexcept {
   const int saved = errno;
+  lock_names();
   for (Slot& slot : slots)
     if (slot.state.load() == kFile) ::unlink(slot.path);
   for (Slot& slot : slots)  // empty by now

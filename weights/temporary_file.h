@@ -44,8 +44,8 @@ class TemporaryFolder {
   std::vector<int> slots_;
 };
 
-// Removes the temporary files and folders this process has open (the first 64). Safe to call in a signal
-// handler.
+// Removes the temporary files and folders this process has open (the first 64) and lets it make and rename no
+// more: it has to end next. Safe to call in a signal handler, in any thread.
 void remove_temporary_files() noexcept;
 
 }  // namespace plait

@@ -83,6 +83,8 @@ nlohmann::json parse_tokenizer_json(const std::string& text, const std::string& 
     return nlohmann::json::parse(text);
   } catch (const nlohmann::json::parse_error& error) {
     fail(where, " is not JSON: mistake at byte ", error.byte);
+  } catch (const nlohmann::json::out_of_range&) {
+    fail(where, " holds a number that is too large");
   }
 }
 

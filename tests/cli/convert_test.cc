@@ -154,6 +154,7 @@ TEST(ConvertVerb, BadTokenizersAreOneSentenceAndNoFile) {
     return json.dump();
   };
   refuse("{\"model\": ", " is not JSON: mistake at byte");
+  refuse("{\"x\": 1e999}", " holds a number that is too large");
   refuse("[]", " must be a JSON object, found array");
   refuse(std::string(1000, '['), " is nested more than 64 deep");
   refuse(changed("/model/merges/0", "a"), ": model: merge 0 is not two tokens: \"a\"");

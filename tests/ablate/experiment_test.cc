@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <sstream>
@@ -14,6 +15,8 @@
 #include "tests/testing.h"
 #include "tools/ablate/designs.h"
 #include "tools/ablate/remembrance.h"
+#include "tools/ablate/report/page.h"
+#include "tools/ablate/report/run.h"
 #include "tools/ablate/spec.h"
 #include "weights/model_file.h"
 
@@ -344,6 +347,28 @@ TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
     EXPECT_TRUE(testing::read_bytes(folder_ / (run + "/journal.tasks.jsonl")) == journal);
     EXPECT_EQ(timeless(run), results);
   }
+}
+
+TEST_F(Experiments, ALimitIsRecordedAndTheReportWarns) {
+  ExperimentSettings s = settings("whole");
+  s.study.designs = parse_sweep("group:mixer.zero");
+  s.study.controls = {};
+  s.study.score.nll.clear();
+  s.study.score.tasks = {Json::parse(R"({"generator": "induction", "length": 12, "items": 8})")};
+  const auto warns = [&](const std::string& run) {
+    const auto warnings = report::warnings_of(report::read_run(folder_ / run));
+    return std::any_of(warnings.begin(), warnings.end(), [](const std::string& warning) {
+      return warning.find("Only the first 3 items") != std::string::npos;
+    });
+  };
+  ASSERT_TRUE(conduct(s).valid);
+  EXPECT_FALSE(warns("whole"));
+  s.folder = folder_ / "limited";
+  s.study.score.tasks[0]["limit"] = 3;
+  const ExperimentOutcome outcome = conduct(s);
+  ASSERT_TRUE(outcome.valid);
+  EXPECT_EQ(outcome.run.at("limit"), 3);
+  EXPECT_TRUE(warns("limited"));
 }
 
 TEST_F(Experiments, ResumingAnotherStudyIsRefusedAndChangesNothing) {

@@ -390,11 +390,20 @@ class Experiment {
     run["engine"]["version"] = settings_.version;
     run["cmdline"] = settings_.command_line;
     run["cost"] = cost_json();
+    if (const Index limit = least_limit(); limit > 0) run["limit"] = limit;
     run["references"] = Json::object();
     for (const auto& [name, recording] : references_) run["references"][name] = recording->digest;
     write_text("run.json", run.dump(2) + "\n");
     write_text("results.csv", results_csv(run_id, "baseline", rows));  // last: a folder with results is whole
     outcome.run = std::move(run);
+  }
+
+  // Of the tasks that ask a part of their items only; 0 = none does.
+  Index least_limit() const {
+    Index least = 0;
+    for (const Task& task : tasks_)
+      if (task.limit > 0) least = least > 0 ? std::min(least, task.limit) : task.limit;
+    return least;
   }
 
   Json cost_json() const {

@@ -132,6 +132,19 @@ plan: {confirmatory: [half], stop_rule: anytime}
   }
 }
 
+TEST(Spec, APhaseIsAFactor) {
+  const Study study = study_of(
+      "designs:\n"
+      "  - {design: group, sites: [mixer.zero, mlp.zero], phases: [always, prefill, decode], options: {shadow: off}}\n"
+      "  - {design: group, site: mixer.zero, options: {shadow: off}}\n");
+  ASSERT_EQ(study.designs.size(), 7u);
+  EXPECT_EQ(study.designs[0], study.designs[6]);
+  EXPECT_EQ(study.designs[1].options, (Json{{"shadow", "off"}, {"phase", "prefill"}}));
+  EXPECT_EQ(study.designs[2].site, "mixer.zero");
+  EXPECT_EQ(study.designs[5].site, "mlp.zero");
+  EXPECT_EQ(study.designs[5].options, (Json{{"shadow", "off"}, {"phase", "decode"}}));
+}
+
 TEST(Spec, ConditionsRoundTrip) {
   const Plan plan = plan_of(study_of(kExample), *testing::sequential_model());
   for (const Condition& condition : plan.conditions)
@@ -184,6 +197,10 @@ TEST(Spec, MistakesAreNamedWithTheirLine) {
       {start + "designs: [{design: shapley, site: layer, permutations: 7}]\n", {"line 3", "even", "7"}},
       {start + "designs: [{design: dose, site: mixer, alphas: [0]}]\n", {"line 3", "'alphas'", "0"}},
       {start + "designs: [{design: group, site: mixer, options: {where: x}}]\n", {"line 3", "no 'where'"}},
+      {start + "designs: [{design: group, site: mixer, phases: [prefil]}]\n", {"line 3", "phase", "prefil"}},
+      {start + "designs: [{design: group, site: mixer, phases: []}]\n", {"line 3", "no phase"}},
+      {start + "designs: [{design: group, site: mixer, phases: [decode], options: {phase: prefill}}]\n",
+       {"line 3", "'phases'"}},
       {start + "sweep: {sites: [mixer.zero], order: random}\n", {"line 3", "wavefront", "random"}},
       {start + "sweep: {sites: [attn.window]}\n", {"line 3", "attn.window", "'value'"}},
       {"seed: 1\n", {"line 1", "'conditions', 'sweep', 'designs' or 'remembrance'"}},

@@ -170,7 +170,7 @@ Alias read_site(const Value& site) {
   return told_where(site, [&] { return find_alias(site.text()); });
 }
 
-// One entry of `designs`; `sites` makes several designs of it.
+// One entry of `designs`; `sites` and `phases` make several designs of it.
 void read_design(const Value& value, std::vector<Design>& designs) {
   Section entry(value);
   Design design;
@@ -187,13 +187,25 @@ void read_design(const Value& value, std::vector<Design>& designs) {
     if (!options.json().is_object()) options.refuse_type("an object of an edit's keys");
     design.options = options.json();
   });
+  std::vector<Json> phases = {design.options};
+  entry.maybe("phases", [&](const Value& list) {
+    if (design.options.contains("phase")) list.refuse("'options' name a phase and 'phases' name others");
+    phases.clear();
+    for (const Value& phase : list.items()) {
+      phases.push_back(design.options);
+      if (const std::string name = phase.text(); name != "always") phases.back()["phase"] = name;
+    }
+    if (phases.empty()) list.refuse("'phases' names no phase");
+  });
   entry.finish();
   complete(design);
-  for (const std::string& site : sites) {
-    told_where(value, [&] { return edit_at({find_alias(site), design.options}, "x"); });
-    design.site = site;
-    designs.push_back(design);
-  }
+  for (const std::string& site : sites)
+    for (const Json& options : phases) {
+      told_where(value, [&] { return edit_at({find_alias(site), options}, "x"); });
+      design.site = site;
+      design.options = options;
+      designs.push_back(design);
+    }
 }
 
 void read_sweep(const Value& value, std::vector<Design>& designs) {

@@ -27,22 +27,22 @@ Slot slots[64];
 static_assert(std::atomic<int>::is_always_lock_free);
 
 // Held while the names on the disk and the slots change together. A handler that takes it in another thread
-// waits for a few system calls; it cannot run in this one, where signals wait meanwhile.
+// waits for a few system calls; none can run in the thread that holds it, where signals wait.
 std::atomic_flag changing = ATOMIC_FLAG_INIT;
 
-void lock_names() noexcept {
+// Returns the signals that waited already.
+sigset_t lock_names() noexcept {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
   while (changing.test_and_set(std::memory_order_acquire)) {
   }
+  return before;
 }
 
 class Changing {
  public:
-  Changing() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before_);
-    lock_names();
-  }
+  Changing() = default;
   ~Changing() {
     const int saved = errno;
     changing.clear(std::memory_order_release);
@@ -53,7 +53,7 @@ class Changing {
   Changing& operator=(const Changing&) = delete;
 
  private:
-  sigset_t before_;
+  const sigset_t before_ = lock_names();
 };
 
 int arm(const std::string& path, SlotState kind) {

@@ -147,10 +147,13 @@ TEST(TemporaryFile, IsRemovedWhenTheProgramIsInterrupted) {
   for (int round = 0; round < 100; ++round) {
     const pid_t child = fork();
     if (child == 0) {
-      std::signal(SIGUSR1, [](int) {
-        remove_temporary_files();
-        _exit(0);
-      });
+      for (const int signal : {SIGUSR1, SIGUSR2})
+        std::signal(signal, [](int) {
+          remove_temporary_files();
+          ::raise(SIGUSR2);  // a second one, while the first is dealt with
+          _exit(0);
+        });
+      ::alarm(10);  // ends a child that waits for itself
       for (;;) {
         TemporaryFile file(folder / "file");
         TemporaryFolder files(folder / cat("folder", round));

@@ -191,9 +191,9 @@ void read_design(const Value& value, std::vector<Design>& designs) {
   entry.maybe("phases", [&](const Value& list) {
     if (design.options.contains("phase")) list.refuse("'options' name a phase and 'phases' name others");
     phases.clear();
-    for (const Value& phase : list.items()) {
+    for (const std::string& name : texts(list)) {
       phases.push_back(design.options);
-      if (const std::string name = phase.text(); name != "always") phases.back()["phase"] = name;
+      if (name != "always") phases.back()["phase"] = name;
     }
     if (phases.empty()) list.refuse("'phases' names no phase");
   });

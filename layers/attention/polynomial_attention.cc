@@ -2,6 +2,7 @@
 
 #include "layers/attention/polynomial_core.h"
 #include "layers/attention/projection.h"
+#include "layers/attention/scalar_decay.h"
 #include "layers/attention/sigmoid_gate.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/rowwise.h"
@@ -19,55 +20,6 @@ SigmoidGate make_gate(const Settings& settings, const Parameters& parameters) {
                      &parameters.tensor("gate"));
 }
 
-constexpr float kLowestLogDecay = -104;  // exp of it is zero in f32
-
-// The log decays of a batch's rows. Site: decay (one, constant, zero).
-class ScalarDecay {
- public:
-  ScalarDecay() = default;
-  ScalarDecay(const Settings& settings, const Parameters& parameters)
-      : bias_(to_float(parameters.tensor("decay_bias"))),
-        rate_(1.0f / static_cast<float>(settings.decay_temperature)) {
-    weight_.emplace(parameters.tensor("decay"));
-  }
-
-  Index heads() const { return weight_ ? weight_->out() : 0; }
-
-  // g [rows, heads()] = logsigmoid(decay x + bias) / temperature
-  void run(View<const float> x, std::span<const Segment> segments, View<float> g,
-           const Compute& compute) const {
-    if (!weight_) return;
-    for_each_block(segments, [&](Index first, Index rows) {
-      const View<float> block = g.slice_rows(first, rows);
-      weight_->run(x.slice_rows(first, rows), block, compute);
-      add_bias(bias_, block, compute);
-      map_rows(kernels(compute).log_sigmoid, block, block, compute);
-      scale_rows(block, rate_, block, compute);
-    });
-    for (const Segment& segment : segments) {
-      segment.show(Site::decay, g);
-      for (Index h = 0; segment.edits && h < heads(); ++h)
-        edit_head(segment, h, g.slice_rows(segment.first_row, segment.rows).slice_cols(h, 1));
-    }
-  }
-
- private:
-  static void edit_head(const Segment& segment, Index head, View<float> g) {
-    for (const Edit* edit : segment.edits->all()) {
-      if (!covers(*edit, head)) continue;
-      if (edit->site == Site::decay && edit->op == Operator::constant)
-        fill_rows(static_cast<float>(value_of(*edit, head)), g);
-      if (edit->site == Site::decay && edit->op == Operator::one) fill_rows(0, g);
-      if (edit->site == Site::decay && edit->op == Operator::zero) fill_rows(kLowestLogDecay, g);
-    }
-    if (segment.edit(Site::state, Operator::freeze, head)) fill_rows(0, g);
-  }
-
-  std::optional<Linear> weight_;
-  std::vector<float> bias_;
-  float rate_ = 1;
-};
-
 class PolynomialAttention final : public Layer {
  public:
   PolynomialAttention(const Settings& settings, const Grids& grids, const Parameters& parameters)
@@ -78,13 +30,14 @@ class PolynomialAttention final : public Layer {
                   ? make_recurrent_polynomial(settings, grids)
                   : make_quadratic_polynomial(settings, grids)),
         o_(parameters.tensor("o")) {
-    if (settings.decay == Settings::Decay::scalar) decay_ = ScalarDecay(settings, parameters);
+    if (settings.decay == Settings::Decay::scalar)
+      decay_ = ScalarDecay(&parameters.tensor("decay"), parameters.tensor("decay_bias"),
+                           settings.decay_temperature);
     const ProjectionSettings& p = settings.projection;
     sites_ = {head_site(p.num_heads, p.value_head_dim),
               {Site::write, {Operator::zero}, p.num_heads},
               core_->state_site()};
-    if (settings.decay == Settings::Decay::scalar)
-      sites_.push_back({Site::decay, {Operator::one, Operator::constant, Operator::zero}, p.num_heads});
+    if (settings.decay == Settings::Decay::scalar) sites_.push_back(decay_.site());
     if (settings.evaluation == Settings::Evaluation::quadratic) add_cache_sites(p.num_heads, sites_);
     add_projection_sites(p, sites_);
     if (settings.gate == Settings::Gate::sigmoid) sites_.push_back(gate_site(p.num_heads, p.value_head_dim));

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "layers/attention/polynomial_core.h"
+#include "layers/attention/scalar_decay.h"
 #include "layers/attention/tiles.h"
 #include "runtime/base/arena.h"
 
@@ -29,13 +30,13 @@ class PolynomialRule final : public KeyRule {
     k.multiply(s, decay, s, count);
   }
 
-  void numerators(float, const float* s, float* p, Index count, const Kernels&) const override {
+  void numerators(const QueryRow&, float, const float* s, float* p, Index count,
+                  const Kernels&) const override {
     std::copy_n(s, count, p);
   }
 
-  void finish(const QueryRow& row, float, float mass, const float* accumulators, Index value_width,
-              const Kernels& k) const override {
-    k.scale(accumulators, scale_.factor(row.position, mass, k), row.out, value_width);
+  void finish(const QueryRow& row, const RowSums& sums, Index value_width, const Kernels& k) const override {
+    k.scale(sums.sums, scale_.factor(row.position, sums.mass, k), row.out, value_width);
   }
 
  private:
@@ -62,15 +63,15 @@ class QuadraticPolynomial final : public PolynomialCore {
     const View<double> sums(scope.take<double>(rows.q.rows * width), rows.q.rows, width);
     Tiles tiles(heads_);
     for (const Segment& segment : segments) {
-      if (has_decay()) append_sums(segment, rows.decay, sums);
+      if (has_decay()) append_sums(segment, rows.decay, sums, segment.state->log(kDecays));
       Log& keys = segment.state->log(kKeys);
       Log& values = segment.state->log(kValues);
       keys.append(segment.position, rows.k.slice_rows(segment.first_row, segment.rows));
       values.append(segment.position, rows.v.slice_rows(segment.first_row, segment.rows));
       if (has_decay())
-        tiles.add(segment, {keys, values, &segment.state->log(kDecays), 0, 0, sums}, rows.q, out);
+        tiles.add(segment, {keys, values, &segment.state->log(kDecays), 0, 0, sums, {}}, rows.q, out);
       else
-        tiles.add(segment, {keys, values, nullptr, 0, 0, {}}, rows.q, out);
+        tiles.add(segment, {keys, values, nullptr, 0, 0, {}, {}}, rows.q, out);
     }
     walk_keys(tiles.all(), rule_, heads_.head_dim, heads_.value_head_dim, grids_, compute);
   }
@@ -89,21 +90,6 @@ class QuadraticPolynomial final : public PolynomialCore {
     field.dtype = dtype;
     field.order = order;
     fields_.push_back(field);
-  }
-
-  // Running sums of log decays, one f64 chain per head from the first token: they continue from the last
-  // cached row.
-  void append_sums(const Segment& segment, View<const float> decay, View<double> sums) const {
-    Log& log = segment.state->log(kDecays);
-    std::vector<double> last(static_cast<std::size_t>(heads_.num_heads), 0.0);
-    if (!log.present().empty() && log.present().back().end == log.end())
-      for (std::size_t h = 0; h < last.size(); ++h)
-        last[h] = log.page<double>(
-            log.end() - 1)[static_cast<Index>(h) * log.stride() + (log.end() - 1) % log.page_rows()];
-    for (Index r = segment.first_row; r < segment.first_row + segment.rows; ++r)
-      for (Index h = 0; h < heads_.num_heads; ++h)
-        sums(r, h) = last[static_cast<std::size_t>(h)] += static_cast<double>(decay(r, h));
-    log.append(segment.position, View<const double>(sums.slice_rows(segment.first_row, segment.rows)));
   }
 
   ProjectionSettings heads_;

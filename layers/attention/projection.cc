@@ -112,7 +112,8 @@ void Projection::prepare_heads(View<float> rows, Index heads, std::span<const fl
   if (settings_.qk_norm && !no_norm)
     rms_norm(rows, settings_.head_dim, static_cast<float>(settings_.qk_norm->eps), gain, rows, compute);
   if (rope_ && !no_rope)
-    rope_->apply(rows, heads, static_cast<double>(position) + (shift ? shift->value : 0.0), compute);
+    rope_->apply(rows, heads * settings_.rope_slices,
+                 static_cast<double>(position) + (shift ? shift->value : 0.0), compute);
 }
 
 const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv, Index group) {

@@ -1,12 +1,12 @@
-// score: scaled_dot. s = scale * q.k
+// score: scaled_dot and integral_attention. s = scale * q.k
 #include "layers/attention/stages.h"
 
 namespace plait {
 namespace {
 
-class ScaledDot final : public Score {
+class ScaledDotScore final : public Score {
  public:
-  explicit ScaledDot(float scale) : scale_(scale) {}
+  explicit ScaledDotScore(float scale) : scale_(scale) {}
   void apply(const QueryRow&, Index, Index count, const double*, float* s, const Kernels& k) const override {
     k.scale(s, scale_, s, count);
   }
@@ -17,8 +17,8 @@ class ScaledDot final : public Score {
 
 }  // namespace
 
-std::unique_ptr<Score> make_scaled_dot(const SoftmaxAttentionSettings& settings, const Parameters&) {
-  return std::make_unique<ScaledDot>(static_cast<float>(settings.scale));
+std::unique_ptr<Score> make_scaled_dot(double scale) {
+  return std::make_unique<ScaledDotScore>(static_cast<float>(scale));
 }
 
 }  // namespace plait

@@ -1,6 +1,6 @@
 #include "layers/attention/softmax_attention.h"
 
-#include <array>
+#include <optional>
 
 #include "layers/attention/projection.h"
 #include "layers/attention/sigmoid_gate.h"
@@ -30,14 +30,15 @@ class SoftmaxAttention final : public Layer {
       : settings_(settings),
         grids_(grids),
         projection_(settings.projection, parameters),
-        rule_(settings, parameters),
         gate_(make_gate(settings, parameters)),
         o_(parameters.tensor("o")) {
     if (settings.output_bias) o_bias_ = to_float(parameters.tensor("o_bias"));
     const ProjectionSettings& p = settings.projection;
-    fields_[kKeys] = log_field("k", p.num_kv_heads * p.head_dim, Field::Order::columns);
-    fields_[kValues] = log_field("v", p.num_kv_heads * p.value_head_dim, Field::Order::rows);
     sites_ = {head_site(p.num_heads, p.value_head_dim)};
+    StageParts parts{settings_, parameters, fields_, sites_};
+    parts.add(parts.log("k", p.num_kv_heads * p.head_dim, DType::f32, Field::Order::columns));
+    parts.add(parts.log("v", p.num_kv_heads * p.value_head_dim, DType::f32, Field::Order::rows));
+    rule_.emplace(parts);
     add_cache_sites(p.num_heads, sites_);
     add_projection_sites(p, sites_);
     if (settings.gate != SoftmaxAttentionSettings::Gate::none)
@@ -60,7 +61,7 @@ class SoftmaxAttention final : public Layer {
       segment.state->log(kValues).append(segment.position,
                                          rows.v.slice_rows(segment.first_row, segment.rows));
     }
-    attend(segments, rows.q, heads, compute);
+    attend(x, segments, rows.q, heads, compute);
     gate_.apply(x, rows.gate, segments, heads, compute);
     edit_heads(segments, settings_.projection.num_heads, heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index count) {
@@ -71,41 +72,33 @@ class SoftmaxAttention final : public Layer {
   }
 
  private:
-  Field log_field(const std::string& name, Index width, Field::Order order) const {
-    Field field;
-    field.name = name;
-    field.kind = Field::Kind::log;
-    field.shape = {width};
-    field.order = order;
-    field.window = settings_.window;
-    field.sinks = settings_.sinks;
-    return field;
-  }
-
-  void attend(std::span<const Segment> segments, View<const float> q, View<float> heads,
+  void attend(View<const float> x, std::span<const Segment> segments, View<const float> q, View<float> heads,
               const Compute& compute) const {
     const ProjectionSettings& p = settings_.projection;
+    const std::optional<Index> side = rule_->side_field();
+    Arena::Scope scope(scratch());
+    const Index sides = side ? p.num_heads : 0;
+    const RowNumbers rows{
+        x, scope.rows(x.rows, rule_->numbers()), {scope.take<double>(x.rows * sides), x.rows, sides}};
+    rule_->prepare(rows, segments, compute);
     Tiles tiles(p);
     for (const Segment& segment : segments)
       tiles.add(segment,
-                {segment.state->log(kKeys),
-                 segment.state->log(kValues),
-                 nullptr,
-                 settings_.window,
-                 settings_.sinks,
-                 {}},
+                {segment.state->log(kKeys), segment.state->log(kValues),
+                 side ? &segment.state->log(*side) : nullptr, settings_.window, settings_.sinks,
+                 side ? View<const double>(rows.sides) : View<const double>(), rows.numbers},
                 q, heads);
-    walk_keys(tiles.all(), rule_, p.head_dim, p.value_head_dim, grids_, compute);
+    walk_keys(tiles.all(), *rule_, p.head_dim, p.value_head_dim, grids_, compute);
   }
 
   SoftmaxAttentionSettings settings_;
   Grids grids_;
   Projection projection_;
-  StagedRule rule_;
+  std::optional<StagedRule> rule_;
   SigmoidGate gate_;
   Linear o_;
   std::vector<float> o_bias_;
-  std::array<Field, 2> fields_;
+  std::vector<Field> fields_;
   std::vector<SiteSpec> sites_;
 };
 
@@ -134,6 +127,55 @@ Kind softmax_attention_kind() {
                    "high_freq_factor": 4, "original_max_position_embeddings": 128}}})",
       R"({"num_heads": 2, "head_dim": 16, "window": 64, "sinks": 1,
           "rope": {"theta": 10000, "scaling": {"type": "linear", "factor": 2.5}}})",
+      // score
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "scalable_softmax", "alibi"],
+          "window": 40})",
+      R"({"num_heads": 3, "head_dim": 16, "score": ["scaled_dot", "alibi", "scalable_softmax",
+          "logit_softcap"],
+          "scalable_softmax": {"bias": true, "ssmax_replaces_scale": true}, "logit_softcap": {"cap": 5}})",
+      R"({"num_heads": 2, "head_dim": 24, "score": ["integral_attention"],
+          "integral_attention": {"signals": 3},
+          "rope": {"theta": 10000}})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "focal_attention"]})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "focal_attention"],
+          "focal_attention": {"mode": "per_token", "tau_min": 2, "tau_max": 9}})",
+      R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 16, "score": ["scaled_dot", "focal_attention"],
+          "focal_attention": {"mode": "prefix_mean", "tau_min": 0.1}, "window": 50, "sinks": 2})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "scaled_signed_averaging"]})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "sin_softmax"]})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "score": ["scaled_dot",
+          "forgetting_attention"]})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "forgetting_attention"], "window": 33,
+          "sinks": 1,
+          "forgetting_attention": {"type": "bias_only"}, "rope": {"theta": 500000}})",
+      // normaliser
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax"})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax", "softermax": {"logits": "log2e"}})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "cog_attention"})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "sigmoid_attention", "score": ["scaled_dot", "alibi"],
+          "sigmoid_attention": {"bias_mode": "neg_log_n", "n": 1024, "t": 0.5}})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "sigmoid_attention", "window": 40,
+          "sigmoid_attention": {"bias_mode": "neg_log_ni", "row_scale": "inv_sqrt_n"}})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "sigmoid_attention",
+          "sigmoid_attention": {"row_scale": "inv_n"}})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "periodic_softmax"})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "periodic_softmax", "scale": 0.03,
+          "periodic_softmax": {"function": "siren"}})",  // small logits: siren has a pole at pi / 2
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "taylor_softmax", "taylor_softmax": {"order": 4}})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "linear_unnormalised", "window": 20})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "erf_unnormalised",
+          "erf_unnormalised": {"c": -0.5}})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "softplus_normalised"})",
+      // readout
+      R"({"num_heads": 2, "head_dim": 16, "value_head_dim": 24, "readout": "self_adjust_softmax"})",
+      R"({"num_heads": 2, "head_dim": 16, "readout": "self_adjust_softmax", "window": 30,
+          "self_adjust_softmax": {"variant": "shifted"}})",
+      R"({"num_heads": 2, "head_dim": 16, "readout": "self_adjust_softmax",
+          "self_adjust_softmax": {"variant": "plain"}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "readout": "affine_scaled_attention",
+          "window": 45})",
+      R"({"num_heads": 2, "head_dim": 16, "readout": "affine_scaled_attention", "normaliser": "softermax",
+          "affine_scaled_attention": {"gate": "clipped_linear"}})",
   };
   kind.tensors = [](Config& config) { return softmax_attention_tensors(read_softmax_attention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {

@@ -5,9 +5,9 @@
 namespace plait {
 namespace {
 
-class Softmax final : public Normaliser {
+class SoftmaxNormaliser final : public Normaliser {
  public:
-  explicit Softmax(std::vector<float> sinks) : sinks_(std::move(sinks)) {}
+  explicit SoftmaxNormaliser(std::vector<float> sinks) : sinks_(std::move(sinks)) {}
 
   bool tracks_maximum() const override { return true; }
 
@@ -18,7 +18,8 @@ class Softmax final : public Normaliser {
     return true;
   }
 
-  void numerators(float maximum, const float* s, float* p, Index count, const Kernels& k) const override {
+  void numerators(const QueryRow&, float maximum, const float* s, float* p, Index count,
+                  const Kernels& k) const override {
     k.exp_minus(s, maximum, p, count);
   }
 
@@ -28,14 +29,12 @@ class Softmax final : public Normaliser {
 
 }  // namespace
 
-std::unique_ptr<Normaliser> make_softmax(const SoftmaxAttentionSettings& settings,
-                                         const Parameters& parameters) {
+std::unique_ptr<Normaliser> make_softmax(const Softmax& settings, StageParts& parts) {
   std::vector<float> sinks;
-  if (settings.normaliser == SoftmaxAttentionSettings::Normaliser::softmax_one)
-    sinks.assign(static_cast<std::size_t>(settings.projection.num_heads), 0.0f);
-  if (settings.normaliser == SoftmaxAttentionSettings::Normaliser::sink_softmax)
-    sinks = to_float(parameters.tensor("sinks"));
-  return std::make_unique<Softmax>(std::move(sinks));
+  if (settings.sink == Softmax::Sink::zero)
+    sinks.assign(static_cast<std::size_t>(parts.settings.projection.num_heads), 0.0f);
+  if (settings.sink == Softmax::Sink::learned) sinks = to_float(parts.parameters.tensor("sinks"));
+  return std::make_unique<SoftmaxNormaliser>(std::move(sinks));
 }
 
 }  // namespace plait

@@ -1,25 +1,94 @@
 #include "layers/attention/stages.h"
 
-#include <cassert>
-#include <map>
+#include <utility>
 
 namespace plait {
 namespace {
 
-template <class Stage>
-using Factory = std::unique_ptr<Stage> (*)(const SoftmaxAttentionSettings&, const Parameters&);
+struct MakeScore {
+  StageParts& parts;
+  std::unique_ptr<Score> operator()(const ScaledDot& o) const { return make_scaled_dot(o.scale); }
+  // Disjoint slices of q and k: the average of their logits is one product with its own scale.
+  std::unique_ptr<Score> operator()(const IntegralAttention& o) const { return make_scaled_dot(o.scale); }
+  std::unique_ptr<Score> operator()(const ScalableSoftmax& o) const {
+    return make_scalable_softmax(o, parts);
+  }
+  std::unique_ptr<Score> operator()(const FocalAttention& o) const { return make_focal_attention(o, parts); }
+  std::unique_ptr<Score> operator()(const ScaledSignedAveraging& o) const {
+    return make_scaled_signed_averaging(o);
+  }
+  std::unique_ptr<Score> operator()(const SinSoftmax&) const { return make_sin_softmax(); }
+  std::unique_ptr<Score> operator()(const LogitSoftcap& o) const { return make_logit_softcap(o); }
+  std::unique_ptr<Score> operator()(const Alibi& o) const { return make_alibi(o); }
+  std::unique_ptr<Score> operator()(const ForgettingAttention& o) const {
+    return make_forgetting_attention(o, parts);
+  }
+};
 
-// The options by name. The settings' reader has refused every other name already.
-const std::map<std::string, Factory<Score>> kScores = {{"scaled_dot", make_scaled_dot}};
-const std::map<std::string, Factory<Readout>> kReadouts = {{"mean", make_mean}};
+struct MakeNormaliser {
+  StageParts& parts;
+  std::unique_ptr<Normaliser> operator()(const Softmax& o) const { return make_softmax(o, parts); }
+  std::unique_ptr<Normaliser> operator()(const Softermax& o) const { return make_softermax(o); }
+  std::unique_ptr<Normaliser> operator()(const CogAttention&) const { return make_cog_attention(); }
+  std::unique_ptr<Normaliser> operator()(const SigmoidAttention& o) const {
+    return make_sigmoid_attention(o);
+  }
+  std::unique_ptr<Normaliser> operator()(const PeriodicSoftmax& o) const { return make_periodic_softmax(o); }
+  std::unique_ptr<Normaliser> operator()(const TaylorSoftmax& o) const { return make_taylor_softmax(o); }
+  std::unique_ptr<Normaliser> operator()(const LocationWeights& o) const { return make_location_weights(o); }
+};
+
+struct MakeReadout {
+  StageParts& parts;
+  std::unique_ptr<Readout> operator()(const MeanReadout&) const { return make_mean(); }
+  std::unique_ptr<Readout> operator()(const SelfAdjustSoftmax& o) const {
+    return make_self_adjust_softmax(o);
+  }
+  std::unique_ptr<Readout> operator()(const AffineScaledAttention& o) const {
+    return make_affine_scaled_attention(o, parts);
+  }
+};
 
 }  // namespace
 
-StagedRule::StagedRule(const SoftmaxAttentionSettings& settings, const Parameters& parameters)
-    : normaliser_(make_softmax(settings, parameters)),
-      readout_(kReadouts.at(settings.readout)(settings, parameters)) {
-  for (const std::string& name : settings.score) scores_.push_back(kScores.at(name)(settings, parameters));
-  assert(!scores_.empty());
+Index StageParts::add(Field field) {
+  fields.push_back(std::move(field));
+  return static_cast<Index>(fields.size()) - 1;
+}
+
+Field StageParts::log(const std::string& name, Index width, DType dtype, Field::Order order) const {
+  Field field;
+  field.name = name;
+  field.kind = Field::Kind::log;
+  field.shape = {width};
+  field.dtype = dtype;
+  field.order = order;
+  field.window = settings.window;
+  field.sinks = settings.sinks;
+  return field;
+}
+
+float Normaliser::shrink(float before, float after, const Kernels& k) const {
+  float factor = 0;
+  k.exp_minus(&before, after, &factor, 1);
+  return factor;
+}
+
+StagedRule::StagedRule(StageParts& parts) {
+  for (const ScoreOption& option : parts.settings.score) {
+    scores_.push_back(std::visit(MakeScore{parts}, option));
+    if (const std::optional<Index> field = scores_.back()->side_field()) side_field_ = field;
+  }
+  normaliser_ = std::visit(MakeNormaliser{parts}, parts.settings.normaliser);
+  readout_ = std::visit(MakeReadout{parts}, parts.settings.readout);
+  numbers_ = parts.numbers;
+}
+
+void StagedRule::prepare(const RowNumbers& rows, std::span<const Segment> segments,
+                         const Compute& compute) const {
+  for (const auto& score : scores_) score->prepare(rows, segments, compute);
+  normaliser_->prepare(rows, segments, compute);
+  readout_->prepare(rows, segments, compute);
 }
 
 bool StagedRule::start(const QueryRow& row, float& maximum, float& mass) const {
@@ -31,8 +100,21 @@ void StagedRule::logits(const QueryRow& row, Index first, Index count, const dou
   for (const auto& score : scores_) score->apply(row, first, count, side, s, k);
 }
 
-void StagedRule::numerators(float maximum, const float* s, float* p, Index count, const Kernels& k) const {
-  normaliser_->numerators(maximum, s, p, count, k);
+float StagedRule::reference(const float* s, Index count, const Kernels& k) const {
+  return normaliser_->reference(s, count, k);
+}
+
+float StagedRule::shrink(float before, float after, const Kernels& k) const {
+  return normaliser_->shrink(before, after, k);
+}
+
+void StagedRule::numerators(const QueryRow& row, float maximum, const float* s, float* p, Index count,
+                            const Kernels& k) const {
+  normaliser_->numerators(row, maximum, s, p, count, k);
+}
+
+void StagedRule::settle(const float* s, float* p, Index count, const Kernels& k) const {
+  normaliser_->settle(s, p, count, k);
 }
 
 bool StagedRule::follows_maximum(Index accumulator) const {
@@ -44,9 +126,8 @@ void StagedRule::weights(Index accumulator, const float* s, const float* p, floa
   readout_->weights(accumulator, s, p, w, count, k);
 }
 
-void StagedRule::finish(const QueryRow& row, float maximum, float mass, const float* accumulators,
-                        Index value_width, const Kernels& k) const {
-  readout_->finish(row, maximum, mass, accumulators, value_width, k);
+void StagedRule::finish(const QueryRow& row, const RowSums& sums, Index value_width, const Kernels& k) const {
+  readout_->finish(row, sums, normaliser_->factor(row, sums.mass, k), value_width, k);
 }
 
 }  // namespace plait

@@ -1,79 +1,142 @@
 // The stages of `softmax_attention` between projection and gate. An option is one small class behind one of
-// these interfaces, built by a factory that the table in stages.cc names; softmax_attention.md lists the
-// options.
+// these interfaces, in a file named like it; stages.cc picks them by their settings
+// (layers/reference/attention_options.h). score.md, normaliser.md and readout.md describe them.
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "layers/reference/softmax_attention.h"
 #include "runtime/base/tensor.h"
 #include "runtime/kernels/attention.h"
+#include "runtime/run/layer.h"
 
 namespace plait {
 
-// score: one transform in the list that turns q.k into a logit. It sees single logits and the row's scalars
-// only.
-class Score {
- public:
-  virtual ~Score() = default;
-  // In place, s [count] of consecutive keys from position `first`; side [count] is the transform's side
-  // column or null.
-  virtual void apply(const QueryRow& row, Index first, Index count, const double* side, float* s,
-                     const Kernels& k) const = 0;
+// What an option is built from, and where it asks for what it needs besides logits and values.
+struct StageParts {
+  const SoftmaxAttentionSettings& settings;
+  const Parameters& parameters;
+  std::vector<Field>& fields;  // of the layer: an option may append its own
+  std::vector<SiteSpec>& sites;
+  Index numbers = 0;  // columns of QueryRow::numbers taken so far
+
+  // The first of `columns` columns for the caller.
+  Index take_numbers(Index columns) { return std::exchange(numbers, numbers + columns); }
+  // Appends a field, returns its number.
+  Index add(Field field);
+  Field log(const std::string& name, Index width, DType dtype, Field::Order order) const;
 };
 
-// normaliser: where a row starts, and how a logit becomes a numerator.
-class Normaliser {
+// What options take from the layer's input before the walk.
+struct RowNumbers {
+  View<const float> x;  // [rows, width]
+  View<float> numbers;  // [rows, columns taken]
+  View<double> sides;   // [rows, num_heads], where an option has a side column
+};
+
+class Stage {
  public:
-  virtual ~Normaliser() = default;
-  // See KeyRule.
-  virtual bool tracks_maximum() const = 0;
-  virtual bool start(const QueryRow& row, float& maximum, float& mass) const = 0;
-  virtual void numerators(float maximum, const float* s, float* p, Index count, const Kernels& k) const = 0;
+  virtual ~Stage() = default;
+  virtual void prepare(const RowNumbers& /*rows*/, std::span<const Segment>, const Compute&) const {}
+};
+
+// score: one transform in the list that turns q.k into a logit. It sees single logits and the row's numbers
+// only.
+class Score : public Stage {
+ public:
+  // In place, s [count] of consecutive keys from position `first`; side [count] is the side column or null.
+  virtual void apply(const QueryRow& row, Index first, Index count, const double* side, float* s,
+                     const Kernels& k) const = 0;
+  // The field (f64, order columns, [num_heads]) that is the side column of the walk.
+  virtual std::optional<Index> side_field() const { return std::nullopt; }
+};
+
+// normaliser: where a row starts, how a logit becomes a numerator, and what divides the sums. See KeyRule.
+class Normaliser : public Stage {
+ public:
+  virtual bool tracks_maximum() const { return false; }
+  virtual bool start(const QueryRow&, float& /*maximum*/, float& /*mass*/) const { return false; }
+  virtual float reference(const float* s, Index count, const Kernels& k) const { return k.maximum(s, count); }
+  virtual float shrink(float before, float after, const Kernels& k) const;
+  virtual void numerators(const QueryRow& row, float maximum, const float* s, float* p, Index count,
+                          const Kernels& k) const = 0;
+  virtual void settle(const float* /*s*/, float* /*p*/, Index /*count*/, const Kernels&) const {}
+  // What the sums are multiplied by: 1 / mass, or 0 where that is 0.
+  virtual float factor(const QueryRow&, float mass, const Kernels&) const {
+    return mass == 0 ? 0.0f : 1.0f / mass;
+  }
 };
 
 // readout: what is gathered besides numerator times value, and what the output is made of.
-class Readout {
+class Readout : public Stage {
  public:
-  virtual ~Readout() = default;
-  // See KeyRule; a readout with one accumulator leaves these as they are.
+  virtual bool tracks_minimum() const { return false; }
   virtual Index accumulators() const { return 1; }
   virtual bool follows_maximum(Index /*accumulator*/) const { return true; }
   virtual void weights(Index /*accumulator*/, const float* /*s*/, const float* /*p*/, float* /*w*/,
                        Index /*count*/, const Kernels&) const {}
-  // accumulators [accumulators()][width] -> row.out [width]
-  virtual void finish(const QueryRow& row, float maximum, float mass, const float* accumulators, Index width,
+  // factor: the normaliser's. -> row.out [width]
+  virtual void finish(const QueryRow& row, const RowSums& sums, float factor, Index width,
                       const Kernels& k) const = 0;
 };
 
-std::unique_ptr<Score> make_scaled_dot(const SoftmaxAttentionSettings& settings,
-                                       const Parameters& parameters);
-std::unique_ptr<Normaliser> make_softmax(const SoftmaxAttentionSettings& settings,
-                                         const Parameters& parameters);
-std::unique_ptr<Readout> make_mean(const SoftmaxAttentionSettings& settings, const Parameters& parameters);
+std::unique_ptr<Score> make_scaled_dot(double scale);
+std::unique_ptr<Score> make_scalable_softmax(const ScalableSoftmax& settings, StageParts& parts);
+std::unique_ptr<Score> make_focal_attention(const FocalAttention& settings, StageParts& parts);
+std::unique_ptr<Score> make_scaled_signed_averaging(const ScaledSignedAveraging& settings);
+std::unique_ptr<Score> make_sin_softmax();
+std::unique_ptr<Score> make_logit_softcap(const LogitSoftcap& settings);
+std::unique_ptr<Score> make_alibi(const Alibi& settings);
+std::unique_ptr<Score> make_forgetting_attention(const ForgettingAttention& settings, StageParts& parts);
+
+std::unique_ptr<Normaliser> make_softmax(const Softmax& settings, StageParts& parts);
+std::unique_ptr<Normaliser> make_softermax(const Softermax& settings);
+std::unique_ptr<Normaliser> make_cog_attention();
+std::unique_ptr<Normaliser> make_sigmoid_attention(const SigmoidAttention& settings);
+std::unique_ptr<Normaliser> make_periodic_softmax(const PeriodicSoftmax& settings);
+std::unique_ptr<Normaliser> make_taylor_softmax(const TaylorSoftmax& settings);
+std::unique_ptr<Normaliser> make_location_weights(const LocationWeights& settings);
+
+std::unique_ptr<Readout> make_mean();
+std::unique_ptr<Readout> make_self_adjust_softmax(const SelfAdjustSoftmax& settings);
+std::unique_ptr<Readout> make_affine_scaled_attention(const AffineScaledAttention& settings,
+                                                      StageParts& parts);
 
 // The chosen options as one rule for the walk over the keys.
 class StagedRule final : public KeyRule {
  public:
-  StagedRule(const SoftmaxAttentionSettings& settings, const Parameters& parameters);
+  explicit StagedRule(StageParts& parts);
+
+  // Columns of QueryRow::numbers; the field of the side column.
+  Index numbers() const { return numbers_; }
+  std::optional<Index> side_field() const { return side_field_; }
+  void prepare(const RowNumbers& rows, std::span<const Segment> segments, const Compute& compute) const;
 
   bool tracks_maximum() const override { return normaliser_->tracks_maximum(); }
+  bool tracks_minimum() const override { return readout_->tracks_minimum(); }
   bool start(const QueryRow& row, float& maximum, float& mass) const override;
   void logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
               const Kernels& k) const override;
-  void numerators(float maximum, const float* s, float* p, Index count, const Kernels& k) const override;
+  float reference(const float* s, Index count, const Kernels& k) const override;
+  float shrink(float before, float after, const Kernels& k) const override;
+  void numerators(const QueryRow& row, float maximum, const float* s, float* p, Index count,
+                  const Kernels& k) const override;
+  void settle(const float* s, float* p, Index count, const Kernels& k) const override;
   Index accumulators() const override { return readout_->accumulators(); }
   bool follows_maximum(Index accumulator) const override;
   void weights(Index accumulator, const float* s, const float* p, float* w, Index count,
                const Kernels& k) const override;
-  void finish(const QueryRow& row, float maximum, float mass, const float* accumulators, Index value_width,
-              const Kernels& k) const override;
+  void finish(const QueryRow& row, const RowSums& sums, Index value_width, const Kernels& k) const override;
 
  private:
   std::vector<std::unique_ptr<Score>> scores_;
   std::unique_ptr<Normaliser> normaliser_;
   std::unique_ptr<Readout> readout_;
+  std::optional<Index> side_field_;
+  Index numbers_ = 0;
 };
 
 }  // namespace plait

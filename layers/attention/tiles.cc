@@ -70,7 +70,8 @@ void Tiles::add(const Segment& segment, const Source& source, View<const float> 
           const double side = source.sides.data ? source.sides(row, h) : 0.0;
           rows.push_back({q.row(row) + h * d, out.row(row) + h * dv, segment.position + r, h,
                           visible[static_cast<std::size_t>(h)]->of(r), side,
-                          visible[static_cast<std::size_t>(h)]->muted});
+                          visible[static_cast<std::size_t>(h)]->muted,
+                          source.numbers.data ? source.numbers.row(row) : nullptr});
         }
       tiles_.push_back({&cache, kv, rows});
     }

@@ -38,6 +38,7 @@ class Tiles {
     const Log* side;
     Index window, sinks;
     View<const double> sides;
+    View<const float> numbers;  // rows of QueryRow::numbers, or empty
   };
   // q [rows, num_heads * head_dim] and out [rows, num_heads * value_head_dim] of the batch; the segment's own
   // keys are in the logs already. The views and logs must outlive the tiles.

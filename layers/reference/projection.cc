@@ -113,7 +113,8 @@ void ProjectionTwin::norm_and_rotate(std::vector<double>& rows, Index tokens, In
         const double shift = settings_.qk_norm->form == QkNormSettings::Form::one_plus ? 1 : 0;
         for (Index c = 0; c < d; ++c) x[c] *= factor * (shift + gain[static_cast<std::size_t>(c)]);
       }
-      if (settings_.rope) rotate_head(*settings_.rope, static_cast<double>(t), x);
+      for (Index part = 0; settings_.rope && part < settings_.rope_slices; ++part)
+        rotate_head(*settings_.rope, static_cast<double>(t), x + part * (d / settings_.rope_slices));
     }
 }
 

@@ -22,6 +22,7 @@ struct ProjectionSettings {
   Index width = 0;
   Index num_heads = 0, num_kv_heads = 0, head_dim = 0, value_head_dim = 0;
   std::optional<RopeSettings> rope;
+  Index rope_slices = 1;  // parts of a head that rope turns as heads of their own
   std::optional<QkNormSettings> qk_norm;
   bool bias = false;
   double input_multiplier = 1;  // of x, in front of Wq, Wk, Wv; biases are not scaled

@@ -2,31 +2,33 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace plait {
 namespace {
 
 using Settings = SoftmaxAttentionSettings;
 
+// Rope of every signal: its channels are those of a slice.
+void slice_rope(Config& config, const IntegralAttention& integral, ProjectionSettings& p) {
+  if (!p.rope || !integral.rope_per_signal) return;
+  const Index slice = p.head_dim / integral.signals;
+  p.rope_slices = integral.signals;
+  if (p.rope->dim == p.head_dim) p.rope->dim = slice;
+  if (p.rope->dim > slice || p.rope->dim % 2 != 0)
+    config.refuse("rope.dim is ", p.rope->dim, ", but rope turns each signal of ", slice,
+                  " channels; it must be even and no more than that");
+}
+
 void read_score_and_readout(Config& config, Settings& s) {
-  s.scale = config.number_or("scale", 0, "factor on q.k; 0 = 1 / sqrt(head_dim)");
-  if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.projection.head_dim));
-  s.score = config.texts_or("score", {"scaled_dot"}, "transforms of a logit, in this order");
-  for (const std::string& name : s.score)
-    if (name != "scaled_dot") config.refuse("score '", name, "' is unknown; this version has scaled_dot");
-  if (s.score.size() != 1)
-    config.refuse("score lists ", s.score.size(),
-                  " transforms, but scaled_dot stands alone and exactly once");
+  s.score = read_scores(config, s.shape());
+  if (const auto* integral = std::get_if<IntegralAttention>(&s.score.front()))
+    slice_rope(config, *integral, s.projection);
   s.window = config.integer_or("window", 0, "latest keys a row sees, its own included; 0 = all");
   s.sinks = config.integer_or("sinks", 0, "first keys a row sees besides its window");
   if (s.sinks > 0 && s.window == 0)
     config.refuse("sinks is ", s.sinks, ", but without a window every row sees the first keys anyway");
-  s.normaliser = static_cast<Settings::Normaliser>(
-      config.choice("normaliser", {"softmax", "softmax_one", "sink_softmax"},
-                    "denominator: plain, plus exp(0), plus exp(sink)"));
-  s.readout = config.text_or("readout", "mean", "what is made of the weighted values");
-  if (s.readout != "mean") config.refuse("readout '", s.readout, "' is unknown; this version has mean");
+  s.normaliser = read_normaliser(config);
+  s.readout = read_readout(config, s.normaliser);
 }
 
 void read_gate(Config& config, Settings& s) {
@@ -47,6 +49,10 @@ void read_gate(Config& config, Settings& s) {
 Index SoftmaxAttentionSettings::gate_width() const {
   if (gate == Gate::none) return 0;
   return granularity == Granularity::headwise ? 1 : projection.value_head_dim;
+}
+
+AttentionShape SoftmaxAttentionSettings::shape() const {
+  return {projection.width, projection.num_heads, projection.head_dim, projection.value_head_dim};
 }
 
 SoftmaxAttentionSettings read_softmax_attention(Config& config) {
@@ -73,8 +79,12 @@ std::vector<TensorSpec> softmax_attention_tensors(const SoftmaxAttentionSettings
                    "[width, num_heads * value_head_dim]",
                    true});
   if (s.output_bias) specs.push_back({"o_bias", {p.width}, Init::small, "[width]"});
-  if (s.normaliser == Settings::Normaliser::sink_softmax)
-    specs.push_back({"sinks", {p.num_heads}, Init::small, "[num_heads]"});
+  const auto add = [&](const std::vector<TensorSpec>& more) {
+    specs.insert(specs.end(), more.begin(), more.end());
+  };
+  for (const ScoreOption& option : s.score) add(tensors_of(option, s.shape()));
+  add(tensors_of(s.normaliser, s.shape()));
+  add(tensors_of(s.readout, s.shape()));
   if (s.gate != Settings::Gate::none && s.packing == Settings::Packing::separate) {
     const bool headwise = s.granularity == Settings::Granularity::headwise;
     specs.push_back({"gate",
@@ -96,52 +106,57 @@ class SoftmaxAttentionTwin final : public Twin {
         o_(to_double(parameters.tensor("o"))),
         o_bias_(optional_tensor(parameters, "o_bias")),
         gate_(optional_tensor(parameters, "gate")),
-        sinks_(optional_tensor(parameters, "sinks")) {}
+        normaliser_(make_twin(settings.normaliser, parameters)),
+        readout_(make_twin(settings.readout, settings.shape(), parameters)) {
+    for (const ScoreOption& option : settings.score)
+      scores_.push_back(make_twin(option, settings.shape(), parameters));
+  }
 
   void run(std::span<const View<const double>> inputs, std::span<const Token>,
            View<double> output) const override {
     const ProjectionSettings& p = settings_.projection;
     const View<const double> x = inputs[0];
-    const ProjectionTwin::Rows rows = projection_.run(x);
+    Prepared all{projection_.run(x), {}, readout_->prepare(x)};
+    for (const auto& score : scores_) all.scores.push_back(score->prepare(x));
     std::vector<double> heads(static_cast<std::size_t>(x.rows * p.num_heads * p.value_head_dim));
     for (Index i = 0; i < x.rows; ++i)
       for (Index h = 0; h < p.num_heads; ++h)
-        attend(rows, i, h, heads.data() + (i * p.num_heads + h) * p.value_head_dim);
-    apply_gate(gate_.empty() ? rows.gate : project(x, gate_, {}, p.num_heads * settings_.gate_width()),
+        attend(all, i, h, heads.data() + (i * p.num_heads + h) * p.value_head_dim);
+    apply_gate(gate_.empty() ? all.rows.gate : project(x, gate_, {}, p.num_heads * settings_.gate_width()),
                heads);
-    const View<const double> all(heads.data(), x.rows, p.num_heads * p.value_head_dim);
-    const std::vector<double> y = project(all, o_, o_bias_, p.width);
+    const View<const double> concatenated(heads.data(), x.rows, p.num_heads * p.value_head_dim);
+    const std::vector<double> y = project(concatenated, o_, o_bias_, p.width);
     for (Index i = 0; i < x.rows; ++i) std::copy_n(y.data() + i * p.width, p.width, output.row(i));
   }
 
  private:
+  struct Prepared {
+    ProjectionTwin::Rows rows;
+    std::vector<std::vector<double>> scores;  // what each score option took from x
+    std::vector<double> readout;
+  };
+
   bool visible(Index i, Index j) const {
     return settings_.window == 0 || j > i - settings_.window || j < settings_.sinks;
   }
 
   // out [value_head_dim]
-  void attend(const ProjectionTwin::Rows& rows, Index i, Index h, double* out) const {
+  void attend(const Prepared& all, Index i, Index h, double* out) const {
     const ProjectionSettings& p = settings_.projection;
     const Index kv = h / p.group(), d = p.head_dim, dv = p.value_head_dim;
-    const double* q = rows.q.data() + (i * p.num_heads + h) * d;
-    std::vector<double> s(static_cast<std::size_t>(i + 1), -std::numeric_limits<double>::infinity());
+    const double* q = all.rows.q.data() + (i * p.num_heads + h) * d;
+    TwinRow row{i, h, {}, {}};
+    std::vector<double> s;
     for (Index j = 0; j <= i; ++j) {
       if (!visible(i, j)) continue;
-      double dot = 0;
+      row.keys.push_back(j);
+      row.values.push_back(all.rows.v.data() + (j * p.num_kv_heads + kv) * dv);
+      double& dot = s.emplace_back(0);
       for (Index c = 0; c < d; ++c)
-        dot += q[c] * rows.k[static_cast<std::size_t>((j * p.num_kv_heads + kv) * d + c)];
-      s[static_cast<std::size_t>(j)] = settings_.scale * dot;
+        dot += q[c] * all.rows.k[static_cast<std::size_t>((j * p.num_kv_heads + kv) * d + c)];
     }
-    const double sink = settings_.normaliser == Settings::Normaliser::softmax ? s[static_cast<std::size_t>(i)]
-                        : sinks_.empty()                                      ? 0.0
-                                         : sinks_[static_cast<std::size_t>(h)];
-    const double maximum = std::max(sink, *std::max_element(s.begin(), s.end()));
-    double mass = settings_.normaliser == Settings::Normaliser::softmax ? 0 : std::exp(sink - maximum);
-    for (double& weight : s) mass += weight = std::exp(weight - maximum);
-    for (Index j = 0; j <= i; ++j)
-      for (Index c = 0; c < dv; ++c)
-        out[c] += s[static_cast<std::size_t>(j)] / mass *
-                  rows.v[static_cast<std::size_t>((j * p.num_kv_heads + kv) * dv + c)];
+    for (std::size_t n = 0; n < scores_.size(); ++n) scores_[n]->apply(row, all.scores[n], s);
+    readout_->read(row, all.readout, s, normaliser_->weights(row, s), out, dv);
   }
 
   // gate [tokens, num_heads * gate_width], heads [tokens, num_heads * value_head_dim]
@@ -153,7 +168,10 @@ class SoftmaxAttentionTwin final : public Twin {
 
   Settings settings_;
   ProjectionTwin projection_;
-  std::vector<double> o_, o_bias_, gate_, sinks_;
+  std::vector<double> o_, o_bias_, gate_;
+  std::vector<std::unique_ptr<ScoreTwin>> scores_;
+  std::unique_ptr<NormaliserTwin> normaliser_;
+  std::unique_ptr<ReadoutTwin> readout_;
 };
 
 }  // namespace

@@ -5,23 +5,22 @@
 #include <string>
 #include <vector>
 
+#include "layers/reference/attention_options.h"
 #include "layers/reference/projection.h"
 #include "layers/reference/twin.h"
 
 namespace plait {
 
 struct SoftmaxAttentionSettings {
-  enum class Normaliser { softmax, softmax_one, sink_softmax };
   enum class Gate { none, sigmoid };
   enum class Granularity { elementwise, headwise };
   enum class Packing { separate, per_query_head };
 
   ProjectionSettings projection;
-  double scale = 0;                // on q.k
-  std::vector<std::string> score;  // transforms of a logit, in this order
+  std::vector<ScoreOption> score;  // in this order
   Index window = 0, sinks = 0;     // row i sees j with i - window < j <= i, and j < sinks; window 0 = all
-  Normaliser normaliser = Normaliser::softmax;
-  std::string readout;
+  NormaliserOption normaliser;
+  ReadoutOption readout;
   Gate gate = Gate::none;
   Granularity granularity = Granularity::elementwise;
   Packing packing = Packing::separate;
@@ -29,6 +28,7 @@ struct SoftmaxAttentionSettings {
 
   // Gate factors per head: value_head_dim, 1 or 0.
   Index gate_width() const;
+  AttentionShape shape() const;
 };
 
 SoftmaxAttentionSettings read_softmax_attention(Config& config);  // ends with config.finish()

@@ -120,11 +120,21 @@ std::vector<std::string> Config::texts_or(const std::string& key, const std::vec
 Config* Config::object(const std::string& key, const std::string& help) {
   const Json* value = take(key, "object", "absent", help);
   if (!value || value->is_null()) return nullptr;
-  if (!value->is_object()) refuse("setting '", prefix_, key, "' must be an object, found ", value->dump());
-  auto child = std::make_unique<Config>(node_, *value, surroundings_);
-  child->prefix_ = prefix_ + key + ".";
-  children_.push_back(std::move(child));
-  return children_.back().get();
+  return &child(key, *value);
+}
+
+Config& Config::section(const std::string& key, const std::string& help) {
+  const Json* value = take(key, "object", "{}", help);
+  return child(key, value && !value->is_null() ? *value : Json::object());
+}
+
+Config& Config::child(const std::string& key, const Json& settings) {
+  if (!settings.is_object())
+    refuse("setting '", prefix_, key, "' must be an object, found ", settings.dump());
+  auto made = std::make_unique<Config>(node_, settings, surroundings_);
+  made->prefix_ = prefix_ + key + ".";
+  children_.push_back(std::move(made));
+  return *children_.back();
 }
 
 void Config::finish() const {

@@ -63,6 +63,8 @@ class Config {
   // A nested object, or null when absent (then its options are not listed). The child is owned by this
   // Config; its unread keys are errors of finish() here.
   Config* object(const std::string& key, const std::string& help);
+  // The same with defaults for everything inside: absent is empty, and its options are listed.
+  Config& section(const std::string& key, const std::string& help);
 
   // A sentence about this node: "node 'blocks.3.mixer' (softmax_attention): " + message.
   template <class... Parts>
@@ -75,6 +77,7 @@ class Config {
  private:
   const Json* take(const std::string& key, const std::string& type, const std::string& fallback,
                    const std::string& help);
+  Config& child(const std::string& key, const Json& settings);
   [[noreturn]] void refuse_text(const std::string& message) const;
   std::string node_;
   Json settings_;

@@ -25,6 +25,7 @@ class Partial {
 
   explicit Partial(float* data) : data_(data) {}
   float& maximum() { return data_[0]; }
+  float& minimum() { return data_[2]; }
   bool touched() const { return data_[1] != 0; }
   void touch() { data_[1] = 1; }
   float* lanes() { return data_ + kLanes; }
@@ -33,6 +34,7 @@ class Partial {
   void clear(Index size) {
     std::fill_n(data_, size, 0.0f);
     maximum() = -std::numeric_limits<float>::infinity();
+    minimum() = std::numeric_limits<float>::infinity();
   }
 
  private:
@@ -49,12 +51,10 @@ struct Sizes {
         partial(Partial::size(accumulators, values)) {}
 };
 
-// Moves what a row has gathered to a new maximum: everything relative to the old one shrinks by exp(old -
-// new).
+// Moves what a row has gathered to a new maximum: everything relative to the old one shrinks.
 void raise_maximum(Partial row, float maximum, const KeyRule& rule, const Sizes& sizes, const Kernels& k) {
   if (maximum == row.maximum()) return;
-  float factor = 0;
-  k.exp_minus(&row.maximum(), maximum, &factor, 1);
+  const float factor = rule.shrink(row.maximum(), maximum, k);
   k.scale(row.lanes(), factor, row.lanes(), kLanes);
   for (Index a = 0; a < sizes.accumulators; ++a) {
     float* sums = row.accumulators() + a * sizes.value_width;
@@ -72,6 +72,7 @@ void combine(Partial total, Partial span, const KeyRule& rule, const Sizes& size
     raise_maximum(span, maximum, rule, sizes, k);
     total.maximum() = maximum;
   }
+  total.minimum() = std::min(total.minimum(), span.minimum());
   k.add(total.lanes(), span.lanes(), total.lanes(), kLanes);
   const Index sums = sizes.accumulators * sizes.value_width;
   k.add(total.accumulators(), span.accumulators(), total.accumulators(), sums);
@@ -85,7 +86,8 @@ void start_row(const QueryRow& row, Partial total, const KeyRule& rule, const Si
 
 void finish_row(const QueryRow& row, Partial total, const KeyRule& rule, const Sizes& sizes,
                 const Kernels& k) {
-  rule.finish(row, total.maximum(), k.sum_lanes(total.lanes()), total.accumulators(), sizes.value_width, k);
+  const RowSums sums{total.maximum(), total.minimum(), k.sum_lanes(total.lanes()), total.accumulators()};
+  rule.finish(row, sums, sizes.value_width, k);
 }
 
 // Walks the blocks of one span for the rows of one tile.
@@ -223,8 +225,10 @@ class SpanWalk {
         const Index count = run.end - run.begin;
         const double* side = piece.page.side;
         if (side) side += row(r).head * piece.page.side_stride + (run.begin - piece.begin);
-        rule_.logits(row(r), run.begin, count, side, logits(r, run.begin), k_);
-        if (rule_.tracks_maximum()) maximum = std::max(maximum, k_.maximum(logits(r, run.begin), count));
+        float* s = logits(r, run.begin);
+        rule_.logits(row(r), run.begin, count, side, s, k_);
+        if (rule_.tracks_maximum()) maximum = std::max(maximum, rule_.reference(s, count, k_));
+        if (rule_.tracks_minimum()) see_minimum(r, s, count, weights(0, r, run.begin));
         any = true;
       }
     }
@@ -238,12 +242,20 @@ class SpanWalk {
       for (const KeyRange& run : runs_of(i, r)) add_mass(r, run, maximum);
   }
 
+  // room [count] is for scratch.
+  void see_minimum(Index r, const float* s, Index count, float* room) {
+    k_.scale(s, -1, room, count);
+    float& minimum = partial(r).minimum();
+    minimum = std::min(minimum, -k_.maximum(room, count));
+  }
+
   void add_mass(Index r, const KeyRange& run, float maximum) {
     const Index count = run.end - run.begin;
     const float* s = logits(r, run.begin);
     float* p = weights(0, r, run.begin);
-    rule_.numerators(maximum, s, p, count, k_);
+    rule_.numerators(row(r), maximum, s, p, count, k_);
     k_.add_to_lanes(weights(0, r, lane_floor(block_)), local(run.begin), local(run.end), partial(r).lanes());
+    rule_.settle(s, p, count, k_);
     for (Index a = 1; a < sizes_.accumulators; ++a)
       rule_.weights(a, s, p, weights(a, r, run.begin), count, k_);
     for (const KeyRange& muted : row(r).muted) {

@@ -51,6 +51,21 @@ struct QueryRow {
   std::span<const KeyRange> visible;     // ascending, disjoint, not empty ranges; all at or before `position`
   double side = 0;                       // what the rule compares the side column with
   std::span<const KeyRange> muted = {};  // visible keys whose weights become 0 after the mass was taken
+  const float* numbers = nullptr;        // what a rule's options took from the layer's input; the rule's own
+
+  Index visible_count() const {
+    Index count = 0;
+    for (const KeyRange& range : visible) count += range.end - range.begin;
+    return count;
+  }
+};
+
+// What a row has gathered over all keys it sees.
+struct RowSums {
+  float maximum = 0;            // what numerators are relative to, of a rule that tracks it
+  float minimum = 0;            // smallest logit (infinity without a key), of a rule that tracks it
+  float mass = 0;               // sum of the numerators
+  const float* sums = nullptr;  // [accumulators][value_width]
 };
 
 // What becomes of one row's logits. All members are const and called from several threads.
@@ -58,28 +73,39 @@ class KeyRule {
  public:
   virtual ~KeyRule() = default;
 
-  // True if numerators are taken relative to a running maximum (exp-like rules): when it grows, mass and
-  // accumulators are multiplied by exp(old - new).
+  // True if numerators are taken relative to a running reference, the maximum (exp-like rules): when it
+  // grows, mass and accumulators are multiplied by shrink(old, new).
   virtual bool tracks_maximum() const = 0;
+  virtual bool tracks_minimum() const { return false; }
   // (maximum, mass) before any key; returns false when the row starts from nothing: (-infinity, 0).
   virtual bool start(const QueryRow& row, float& maximum, float& mass) const = 0;
   // In place: q.k of `count` consecutive keys from position `first` -> logits. side [count] or null.
   virtual void logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
                       const Kernels& k) const = 0;
+  // The reference that suits s [count] logits; the walk takes the greatest.
+  virtual float reference(const float* s, Index count, const Kernels& k) const { return k.maximum(s, count); }
+  virtual float shrink(float before, float after, const Kernels& k) const {
+    float factor = 0;
+    k.exp_minus(&before, after, &factor, 1);
+    return factor;
+  }
   // s [count] logits -> p [count] numerators, whose sum is the mass.
-  virtual void numerators(float maximum, const float* s, float* p, Index count, const Kernels& k) const = 0;
+  virtual void numerators(const QueryRow& row, float maximum, const float* s, float* p, Index count,
+                          const Kernels& k) const = 0;
+  // In place: numerators whose sum was taken -> weights of accumulator 0.
+  virtual void settle(const float* /*s*/, float* /*p*/, Index /*count*/, const Kernels&) const {}
 
-  // Accumulator 0 sums numerator times value; a rule may ask for more, each with weights of its own.
+  // Accumulator 0 sums weight times value; a rule may ask for more, each with weights of its own.
   virtual Index accumulators() const { return 1; }
   virtual bool follows_maximum(Index /*accumulator*/) const { return tracks_maximum(); }
-  // w [count]: weights of accumulator >= 1, from the logits and numerators of the same keys.
+  // w [count]: weights of accumulator >= 1, from the logits and settled numerators of the same keys.
   virtual void weights(Index /*accumulator*/, const float* /*s*/, const float* /*p*/, float* /*w*/,
                        Index /*count*/, const Kernels&) const {}
 
-  // accumulators [accumulators()][value_width] -> row.out. Called for every row; a row that saw no key has
-  // mass as `start` left it and zero accumulators.
-  virtual void finish(const QueryRow& row, float maximum, float mass, const float* accumulators,
-                      Index value_width, const Kernels& k) const = 0;
+  // -> row.out [value_width]. Called for every row; a row that saw no key has the mass as `start` left it and
+  // zero sums.
+  virtual void finish(const QueryRow& row, const RowSums& sums, Index value_width,
+                      const Kernels& k) const = 0;
 };
 
 // Queries that share a cache and a key/value head. Rows may be in any order and of any query head.

@@ -420,10 +420,10 @@ inline Lanes tanh_of(Lanes x) {
   return select(equal(x, x), t, x);
 }
 
-// x Phi(x). The distribution's tail is exp(-a^2 / 2) t P(t), t = 1 / (1 + 0.3 a), a = |x|, with P fitted for
-// the smallest relative error up to a = 15. What rounding a^2 loses is put back, or the tail would be wrong
-// by a^2 times as much.
-inline Lanes gelu_of(Lanes x) {
+// Phi(x), the normal distribution. Its tail is exp(-a^2 / 2) t P(t), t = 1 / (1 + 0.3 a), a = |x|, with P
+// fitted for the smallest relative error up to a = 15. What rounding a^2 loses is put back, or the tail would
+// be wrong by a^2 times as much.
+inline Lanes normal_cdf_of(Lanes x) {
   const Lanes a = smaller(all(20), absolute(x)), square = a * a, lost = fma(a, a, all(0) - square);
   const Lanes e = exp_of(all(-0.5f) * square), corrected = fma(e, all(-0.5f) * lost, e);
   const Lanes t = all(1) / fma(a, all(0.3f), all(1));
@@ -432,8 +432,9 @@ inline Lanes gelu_of(Lanes x) {
                           0.078372113f, 0.11023937f,  0.11957131f, 0.119686715f};
   for (float c : series) p = fma(p, t, all(c));
   const Lanes tail = corrected * (t * p);
-  return x * select(less(x, all(0)), tail, all(1) - tail);
+  return select(less(x, all(0)), tail, all(1) - tail);
 }
+inline Lanes gelu_of(Lanes x) { return x * normal_cdf_of(x); }
 // x (1 + tanh u) / 2 = x sigmoid(2 u)
 inline Lanes gelu_tanh_of(Lanes x) {
   const Lanes u = all(0.79788456f) * fma(all(0.044715f) * x * x, x, x);
@@ -602,6 +603,7 @@ constexpr plait::Kernels make_table(plait::Isa isa, const char* name) {
   k.softplus = map<softplus_of>;
   k.log_sigmoid = map<log_sigmoid_of>;
   k.tanh = map<tanh_of>;
+  k.normal_cdf = map<normal_cdf_of>;
   k.gelu = map<gelu_of>;
   k.gelu_tanh = map<gelu_tanh_of>;
   k.relu = map<relu_of>;

@@ -74,7 +74,7 @@ class DoubleLoop {
     const Index dv = settings_.projection.value_head_dim;
     for (Index j = 0; j <= i; ++j) {
       if (!visible(i, j, h)) continue;
-      const double p = std::exp(settings_.scale * heads_.dot(i, j, h));
+      const double p = std::exp(std::get<ScaledDot>(settings_.score.front()).scale * heads_.dot(i, j, h));
       mass += p;
       for (Index c = 0; weighs(i, j, h) && c < dv; ++c) out[c] += p * heads_.v(j, h)[c];
     }
@@ -128,6 +128,7 @@ TEST(SoftmaxAttention, MeetsItsTwinInEveryExample) {
     const auto values = OneKind::random_values(kKind, settings, surroundings(), 2);
     const OneKind layer(kKind, settings, surroundings(), values);
     const auto input = random_input(kRows, kWidth, 3);
+    SCOPED_TRACE(example);
     expect_near(layer.run(input), layer.twin(input), kStages, kRows);
   }
 }
@@ -517,9 +518,14 @@ TEST(SoftmaxAttention, RefusesWhatItCannotMean) {
     }
     return std::string();
   };
-  EXPECT_NE(refuse("score", {"alibi"}).find("alibi"), std::string::npos);
-  EXPECT_NE(refuse("readout", "laser_attention").find("laser_attention"), std::string::npos);
-  EXPECT_NE(refuse("normaliser", "sigmoid_attention").find("sigmoid_attention"), std::string::npos);
+  EXPECT_NE(refuse("score", {"alibi"}).find("scaled_dot"), std::string::npos);
+  EXPECT_NE(refuse("score", Json::array()).find("scaled_dot"), std::string::npos);
+  EXPECT_NE(refuse("score", {"scaled_dot", "scaled_dot"}).find("more than once"), std::string::npos);
+  EXPECT_NE(refuse("score", {"scaled_dot", "integral_attention"}).find("comes first"), std::string::npos);
+  EXPECT_NE(refuse("score", {"scaled_dot", "entmax"}).find("entmax"), std::string::npos);
+  EXPECT_NE(refuse("alibi", Json::object()).find("alibi"), std::string::npos);  // not in the list
+  EXPECT_NE(refuse("readout", "entmax").find("entmax"), std::string::npos);
+  EXPECT_NE(refuse("normaliser", "entmax").find("entmax"), std::string::npos);
   EXPECT_NE(refuse("gate", "silu").find("silu"), std::string::npos);
   EXPECT_NE(refuse("num_kv_heads", 3).find("num_kv_heads"), std::string::npos);
   EXPECT_NE(refuse("sinks", 4).find("sinks"), std::string::npos);
@@ -542,7 +548,8 @@ class MeanDifference final : public KeyRule {
       s[i] += static_cast<float>(side[i]) * 0.01f;
     }
   }
-  void numerators(float maximum, const float* s, float* p, Index count, const Kernels& k) const override {
+  void numerators(const QueryRow&, float maximum, const float* s, float* p, Index count,
+                  const Kernels& k) const override {
     k.exp_minus(s, maximum, p, count);
   }
   Index accumulators() const override { return 2; }
@@ -550,11 +557,9 @@ class MeanDifference final : public KeyRule {
   void weights(Index, const float*, const float*, float* w, Index count, const Kernels&) const override {
     std::fill_n(w, count, 1.0f);
   }
-  void finish(const QueryRow& row, float, float mass, const float* sums, Index width,
-              const Kernels&) const override {
-    float seen = 0;
-    for (const KeyRange& range : row.visible) seen += static_cast<float>(range.end - range.begin);
-    for (Index c = 0; c < width; ++c) row.out[c] = sums[c] / mass - sums[width + c] / seen;
+  void finish(const QueryRow& row, const RowSums& all, Index width, const Kernels&) const override {
+    const auto seen = static_cast<float>(row.visible_count());
+    for (Index c = 0; c < width; ++c) row.out[c] = all.sums[c] / all.mass - all.sums[width + c] / seen;
   }
 };
 

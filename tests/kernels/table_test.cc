@@ -257,6 +257,8 @@ const Function kFunctions[] = {
     {"log_sigmoid", &Kernels::log_sigmoid,
      [](double x) { return x < 0 ? x - std::log1p(std::exp(x)) : -std::log1p(std::exp(-x)); }, 3, 0x1p-149},
     {"tanh", &Kernels::tanh, [](double x) { return std::tanh(x); }, 4, 0x1p-149},
+    {"normal_cdf", &Kernels::normal_cdf, [](double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }, 6,
+     0x1p-145},
     {"gelu", &Kernels::gelu, [](double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }, 6, 0x1p-145},
     {"gelu_tanh", &Kernels::gelu_tanh,
      [](double x) { return x * sigmoid(2 * 0.79788456 * (x + 0.044715 * x * x * x)); }, 8, 4e-7},

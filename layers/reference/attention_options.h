@@ -1,0 +1,157 @@
+// The options of softmax_attention's stages score, normaliser and readout: settings, tensors and
+// double-precision form, written from the equations of score.md, normaliser.md and readout.md in
+// layers/attention. The fast forms are one file per option there.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "runtime/base/tensor.h"
+#include "runtime/graph/config.h"
+
+namespace plait {
+
+// What an option may need to know of the attention it is part of.
+struct AttentionShape {
+  Index width = 0, num_heads = 0, head_dim = 0, value_head_dim = 0;
+};
+
+// -- score: the first element of the list makes a logit of q.k, the others change it.
+
+struct ScaledDot {
+  double scale = 1;
+};
+struct IntegralAttention {
+  Index signals = 1;
+  bool rope_per_signal = true;
+  double scale = 1;  // 1 / sqrt(signals * head_dim)
+};
+struct ScalableSoftmax {
+  bool bias = false;
+  double undo = 1;  // what takes 1 / sqrt(head_dim) back where s ln n replaces it
+};
+struct FocalAttention {
+  enum class Mode { fixed, per_token, prefix_mean };
+  Mode mode = Mode::fixed;
+  double t = 1, tau_min = 0, tau_max = 0;
+};
+struct ScaledSignedAveraging {
+  double b = 1, n = 1;
+};
+struct SinSoftmax {};
+struct LogitSoftcap {
+  double cap = 0;
+};
+struct Alibi {
+  std::vector<double> slopes;  // [num_heads]
+};
+struct ForgettingAttention {
+  bool per_token = true;  // the gate reads the input; otherwise it is its bias
+};
+using ScoreOption = std::variant<ScaledDot, IntegralAttention, ScalableSoftmax, FocalAttention,
+                                 ScaledSignedAveraging, SinSoftmax, LogitSoftcap, Alibi, ForgettingAttention>;
+
+// -- normaliser: how the logits of a row become weights.
+
+struct Softmax {
+  enum class Sink { none, zero, learned };
+  Sink sink = Sink::none;
+};
+struct Softermax {
+  bool natural = false;  // logits times log2(e) first
+};
+struct CogAttention {};
+struct SigmoidAttention {
+  enum class Bias { constant, neg_log_n, neg_log_ni };
+  enum class RowScale { none, inv_sqrt_n, inv_n };
+  Bias bias_mode = Bias::constant;
+  RowScale row_scale = RowScale::none;
+  double bias = 0, t = 0;
+};
+struct PeriodicSoftmax {
+  enum class Function { sin2_shifted, sin2, cos, sin, one_plus_sin10, siren };
+  Function function = Function::sin2_shifted;
+  double eps = 0;
+};
+struct TaylorSoftmax {
+  Index order = 2;
+};
+// The comparison functions of single-location regression.
+struct LocationWeights {
+  enum class Function { linear, erf, softplus };
+  Function function = Function::linear;
+  double shift = 0;
+};
+using NormaliserOption = std::variant<Softmax, Softermax, CogAttention, SigmoidAttention, PeriodicSoftmax,
+                                      TaylorSoftmax, LocationWeights>;
+
+// -- readout: what is made of the weighted values.
+
+struct MeanReadout {};
+struct SelfAdjustSoftmax {
+  enum class Variant { normalised, plain, shifted };
+  Variant variant = Variant::normalised;
+  double c_num = 0, c_den = 0;
+};
+struct AffineScaledAttention {
+  enum class Gate { sigmoid, clipped_linear };
+  Gate gate = Gate::sigmoid;
+};
+using ReadoutOption = std::variant<MeanReadout, SelfAdjustSoftmax, AffineScaledAttention>;
+
+// Keys score, normaliser and readout, and one object per option that has settings, named like it. `scale` is
+// the setting of that name, 0 = 1 / sqrt(head_dim). They do not call finish().
+std::vector<ScoreOption> read_scores(Config& config, const AttentionShape& shape);
+NormaliserOption read_normaliser(Config& config);
+ReadoutOption read_readout(Config& config, const NormaliserOption& normaliser);
+
+std::vector<TensorSpec> tensors_of(const ScoreOption& option, const AttentionShape& shape);
+std::vector<TensorSpec> tensors_of(const NormaliserOption& option, const AttentionShape& shape);
+std::vector<TensorSpec> tensors_of(const ReadoutOption& option, const AttentionShape& shape);
+
+// -- Twins
+
+// One query of one head, as the twins see it.
+struct TwinRow {
+  Index position = 0, head = 0;
+  std::vector<Index> keys;            // visible positions, ascending
+  std::vector<const double*> values;  // of those keys, [value_head_dim] each
+  double count() const { return static_cast<double>(keys.size()); }
+};
+
+class TwinStage {
+ public:
+  virtual ~TwinStage() = default;
+  // What the option takes from the layer's input x [tokens, width], once: any layout, handed back row by row.
+  virtual std::vector<double> prepare(View<const double> /*x*/) const { return {}; }
+};
+
+class ScoreTwin : public TwinStage {
+ public:
+  // s [row.keys.size()], in place
+  virtual void apply(const TwinRow& row, const std::vector<double>& prepared,
+                     std::vector<double>& s) const = 0;
+};
+
+class NormaliserTwin : public TwinStage {
+ public:
+  // logits [row.keys.size()] -> weights of the same keys
+  virtual std::vector<double> weights(const TwinRow& row, const std::vector<double>& s) const = 0;
+};
+
+class ReadoutTwin : public TwinStage {
+ public:
+  // logits s and weights p -> out [value_head_dim], zero before
+  virtual void read(const TwinRow& row, const std::vector<double>& prepared, const std::vector<double>& s,
+                    const std::vector<double>& p, double* out, Index width) const = 0;
+};
+
+std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, const AttentionShape& shape,
+                                     const Parameters& parameters);
+std::unique_ptr<NormaliserTwin> make_twin(const NormaliserOption& option, const Parameters& parameters);
+std::unique_ptr<ReadoutTwin> make_twin(const ReadoutOption& option, const AttentionShape& shape,
+                                       const Parameters& parameters);
+
+}  // namespace plait

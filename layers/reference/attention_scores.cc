@@ -1,0 +1,293 @@
+#include <algorithm>
+#include <cmath>
+
+#include "layers/reference/attention_options.h"
+#include "layers/reference/projection.h"
+#include "layers/reference/recurrence.h"
+
+namespace plait {
+namespace {
+
+const std::vector<std::string> kFirst = {"scaled_dot", "integral_attention"};
+const std::vector<std::string> kFurther = {
+    "scalable_softmax", "focal_attention", "scaled_signed_averaging", "sin_softmax",
+    "logit_softcap",    "alibi",           "forgetting_attention"};
+
+bool holds(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+double inverse_root(Index n) { return 1 / std::sqrt(static_cast<double>(n)); }
+
+// A head's slopes as the paper has them for a power of two: 2^(-8/H), 2^(-16/H), ..; in between, every other
+// slope of the next power.
+std::vector<double> usual_slopes(Index heads) {
+  const auto geometric = [](Index n) {
+    std::vector<double> all;
+    for (Index h = 1; h <= n; ++h)
+      all.push_back(std::exp2(-8.0 * static_cast<double>(h) / static_cast<double>(n)));
+    return all;
+  };
+  Index power = 1;
+  while (2 * power <= heads) power *= 2;
+  std::vector<double> slopes = geometric(power);
+  const std::vector<double> between = geometric(2 * power);
+  for (std::size_t h = 0; static_cast<Index>(slopes.size()) < heads; h += 2) slopes.push_back(between[h]);
+  return slopes;
+}
+
+ScoreOption read_first(Config& config, const std::string& name, double scale, const AttentionShape& shape) {
+  if (name == "scaled_dot") return ScaledDot{scale == 0 ? inverse_root(shape.head_dim) : scale};
+  Config& own = config.section(name, "averaged logits of several signals (arXiv 2508.18387)");
+  IntegralAttention s;
+  s.signals =
+      own.integer_or("signals", 4, "slices of a head whose logits are averaged; UNCONFIRMED default", 1);
+  s.rope_per_signal =
+      own.boolean_or("rope_per_signal", true, "rope turns every slice as a head of its own; UNCONFIRMED");
+  if (shape.head_dim % s.signals != 0)
+    own.refuse("signals is ", s.signals, ", which does not divide head_dim, ", shape.head_dim);
+  if (scale != 0)
+    config.refuse("scale is set, but integral_attention brings its own, 1 / sqrt(signals head_dim)");
+  s.scale = inverse_root(s.signals * shape.head_dim);
+  return s;
+}
+
+FocalAttention read_focal(Config& config, const AttentionShape& shape) {
+  Config& own = config.section("focal_attention", "temperature of the logits (arXiv 2511.06818)");
+  FocalAttention s;
+  s.mode = static_cast<FocalAttention::Mode>(
+      own.choice("mode", {"fixed", "per_token", "prefix_mean"},
+                 "one number t; or tau in place of t sqrt(head_dim), from each token or the mean so far; "
+                 "which mean the authors take is UNCONFIRMED"));
+  const bool fixed = s.mode == FocalAttention::Mode::fixed;
+  if (fixed) {
+    s.t = own.number_or("t", 0.4, "divides the logits");
+    if (!(s.t > 0)) own.refuse("t is ", s.t, ", but must be positive");
+    return s;
+  }
+  const double root = std::sqrt(static_cast<double>(shape.head_dim));
+  s.tau_min = own.number_or("tau_min", root / 10, "smallest tau; UNCONFIRMED, sqrt(head_dim) / 10");
+  s.tau_max = own.number_or("tau_max", root * 10, "greatest tau; UNCONFIRMED, 10 sqrt(head_dim)");
+  if (!(0 < s.tau_min && s.tau_min <= s.tau_max))
+    own.refuse("tau_min ", s.tau_min, " and tau_max ", s.tau_max, " must be positive and ascending");
+  return s;
+}
+
+ScaledSignedAveraging read_signed_averaging(Config& config) {
+  Config& own = config.section("scaled_signed_averaging", "logits as powers of 1 + b |s| (arXiv 2508.14685)");
+  ScaledSignedAveraging s;
+  s.b = own.number_or("b", std::exp(1.0), "on |s|");
+  s.n = own.number_or("n", std::exp(0.4), "the power");
+  if (!(s.b > 0)) own.refuse("b is ", s.b, ", but must be positive");
+  if (!(s.n > 0)) own.refuse("n is ", s.n, ", but must be positive");
+  return s;
+}
+
+LogitSoftcap read_softcap(Config& config) {
+  Config& own = config.section("logit_softcap", "cap tanh(s / cap)");
+  const LogitSoftcap s{own.number_or("cap", 50, "bound of a logit's size")};
+  if (!(s.cap > 0)) own.refuse("cap is ", s.cap, ", but must be positive");
+  return s;
+}
+
+Alibi read_alibi(Config& config, const AttentionShape& shape) {
+  Config& own = config.section("alibi", "linear bias by distance (arXiv 2108.12409)");
+  const Alibi s{own.numbers_or("slopes", usual_slopes(shape.num_heads), "per head; the paper's unless set")};
+  if (static_cast<Index>(s.slopes.size()) != shape.num_heads)
+    own.refuse("slopes has ", s.slopes.size(), " numbers, but num_heads is ", shape.num_heads);
+  return s;
+}
+
+ForgettingAttention read_forgetting(Config& config) {
+  Config& own = config.section("forgetting_attention", "a forget gate's logs as bias (arXiv 2503.02130)");
+  return {own.choice("type", {"full", "bias_only"},
+                     "gate from the token and a bias, or from the bias alone (the paper's fixed, too)") == 0};
+}
+
+ScoreOption read_further(Config& config, const std::string& name, const AttentionShape& shape) {
+  if (name == "scalable_softmax") {
+    Config& own = config.section(name, "logits grow with the log of the number of keys (arXiv 2501.19399)");
+    ScalableSoftmax s;
+    s.bias = own.boolean_or("bias", false, "adds a learned number to s ln n; UNCONFIRMED");
+    if (own.boolean_or("ssmax_replaces_scale", false,
+                       "s ln n stands in place of 1 / sqrt(head_dim); UNCONFIRMED"))
+      s.undo = std::sqrt(static_cast<double>(shape.head_dim));
+    return s;
+  }
+  if (name == "focal_attention") return read_focal(config, shape);
+  if (name == "scaled_signed_averaging") return read_signed_averaging(config);
+  if (name == "sin_softmax") return SinSoftmax{};
+  if (name == "logit_softcap") return read_softcap(config);
+  if (name == "alibi") return read_alibi(config, shape);
+  return read_forgetting(config);
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  return all;
+}
+
+}  // namespace
+
+std::vector<ScoreOption> read_scores(Config& config, const AttentionShape& shape) {
+  const double scale = config.number_or("scale", 0, "factor on q.k; 0 = 1 / sqrt(head_dim)");
+  const std::vector<std::string> names =
+      config.texts_or("score", {"scaled_dot"}, "transforms of a logit, in this order");
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (!holds(kFirst, names[i]) && !holds(kFurther, names[i]))
+      config.refuse("score '", names[i], "' is unknown; first comes one of ", joined(kFirst),
+                    ", then any of ", joined(kFurther));
+    if (std::count(names.begin(), names.end(), names[i]) > 1)
+      config.refuse("score lists ", names[i], " more than once");
+  }
+  if (names.empty() || !holds(kFirst, names[0]))
+    config.refuse("score must begin with what makes a logit of q.k: ", joined(kFirst));
+  std::vector<ScoreOption> options = {read_first(config, names[0], scale, shape)};
+  for (std::size_t i = 1; i < names.size(); ++i) {
+    if (holds(kFirst, names[i]))
+      config.refuse("score lists ", names[i], " behind ", names[0], "; it comes first");
+    options.push_back(read_further(config, names[i], shape));
+  }
+  return options;
+}
+
+std::vector<TensorSpec> tensors_of(const ScoreOption& option, const AttentionShape& shape) {
+  std::vector<TensorSpec> specs;
+  if (const auto* s = std::get_if<ScalableSoftmax>(&option)) {
+    specs.push_back({"ssmax_scale", {shape.num_heads}, Init::around_one, "[num_heads]"});
+    if (s->bias) specs.push_back({"ssmax_bias", {shape.num_heads}, Init::small, "[num_heads]"});
+  }
+  if (const auto* s = std::get_if<FocalAttention>(&option); s && s->mode != FocalAttention::Mode::fixed)
+    specs.push_back({"focal_tau", {1, shape.width}, Init::normal, "[1, width]", true});
+  if (const auto* s = std::get_if<ForgettingAttention>(&option)) {
+    if (s->per_token)
+      specs.push_back({"forget", {shape.num_heads, shape.width}, Init::normal, "[num_heads, width]", true});
+    specs.push_back({"forget_bias", {shape.num_heads}, Init::small, "[num_heads]"});
+  }
+  return specs;
+}
+
+namespace {
+
+template <class F>
+class EachLogit final : public ScoreTwin {
+ public:
+  explicit EachLogit(F f) : f_(f) {}
+  void apply(const TwinRow& row, const std::vector<double>&, std::vector<double>& s) const override {
+    for (std::size_t n = 0; n < s.size(); ++n) s[n] = f_(row, n, s[n]);
+  }
+
+ private:
+  F f_;
+};
+
+template <class F>
+std::unique_ptr<ScoreTwin> each(F f) {
+  return std::make_unique<EachLogit<F>>(f);
+}
+
+class FocalTwin final : public ScoreTwin {
+ public:
+  FocalTwin(const FocalAttention& settings, const AttentionShape& shape, const Parameters& parameters)
+      : s_(settings), root_(std::sqrt(static_cast<double>(shape.head_dim))) {
+    if (s_.mode != FocalAttention::Mode::fixed) tau_ = to_double(parameters.tensor("focal_tau"));
+  }
+  // tau of every token
+  std::vector<double> prepare(View<const double> x) const override {
+    if (s_.mode == FocalAttention::Mode::fixed) return {};
+    std::vector<double> tau = project(x, tau_, {}, 1);
+    if (s_.mode == FocalAttention::Mode::prefix_mean) {
+      double sum = 0;
+      for (std::size_t i = 0; i < tau.size(); ++i) {
+        sum += tau[i];
+        tau[i] = sum / static_cast<double>(i + 1);
+      }
+    }
+    for (double& t : tau) t = std::clamp(t, s_.tau_min, s_.tau_max);
+    return tau;
+  }
+  void apply(const TwinRow& row, const std::vector<double>& tau, std::vector<double>& s) const override {
+    const double divisor = tau.empty() ? s_.t : tau[static_cast<std::size_t>(row.position)] / root_;
+    for (double& x : s) x /= divisor;
+  }
+
+ private:
+  FocalAttention s_;
+  double root_;
+  std::vector<double> tau_;
+};
+
+class ForgettingTwin final : public ScoreTwin {
+ public:
+  ForgettingTwin(const AttentionShape& shape, const Parameters& parameters)
+      : heads_(shape.num_heads),
+        weight_(optional_tensor(parameters, "forget")),
+        bias_(to_double(parameters.tensor("forget_bias"))) {}
+  // [tokens, num_heads]: sums of log f up to and with the token
+  std::vector<double> prepare(View<const double> x) const override {
+    const auto heads = static_cast<std::size_t>(heads_);
+    std::vector<double> sums(static_cast<std::size_t>(x.rows) * heads);
+    const std::vector<double> read = weight_.empty() ? sums : project(x, weight_, {}, heads_);
+    for (std::size_t i = 0; i < sums.size(); ++i)
+      sums[i] = reference::log_sigmoid(read[i] + bias_[i % heads]) + (i < heads ? 0 : sums[i - heads]);
+    return sums;
+  }
+  void apply(const TwinRow& row, const std::vector<double>& sums, std::vector<double>& s) const override {
+    const auto at = [&](Index t) { return sums[static_cast<std::size_t>(t * heads_ + row.head)]; };
+    for (std::size_t n = 0; n < s.size(); ++n) s[n] += at(row.position) - at(row.keys[n]);
+  }
+
+ private:
+  Index heads_;
+  std::vector<double> weight_, bias_;
+};
+
+struct MakeScore {
+  const AttentionShape& shape;
+  const Parameters& parameters;
+
+  using Made = std::unique_ptr<ScoreTwin>;
+  Made operator()(const ScaledDot& o) const {
+    return each([c = o.scale](const TwinRow&, std::size_t, double s) { return c * s; });
+  }
+  Made operator()(const IntegralAttention& o) const {
+    return each([c = o.scale](const TwinRow&, std::size_t, double s) { return c * s; });
+  }
+  Made operator()(const ScalableSoftmax& o) const {
+    return each([u = o.undo, a = to_double(parameters.tensor("ssmax_scale")),
+                 b = optional_tensor(parameters, "ssmax_bias")](const TwinRow& row, std::size_t, double s) {
+      const auto h = static_cast<std::size_t>(row.head);
+      return u * (a[h] * std::log(row.count()) + (b.empty() ? 0 : b[h])) * s;
+    });
+  }
+  Made operator()(const FocalAttention& o) const { return std::make_unique<FocalTwin>(o, shape, parameters); }
+  Made operator()(const ScaledSignedAveraging& o) const {
+    return each([o](const TwinRow&, std::size_t, double s) {
+      return o.n * (s < 0 ? -1 : 1) * std::log1p(o.b * std::abs(s));
+    });
+  }
+  Made operator()(const SinSoftmax&) const {
+    return each([](const TwinRow&, std::size_t, double s) { return std::sin(s); });
+  }
+  Made operator()(const LogitSoftcap& o) const {
+    return each([c = o.cap](const TwinRow&, std::size_t, double s) { return c * std::tanh(s / c); });
+  }
+  Made operator()(const Alibi& o) const {
+    return each([slopes = o.slopes](const TwinRow& row, std::size_t n, double s) {
+      return s - slopes[static_cast<std::size_t>(row.head)] * static_cast<double>(row.position - row.keys[n]);
+    });
+  }
+  Made operator()(const ForgettingAttention&) const {
+    return std::make_unique<ForgettingTwin>(shape, parameters);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, const AttentionShape& shape,
+                                     const Parameters& parameters) {
+  return std::visit(MakeScore{shape, parameters}, option);
+}
+
+}  // namespace plait

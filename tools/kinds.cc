@@ -41,7 +41,11 @@ void section(std::string& text, const char* title, const std::vector<std::vector
 std::string show_kind(const Kind& kind, const KindDescription& d) {
   std::string text = cat(kind.key, " (", kind.group, "): ", kind.summary, "\nsource: ", kind.source, "\n");
   std::vector<std::vector<std::string>> rows;
-  for (const Option& o : d.options) rows.push_back({o.name, o.type, o.fallback, o.help});
+  for (const Option& o : d.options) {
+    // A long list of choices stands behind the meaning: it would make its column too wide.
+    const bool wide = o.type.size() > 28;
+    rows.push_back({o.name, wide ? "choice" : o.type, o.fallback, wide ? cat(o.help, ": ", o.type) : o.help});
+  }
   section(text, "settings (name, type, default, meaning)", rows);
   rows.clear();
   for (const TensorUse& t : d.tensors)

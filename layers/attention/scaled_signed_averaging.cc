@@ -15,8 +15,8 @@ class SignedAveraging final : public Score {
   void apply(const QueryRow&, Index, Index count, const double*, float* s, const Kernels& k) const override {
     Arena::Scope scope(scratch());
     float* size = scope.take(count);
-    for (Index i = 0; i < count; ++i) size[i] = 1.0f + b_ * std::fabs(s[i]);
-    k.log(size, size, count);
+    for (Index i = 0; i < count; ++i) size[i] = b_ * std::fabs(s[i]);
+    k.log1p(size, size, count);
     k.scale(size, n_, size, count);
     for (Index i = 0; i < count; ++i) s[i] = std::copysign(size[i], s[i]);
   }

@@ -399,6 +399,12 @@ inline Lanes log1p_of(Lanes y) {
   return log_of(u) + (y - (u - all(1))) / u;
 }
 
+// The same for any y > -1: from 2^24 on nothing is lost, and at -1 there is nothing to divide by.
+inline Lanes log1p_map_of(Lanes y) {
+  const Lanes u = all(1) + y;
+  return select(less(u, all(0x1p24f)), select(less(all(0), u), log1p_of(y), log_of(u)), log_of(u));
+}
+
 inline Lanes sigmoid_of(Lanes x) {
   const Lanes e = exp_of(all(0) - absolute(x)), d = all(1) + e;
   return select(less(x, all(0)), e, all(1)) / d;
@@ -598,6 +604,7 @@ constexpr plait::Kernels make_table(plait::Isa isa, const char* name) {
   k.sum_lanes = sum_lanes;
   k.exp = map<exp_of>;
   k.log = map<log_of>;
+  k.log1p = map<log1p_map_of>;
   k.sigmoid = map<sigmoid_of>;
   k.silu = map<silu_of>;
   k.softplus = map<softplus_of>;

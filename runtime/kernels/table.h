@@ -54,7 +54,8 @@ struct Kernels {
 
   // Elementwise, y[i] = f(x[i]).
   using Map = void (*)(const float* x, float* y, Index n);
-  Map exp, log, sigmoid, silu, softplus, log_sigmoid, tanh, normal_cdf, gelu, gelu_tanh, relu, elu_plus_one;
+  Map exp, log, log1p, sigmoid, silu, softplus, log_sigmoid, tanh, normal_cdf, gelu, gelu_tanh, relu,
+      elu_plus_one;
   Map square, reciprocal, sqrt;  // IEEE division and square root, no estimates
   void (*exp_minus)(const float* x, float shift, float* y, Index n);  // exp(x[i] - shift)
   void (*add_scalar)(const float* x, float a, float* y, Index n);     // x[i] + a

@@ -251,6 +251,7 @@ double softplus(double x) { return x > 20 ? x : std::log1p(std::exp(x)); }
 const Function kFunctions[] = {
     {"exp", &Kernels::exp, [](double x) { return std::exp(x); }, 1.5, 0x1p-149},
     {"log", &Kernels::log, [](double x) { return std::log(x); }, 1.5, 0},
+    {"log1p", &Kernels::log1p, [](double x) { return std::log1p(x); }, 3, 0x1p-149},
     {"sigmoid", &Kernels::sigmoid, sigmoid, 3, 0x1p-149},
     {"silu", &Kernels::silu, [](double x) { return x * sigmoid(x); }, 4, 0x1p-140},
     {"softplus", &Kernels::softplus, softplus, 3, 0x1p-149},

@@ -1,0 +1,601 @@
+// What softmax-family 2 and 7 say of each option of softmax_attention's stages score, normaliser and readout.
+// That layers meet their twins in every example, and the bits of every split, is asked in
+// softmax_attention_test and conformance_test.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "layers/reference/softmax_attention.h"
+#include "tests/identities/logit_row.h"
+
+namespace plait {
+namespace {
+
+using testing::expect_near;
+using testing::inner_edit;
+using testing::KindInput;
+using testing::LogitRow;
+using testing::OneKind;
+using testing::random_input;
+using testing::relative_error;
+using testing::same_bits;
+using testing::weights_of;
+
+using Numbers = std::vector<double>;
+constexpr Index kRows = 150, kWidth = 24;
+constexpr const char* kKind = "softmax_attention";
+const Numbers kLogits = {-2, -0.5, 0, 0.7, 2.5};
+const Json kPlain = {{"num_heads", 4}, {"num_kv_heads", 2}, {"head_dim", 12}, {"value_head_dim", 20}};
+
+Surroundings surroundings() {
+  Surroundings s;
+  s.width = kWidth;
+  s.grids = {32, 64, 128};
+  return s;
+}
+
+Json with(Json settings, const Json& more) {
+  settings.update(more);
+  return settings;
+}
+
+Numbers softmax(const Numbers& logits, double factor = 1) {
+  Numbers w;
+  double sum = 0;
+  for (const double s : logits) sum += w.emplace_back(std::exp(factor * s));
+  for (double& x : w) x /= sum;
+  return w;
+}
+
+template <class F>
+Numbers normalised(const Numbers& logits, F f) {
+  Numbers w;
+  double sum = 0;
+  for (const double s : logits) sum += w.emplace_back(f(s));
+  for (double& x : w) x /= sum;
+  return w;
+}
+
+double largest_difference(const Numbers& a, const Numbers& b) {
+  double most = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  return most;
+}
+
+// Logits reach the layer in f32: a double formula of theirs is off by that rounding and no more.
+constexpr double kRounded = 1e-6;
+
+void expect_weights(const Numbers& actual, const Numbers& expected, double tolerance = kRounded) {
+  ASSERT_EQ(actual.size(), expected.size());
+  EXPECT_LE(largest_difference(actual, expected), tolerance);
+}
+
+// One logit of 5 above n - 1 zeros.
+Numbers peak(Index n) {
+  Numbers logits(static_cast<std::size_t>(n), 0.0);
+  logits[static_cast<std::size_t>(n / 2)] = 5;
+  return logits;
+}
+
+double sum(const Numbers& w) { return std::accumulate(w.begin(), w.end(), 0.0); }
+
+// -- score
+
+// 2.2, TESTED
+TEST(ScalableSoftmax, KeepsItsFocusAsKeysGrow) {
+  const Json settings = {{"score", {"scaled_dot", "scalable_softmax"}}};
+  const Numbers scaled = {0.9401, 0.9951, 0.9996}, plain = {0.9428, 0.5999, 0.1293};
+  for (std::size_t i = 0; i < 3; ++i) {
+    const Index n = std::array<Index, 3>{10, 100, 1000}[i];
+    LogitRow row(settings, peak(n));
+    row.set("ssmax_scale", 0.43f);
+    EXPECT_NEAR(row.weights()[static_cast<std::size_t>(n / 2)], scaled[i], 6e-5);
+    EXPECT_NEAR(weights_of(Json::object(), peak(n))[static_cast<std::size_t>(n / 2)], plain[i], 6e-5);
+  }
+}
+
+TEST(ScalableSoftmax, IsSoftmaxWhereItsFactorIsOne) {
+  LogitRow row({{"score", {"scaled_dot", "scalable_softmax"}}}, kLogits);
+  row.set("ssmax_scale", static_cast<float>(1 / std::log(5.0)));
+  expect_weights(row.weights(), softmax(kLogits));
+}
+
+TEST(ScalableSoftmax, CountsVisibleKeysAndAddsItsBias) {
+  LogitRow row(
+      {{"score", {"scaled_dot", "scalable_softmax"}}, {"window", 3}, {"scalable_softmax", {{"bias", true}}}},
+      kLogits);
+  row.set("ssmax_scale", 0.5f);
+  row.set("ssmax_bias", 0.25f);
+  Numbers expected = softmax({0, 0.7, 2.5}, 0.5 * std::log(3.0) + 0.25);
+  expected.insert(expected.begin(), 2, 0.0);
+  expect_weights(row.weights(), expected);
+}
+
+// The list's order: a bias behind the scaling is not scaled.
+TEST(ScalableSoftmax, ScalesWhatStandsBeforeIt) {
+  const double factor = 2 * std::log(5.0);
+  for (const bool scaled : {false, true}) {
+    Json score = {"scaled_dot", "scalable_softmax", "alibi"};
+    if (scaled) score = {"scaled_dot", "alibi", "scalable_softmax"};
+    LogitRow row({{"score", score}, {"alibi", {{"slopes", {0.5}}}}}, kLogits);
+    row.set("ssmax_scale", 2);
+    Numbers logits;
+    for (std::size_t j = 0; j < 5; ++j)
+      logits.push_back(factor * kLogits[j] - (scaled ? factor : 1) * 0.5 * static_cast<double>(4 - j));
+    expect_weights(row.weights(), softmax(logits), 4 * kRounded);
+  }
+}
+
+TEST(ScalableSoftmax, MayReplaceTheScale) {
+  Json settings = with(kPlain, {{"score", {"scaled_dot", "scalable_softmax"}}, {"scale", 1.0}});
+  const auto values = OneKind::random_values(kKind, settings, surroundings(), 3);
+  const KindInput input = random_input(kRows, kWidth, 4);
+  const Numbers unscaled = OneKind(kKind, settings, surroundings(), values).twin(input);
+  settings.erase("scale");
+  settings["scalable_softmax"] = {{"ssmax_replaces_scale", true}};
+  EXPECT_LE(relative_error(OneKind(kKind, settings, surroundings(), values).twin(input), unscaled), 1e-12);
+}
+
+TEST(FocalAttention, IsSoftmaxAtTOneAndSharperBelow) {
+  const Json score = {"scaled_dot", "focal_attention"};
+  expect_weights(weights_of({{"score", score}, {"focal_attention", {{"t", 1}}}}, kLogits), softmax(kLogits));
+  expect_weights(weights_of({{"score", score}, {"focal_attention", {{"t", 0.4}}}}, kLogits),
+                 softmax(kLogits, 2.5));
+}
+
+// tau stands in place of t sqrt(head_dim); head_dim is 1 here.
+TEST(FocalAttention, TauOfTheTokenAndOfThePrefix) {
+  for (const char* mode : {"per_token", "prefix_mean"}) {
+    LogitRow row({{"score", {"scaled_dot", "focal_attention"}},
+                  {"focal_attention", {{"mode", mode}, {"tau_min", 0.5}, {"tau_max", 3}}}},
+                 kLogits);
+    row.constant("focal_tau", 1);
+    expect_weights(row.weights(), softmax(kLogits));
+    row.values["focal_tau"][1] = 1;  // tau = 1 + s_j: 3.5 of the last token, 1.14 on average
+    expect_weights(row.weights(), softmax(kLogits, 1 / (std::string(mode) == "per_token" ? 3 : 1.14)));
+    row.constant("focal_tau", -7);
+    expect_weights(row.weights(), softmax(kLogits, 2), 2 * kRounded);
+  }
+}
+
+// 2.5, TESTED: b = 1 / n goes to softmax.
+TEST(ScaledSignedAveraging, GoesToSoftmax) {
+  const Numbers errors = {0.051, 0.0055, 0.0006};
+  for (std::size_t i = 0; i < 3; ++i) {
+    const double n = std::pow(10.0, static_cast<double>(i + 1));
+    const Numbers w = weights_of({{"score", {"scaled_dot", "scaled_signed_averaging"}},
+                                  {"scaled_signed_averaging", {{"n", n}, {"b", 1 / n}}}},
+                                 kLogits);
+    // half a unit of the last digit printed
+    EXPECT_NEAR(largest_difference(w, softmax(kLogits)), errors[i], i == 0 ? 0.0005 : 0.00005);
+  }
+}
+
+TEST(ScaledSignedAveraging, WithOnesIsALineAndItsReciprocal) {
+  expect_weights(weights_of({{"score", {"scaled_dot", "scaled_signed_averaging"}},
+                             {"scaled_signed_averaging", {{"n", 1}, {"b", 1}}}},
+                            kLogits),
+                 normalised(kLogits, [](double s) { return s >= 0 ? 1 + s : 1 / (1 - s); }));
+}
+
+TEST(SinSoftmax, IsSoftmaxOfSines) {
+  const Json settings = {{"score", {"scaled_dot", "sin_softmax"}}};
+  expect_weights(weights_of(settings, kLogits),
+                 normalised(kLogits, [](double s) { return std::exp(std::sin(s)); }));
+  const Numbers small = {-0.01, 0.02, 0.005};  // sin s = s up to s^3 / 6 < 2e-6
+  expect_weights(weights_of(settings, small), softmax(small), 2e-6);
+}
+
+TEST(LogitSoftcap, BoundsLogits) {
+  const Json settings = {{"score", {"scaled_dot", "logit_softcap"}}, {"logit_softcap", {{"cap", 1.5}}}};
+  expect_weights(weights_of(settings, kLogits),
+                 normalised(kLogits, [](double s) { return std::exp(1.5 * std::tanh(s / 1.5)); }));
+  expect_weights(weights_of(settings, {1e4, -1e4}), softmax({1.5, -1.5}));
+}
+
+TEST(Alibi, HasTheSlopesOfItsPaper) {
+  Config config("tested", with(kPlain, {{"score", {"scaled_dot", "alibi"}}, {"num_heads", 12}}),
+                surroundings());
+  const auto settings = read_softmax_attention(config);
+  const Numbers& slopes = std::get<Alibi>(settings.score[1]).slopes;
+  ASSERT_EQ(slopes.size(), 12u);
+  for (std::size_t h = 0; h < 8; ++h) EXPECT_DOUBLE_EQ(slopes[h], std::exp2(-static_cast<double>(h + 1)));
+  for (std::size_t h = 8; h < 12; ++h)
+    EXPECT_DOUBLE_EQ(slopes[h], std::exp2(-0.5 - static_cast<double>(h - 8)));
+}
+
+TEST(IntegralAttention, IsOneProductWithItsOwnScale) {
+  // 1e-16: averaged logits of S slices are q.k / sqrt(S d).
+  for (const Index signals : {1, 2, 3}) {
+    const Json integral =
+        with(kPlain, {{"score", {"integral_attention"}}, {"integral_attention", {{"signals", signals}}}});
+    const auto values = OneKind::random_values(kKind, kPlain, surroundings(), 5);
+    const KindInput input = random_input(kRows, kWidth, 6);
+    const Json scaled = with(kPlain, {{"scale", 1 / std::sqrt(static_cast<double>(12 * signals))}});
+    const OneKind a(kKind, integral, surroundings(), values), b(kKind, scaled, surroundings(), values);
+    EXPECT_TRUE(same_bits(a.run(input), b.run(input)));
+    EXPECT_LE(relative_error(a.twin(input), b.twin(input)), 1e-15);
+  }
+}
+
+// With rope per signal, each slice of 4 channels turns like a head of 4: the same as three heads' logits
+// averaged.
+TEST(IntegralAttention, TurnsEverySignal) {
+  const Json settings = {{"num_heads", 1},
+                         {"head_dim", 12},
+                         {"rope", {{"theta", 100}}},
+                         {"score", {"integral_attention"}},
+                         {"integral_attention", {{"signals", 3}}}};
+  const auto values = OneKind::random_values(kKind, settings, surroundings(), 7);
+  const KindInput input = random_input(40, kWidth, 8);
+  Config slices("tested", {{"num_heads", 3}, {"head_dim", 4}, {"rope", {{"theta", 100}}}}, surroundings());
+  const ProjectionSettings three = read_projection(slices);
+  auto split = values;
+  const std::vector<TensorSpec> specs = projection_tensors(three);
+  const Numbers x = testing::widen(input.inputs[0]);
+  const auto rows = ProjectionTwin(three, testing::parameters_of(specs, split)).run({x.data(), 40, kWidth});
+  Numbers heads(40 * 12);
+  for (Index i = 0; i < 40; ++i) {
+    Numbers logits;
+    for (Index j = 0; j <= i; ++j) {
+      double s = 0;
+      for (Index c = 0; c < 12; ++c)
+        s += rows.q[static_cast<std::size_t>(i * 12 + c)] * rows.k[static_cast<std::size_t>(j * 12 + c)] / 2;
+      logits.push_back(s / 3);
+    }
+    const Numbers w = softmax(logits);
+    for (Index j = 0; j <= i; ++j)
+      for (Index c = 0; c < 12; ++c)
+        heads[static_cast<std::size_t>(i * 12 + c)] +=
+            w[static_cast<std::size_t>(j)] * rows.v[static_cast<std::size_t>(j * 12 + c)];
+  }
+  const OneKind layer(kKind, settings, surroundings(), values);
+  const Numbers o(values.at("o").begin(), values.at("o").end());
+  EXPECT_LE(relative_error(layer.twin(input), project({heads.data(), 40, 12}, o, {}, kWidth)), 1e-13);
+}
+
+// -- forgetting
+
+Json forgetting(const Json& more = Json::object()) {
+  return with(with(kPlain, {{"score", {"scaled_dot", "forgetting_attention"}}}), more);
+}
+
+TEST(ForgettingAttention, OpenGatesAreSoftmaxAndConstantGatesAlibi) {
+  const Json settings = forgetting({{"forgetting_attention", {{"type", "bias_only"}}}});
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 9);
+  const KindInput input = random_input(kRows, kWidth, 10);
+  auto plain = values;
+  plain.erase("forget_bias");
+  values["forget_bias"].assign(4, 100.0f);  // log f = -e^-100, 0 in f32
+  EXPECT_TRUE(same_bits(OneKind(kKind, settings, surroundings(), values).run(input),
+                        OneKind(kKind, kPlain, surroundings(), plain).run(input)));
+  values["forget_bias"] = {3.0f, 1.0f, 0.0f, -2.0f};
+  Numbers slopes;
+  for (const float b : values["forget_bias"]) slopes.push_back(std::log1p(std::exp(-double{b})));
+  const Json alibi = with(kPlain, {{"score", {"scaled_dot", "alibi"}}, {"alibi", {{"slopes", slopes}}}});
+  const Numbers expected = OneKind(kKind, alibi, surroundings(), plain).twin(input);
+  const OneKind layer(kKind, settings, surroundings(), values);
+  EXPECT_LE(relative_error(layer.twin(input), expected), 1e-13);
+  expect_near(layer.run(input), expected, 2, kRows);
+}
+
+// A window of one key sees itself alone, whatever was forgotten; its sums still continue from the row before.
+TEST(ForgettingAttention, ContinuesThroughAnyWindow) {
+  for (const Index window : {1, 2, 37}) {
+    const Json settings = forgetting({{"window", window}, {"sinks", 2}});
+    const auto values = OneKind::random_values(kKind, settings, surroundings(), 11);
+    const KindInput input = random_input(kRows, kWidth, 12);
+    const OneKind layer(kKind, settings, surroundings(), values);
+    const std::vector<float> whole = layer.run(input);
+    expect_near(whole, layer.twin(input), 2, kRows);
+    for (const std::vector<Index>& split : {std::vector<Index>{1}, {7, 64, 1}})
+      EXPECT_TRUE(same_bits(layer.run(input, {.split = split}), whole)) << window;
+  }
+}
+
+TEST(ForgettingAttentionSites, DecayOneConstantAndZero) {
+  const Json settings = forgetting();
+  const auto values = OneKind::random_values(kKind, settings, surroundings(), 13);
+  const KindInput input = random_input(kRows, kWidth, 14);
+  const OneKind layer(kKind, settings, surroundings(), values);
+  const auto edited = [&](Operator op, double value = 0) {
+    return layer.run(input, {.edits = {inner_edit(Site::decay, op, {}, value)}});
+  };
+  auto plain = values;
+  plain.erase("forget");
+  plain.erase("forget_bias");
+  EXPECT_TRUE(same_bits(edited(Operator::one), OneKind(kKind, kPlain, surroundings(), plain).run(input)));
+  const Json alibi =
+      with(kPlain, {{"score", {"scaled_dot", "alibi"}}, {"alibi", {{"slopes", {0.3, 0.3, 0.3, 0.3}}}}});
+  expect_near(edited(Operator::constant, -0.3), OneKind(kKind, alibi, surroundings(), plain).twin(input), 2,
+              kRows);
+  // Infinite forgetting attends to itself: e^-104 is zero in f32.
+  const Json own = with(kPlain, {{"window", 1}});
+  expect_near(edited(Operator::zero), OneKind(kKind, own, surroundings(), plain).twin(input), 2, kRows);
+}
+
+// -- normaliser
+
+TEST(Softermax, IsSoftmaxInBaseTwo) {
+  const Json base2 = {{"normaliser", "softermax"}};
+  expect_weights(weights_of(base2, kLogits), softmax(kLogits, std::log(2.0)));
+  expect_weights(weights_of(with(base2, {{"softermax", {{"logits", "log2e"}}}}), kLogits), softmax(kLogits));
+  // 1e-16: with the same logits, the twins agree.
+  const KindInput input = random_input(kRows, kWidth, 15);
+  const auto values = OneKind::random_values(kKind, kPlain, surroundings(), 16);
+  const Json natural = with(kPlain, {{"normaliser", "softermax"}, {"softermax", {{"logits", "log2e"}}}});
+  EXPECT_LE(relative_error(OneKind(kKind, natural, surroundings(), values).twin(input),
+                           OneKind(kKind, kPlain, surroundings(), values).twin(input)),
+            1e-14);
+}
+
+TEST(CogAttention, HasSignedWeightsWhoseSizesSumToOne) {
+  const Numbers w = weights_of({{"normaliser", "cog_attention"}}, kLogits);
+  Numbers expected = normalised(kLogits, [](double s) { return std::exp(std::abs(s)); });
+  double sizes = expected[2];
+  for (std::size_t j = 0; j < 5; ++j) {
+    expected[j] *= kLogits[j] > 0 ? 1 : kLogits[j] < 0 ? -1 : 0;
+    sizes += std::abs(w[j]);
+  }
+  expect_weights(w, expected);
+  EXPECT_NEAR(sizes, 1, kRounded);
+}
+
+TEST(SigmoidAttention, BiasesAndRowScales) {
+  const auto settings = [](const Json& own) {
+    return Json{{"normaliser", "sigmoid_attention"}, {"sigmoid_attention", own}};
+  };
+  const auto expected = [](double slope, double bias, double divisor) {
+    Numbers w;
+    for (const double s : kLogits) w.push_back(1 / (1 + std::exp(-slope * s - bias)) / divisor);
+    return w;
+  };
+  expect_weights(weights_of(settings(Json::object()), kLogits), expected(1, 0, 1));
+  expect_weights(weights_of(settings({{"bias", -3}, {"t", 0.5}}), kLogits), expected(std::exp(0.5), -3, 1));
+  expect_weights(weights_of(settings({{"bias_mode", "neg_log_n"}, {"n", 64}}), kLogits),
+                 expected(1, -std::log(64.0), 1));
+  expect_weights(weights_of(settings({{"bias_mode", "neg_log_ni"}, {"row_scale", "inv_n"}}), kLogits),
+                 expected(1, -std::log(5.0), 5));
+  expect_weights(weights_of(settings({{"row_scale", "inv_sqrt_n"}}), kLogits),
+                 expected(1, 0, std::sqrt(5.0)));
+  // No content: each weight is 1 / (1 + n), the row's mass about 1.
+  const Numbers flat = weights_of(settings({{"bias_mode", "neg_log_ni"}}), Numbers(9, 0.0));
+  expect_weights(flat, Numbers(9, 0.1));
+  // A far bias: softmax without its denominator.
+  const Numbers far = weights_of(settings({{"bias", -30}}), kLogits);
+  for (std::size_t j = 0; j < 5; ++j) EXPECT_NEAR(far[j] / std::exp(kLogits[j] - 30), 1, 1e-5);
+  // A bias does not bring back what the window hides.
+  EXPECT_EQ(weights_of(with(settings({{"bias", 9}}), {{"window", 2}}), kLogits)[2], 0);
+}
+
+TEST(PeriodicSoftmax, IsItsFunctionOverItsSum) {
+  const std::vector<std::pair<const char*, double (*)(double)>> functions = {
+      {"cos", [](double x) { return std::cos(x); }},
+      {"sin", [](double x) { return std::sin(x); }},
+      {"one_plus_sin10", [](double x) { return 1 + std::sin(10 * x); }},
+      {"sin2", [](double x) { return std::sin(x) * std::sin(x); }},
+      {"sin2_shifted", [](double x) { return std::pow(std::sin(x + std::acos(-1) / 4), 2); }},
+      {"siren", [](double x) { return (1 + std::sin(x)) / (2 - 2 * std::sin(x)); }}};
+  const Numbers logits = {0.2, 0.9, 0.5, 1.1};  // the signed functions are positive here
+  for (const auto& [name, f] : functions) {
+    const Json settings = {{"normaliser", "periodic_softmax"}, {"periodic_softmax", {{"function", name}}}};
+    SCOPED_TRACE(name);
+    // eps / sum at most 1e-6, and near its pole siren's slope is some 10 times its value.
+    expect_weights(weights_of(settings, logits), normalised(logits, f), 5 * kRounded);
+    expect_weights(weights_of(settings, Numbers(4, 0.3)), Numbers(4, 0.25), 2 * kRounded);
+  }
+}
+
+TEST(TaylorSoftmax, IsItsPolynomialAndNotMonotone) {
+  const auto order = [](Index n) {
+    return Json{{"normaliser", "taylor_softmax"}, {"taylor_softmax", {{"order", n}}}};
+  };
+  expect_weights(weights_of(order(2), kLogits),
+                 normalised(kLogits, [](double s) { return 1 + s + s * s / 2; }));
+  const Numbers w = weights_of(order(2), {-3, -1});  // 2.5 and the least, 1/2
+  expect_weights(w, {2.5 / 3, 0.5 / 3});
+  expect_weights(weights_of(order(24), kLogits), softmax(kLogits));
+}
+
+TEST(LocationWeights, AreTheFunctionsOfSingleLocationRegression) {
+  Numbers linear, erf;
+  for (const double s : kLogits) linear.push_back(1 + s), erf.push_back(1 + std::erf(s - 0.5));
+  expect_weights(weights_of({{"normaliser", "linear_unnormalised"}}, kLogits), linear);
+  expect_weights(
+      weights_of({{"normaliser", "erf_unnormalised"}, {"erf_unnormalised", {{"c", -0.5}}}}, kLogits), erf);
+  expect_weights(weights_of({{"normaliser", "softplus_normalised"}}, kLogits),
+                 normalised(kLogits, [](double s) { return std::log1p(std::exp(s)); }));
+}
+
+// -- readout
+
+Json self_adjust(const char* variant) {
+  return {{"readout", "self_adjust_softmax"}, {"self_adjust_softmax", {{"variant", variant}}}};
+}
+
+TEST(SelfAdjustSoftmax, WeighsByTheLogitItself) {
+  const Numbers p = softmax(kLogits);
+  Numbers plain, shifted, range;
+  for (std::size_t j = 0; j < 5; ++j) {
+    plain.push_back(p[j] * kLogits[j]);
+    shifted.push_back(p[j] * (kLogits[j] + 2));
+    range.push_back(p[j] * (kLogits[j] + 2) / 4.5);
+  }
+  expect_weights(weights_of(self_adjust("plain"), kLogits), plain, 3 * kRounded);
+  expect_weights(weights_of(self_adjust("shifted"), kLogits), shifted, 3 * kRounded);
+  expect_weights(weights_of(self_adjust("normalised"), kLogits), range);
+}
+
+TEST(SelfAdjustSoftmax, EdgesAndReductions) {
+  expect_weights(weights_of(self_adjust("normalised"), Numbers(4, 0.7)), Numbers(4, 0.25));  // all equal, > 0
+  expect_weights(weights_of(self_adjust("normalised"), Numbers(4, 0.0)), Numbers(4, 0.0), 0);
+  const Numbers w = weights_of(self_adjust("normalised"), {-1, 0, -2});
+  EXPECT_NEAR(w[1], softmax({-1, 0, -2})[1], kRounded);  // the factor of a greatest logit 0 is 1
+}
+
+// 2.1, TESTED: V3 keeps its weights while the row has both signs, and moves by .045 for +5.
+TEST(SelfAdjustSoftmax, ShiftsOfTheRow) {
+  const Numbers logits = {-1, 0.3, 2, -0.4};
+  const auto moved = [&](const char* variant, double shift) {
+    Numbers other = logits;
+    for (double& s : other) s += shift;
+    return largest_difference(weights_of(self_adjust(variant), other),
+                              weights_of(self_adjust(variant), logits));
+  };
+  EXPECT_LE(moved("normalised", 0.5), kRounded);
+  EXPECT_NEAR(moved("normalised", 5), 0.045, 0.0005);
+  EXPECT_LE(moved("shifted", 5), 5 * kRounded);
+  EXPECT_GT(moved("plain", 0.5), 0.01);
+}
+
+TEST(AffineScaledAttention, ScalesAndShiftsWeights) {
+  const Json settings = {{"readout", "affine_scaled_attention"},
+                         {"affine_scaled_attention", {{"gate", "clipped_linear"}}}};
+  LogitRow row(settings, {0, std::log(9.0)});
+  row.constant("affine_alpha", 0.8f);
+  row.set("affine_alpha_ma", 0.4f);
+  expect_weights(row.weights(), {-0.12, 0.52});  // TESTED
+  EXPECT_NEAR(sum(row.weights()), 0.4, kRounded);
+  row.constant("affine_alpha", 0);
+  expect_weights(row.weights(), {0.2, 0.2});  // the mean, not nothing
+  row.constant("affine_alpha", 5);            // clipped to 1
+  row.set("affine_alpha_ma", 1);
+  expect_weights(row.weights(), {0.1, 0.9});
+  LogitRow gate({{"readout", "affine_scaled_attention"}, {"window", 2}}, kLogits);
+  gate.constant("affine_alpha", 1);
+  gate.set("affine_alpha_ma", 0.5f);
+  const double alpha = 1 / (1 + std::exp(-1.0));
+  const Numbers p = softmax({0.7, 2.5});
+  expect_weights(gate.weights(),
+                 {0, 0, 0, alpha * p[0] + (0.5 - alpha) / 2, alpha * p[1] + (0.5 - alpha) / 2});
+}
+
+// -- Generic rules of softmax-family 7
+
+struct Rule {
+  Json settings;
+  bool shifts;      // a constant on all logits changes the weights
+  bool stochastic;  // weights sum to 1, so that a row with one key reads its value
+};
+
+std::vector<Rule> rules() {
+  const auto score = [](const char* name, const Json& own) {
+    return with({{"score", {"scaled_dot", name}}}, own);
+  };
+  const auto normaliser = [](const char* name) { return Json{{"normaliser", name}}; };
+  return {{Json::object(), false, true},
+          {score("scalable_softmax", Json::object()), false, true},
+          {score("focal_attention", Json::object()), false, true},
+          {{{"score", {"integral_attention"}}, {"integral_attention", {{"signals", 1}}}}, false, true},
+          {score("forgetting_attention", Json::object()), false, true},
+          {score("alibi", Json::object()), false, true},
+          {{{"readout", "affine_scaled_attention"}}, false, false},
+          {normaliser("softermax"), false, true},
+          {normaliser("softmax_one"), true, false},
+          {normaliser("sink_softmax"), true, false},
+          {normaliser("cog_attention"), false, false},  // |s| moves with s of one sign
+          {normaliser("sigmoid_attention"), true, false},
+          {normaliser("taylor_softmax"), true, true},
+          {normaliser("linear_unnormalised"), true, false},
+          {normaliser("erf_unnormalised"), true, false},
+          {normaliser("softplus_normalised"), true, true},
+          {normaliser("periodic_softmax"), true, true},
+          {score("scaled_signed_averaging", Json::object()), true, true},
+          {score("sin_softmax", Json::object()), true, true},
+          {score("logit_softcap", {{"logit_softcap", {{"cap", 2}}}}), true, true},
+          {self_adjust("plain"), true, false},
+          {self_adjust("shifted"), false, false},
+          {self_adjust("normalised"), true, false}};
+}
+
+TEST(AttentionOptions, AConstantOnAllLogitsCancelsOrNot) {
+  const Numbers logits = {0.1, 0.9, 0.4, 0.6};  // one sign, before and after
+  Numbers more = logits;
+  for (double& s : more) s += 0.5;
+  for (const Rule& rule : rules()) {
+    SCOPED_TRACE(rule.settings.dump());
+    const double moved =
+        largest_difference(weights_of(rule.settings, logits), weights_of(rule.settings, more));
+    if (rule.shifts)
+      EXPECT_GT(moved, 1e-3);
+    else
+      EXPECT_LE(moved, 4 * kRounded);
+  }
+}
+
+TEST(AttentionOptions, OneKeyGivesItsValue) {
+  for (const Rule& rule : rules()) {
+    if (!rule.stochastic) continue;
+    SCOPED_TRACE(rule.settings.dump());
+    EXPECT_NEAR(weights_of(rule.settings, {0.8})[0], 1, 3e-6);  // eps of periodic_softmax over its sum
+  }
+}
+
+TEST(AttentionOptions, ExtremeLogitsStayFinite) {
+  for (const std::string& example : Registry::builtin().find(kKind).examples) {
+    Json settings = Json::parse(example);
+    if (settings.contains("score") && settings["score"][0] == "integral_attention") continue;  // has no scale
+    settings["scale"] = 1000;
+    const auto values = OneKind::random_values(kKind, settings, surroundings(), 17);
+    const OneKind layer(kKind, settings, surroundings(), values);
+    for (const float y : layer.run(random_input(kRows, kWidth, 18))) ASSERT_TRUE(std::isfinite(y)) << example;
+  }
+}
+
+// Without positions in it, a row does not know the order of its keys.
+TEST(AttentionOptions, PermutedKeysGiveTheSameLastRow) {
+  for (const Rule& rule : rules()) {
+    const std::string text = rule.settings.dump();
+    if (text.find("alibi") != std::string::npos || text.find("forgetting") != std::string::npos) continue;
+    SCOPED_TRACE(text);
+    const LogitRow ordered(rule.settings, {0.3, -1.2, 2, 0.8}), other(rule.settings, {2, 0.3, -1.2, 0.8});
+    Numbers expected = ordered.weights();
+    std::rotate(expected.begin(), expected.begin() + 2, expected.begin() + 3);
+    const Numbers w = other.weights();
+    expect_weights(w, expected);
+  }
+}
+
+TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
+  const auto refusal = [](const Json& settings) {
+    Config config("blocks.0.mixer", with(kPlain, settings), surroundings());
+    try {
+      read_softmax_attention(config);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const auto expect_refused = [&](const Json& settings, const char* word) {
+    EXPECT_NE(refusal(settings).find(word), std::string::npos) << settings << ": " << refusal(settings);
+  };
+  const auto score = [](const char* name, const Json& own) {
+    return Json{{"score", {"scaled_dot", name}}, {name, own}};
+  };
+  const auto normaliser = [](const char* name, const Json& own) {
+    return Json{{"normaliser", name}, {name, own}};
+  };
+  expect_refused(score("focal_attention", {{"t", 0}}), "positive");
+  expect_refused(score("focal_attention", {{"mode", "per_token"}, {"tau_min", 4}, {"tau_max", 2}}),
+                 "ascending");
+  expect_refused(score("focal_attention", {{"mode", "full_mean"}}), "full_mean");
+  expect_refused(score("scaled_signed_averaging", {{"b", -1}}), "positive");
+  expect_refused(score("logit_softcap", {{"cap", 0}}), "positive");
+  expect_refused(score("alibi", {{"slopes", {1, 2}}}), "num_heads");
+  expect_refused({{"score", {"integral_attention"}}, {"integral_attention", {{"signals", 5}}}}, "divide");
+  expect_refused({{"score", {"integral_attention"}}, {"scale", 2}}, "scale");
+  expect_refused(normaliser("taylor_softmax", {{"order", 3}}), "even");
+  expect_refused(normaliser("periodic_softmax", {{"eps", 0}}), "positive");
+  expect_refused(normaliser("sigmoid_attention", {{"bias_mode", "neg_log_n"}}), "missing");
+  expect_refused(normaliser("sigmoid_attention", {{"bias_mode", "neg_log_n"}, {"n", 9}, {"bias", 1}}),
+                 "bias");
+  expect_refused({{"readout", "self_adjust_softmax"}, {"normaliser", "sigmoid_attention"}},
+                 "self_adjust_softmax");
+  expect_refused({{"readout", "affine_scaled_attention"}, {"normaliser", "cog_attention"}}, "sum to 1");
+  expect_refused({{"softermax", Json::object()}}, "softermax");
+}
+
+}  // namespace
+}  // namespace plait

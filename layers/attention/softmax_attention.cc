@@ -108,8 +108,8 @@ Kind softmax_attention_kind() {
   Kind kind;
   kind.key = "softmax_attention";
   kind.group = "attention";
-  kind.summary = "softmax attention over cached keys: grouped heads, rope, window, sinks, gate";
-  kind.source = "Vaswani et al., arXiv 1706.03762, section 3.2; options in softmax_attention.md";
+  kind.summary = "attention over cached keys: softmax and its relatives, grouped heads, rope, window, gate";
+  kind.source = "Vaswani et al., arXiv 1706.03762, section 3.2; options: score.md, normaliser.md, readout.md";
   kind.examples = {
       R"({"num_heads": 4, "head_dim": 16, "rope": {"theta": 10000}})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "window": 37, "sinks": 3,

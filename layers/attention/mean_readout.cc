@@ -12,8 +12,21 @@ class Mean final : public Readout {
   }
 };
 
+class MeanAndLogMass final : public Readout {
+ public:
+  Index out_width(Index width) const override { return width + 1; }
+  void finish(const QueryRow& row, const RowSums& sums, float factor, Index width,
+              const Kernels& k) const override {
+    k.scale(sums.sums, factor, row.out, width);
+    float log = 0;
+    k.log(&sums.mass, &log, 1);  // -infinity for a row that saw no key, whose maximum is that, too
+    row.out[width] = sums.maximum + log;
+  }
+};
+
 }  // namespace
 
+std::unique_ptr<Readout> make_mean_and_log_mass() { return std::make_unique<MeanAndLogMass>(); }
 std::unique_ptr<Readout> make_mean() { return std::make_unique<Mean>(); }
 
 }  // namespace plait

@@ -61,7 +61,7 @@ class QuadraticPolynomial final : public PolynomialCore {
     Arena::Scope scope(scratch());
     const Index width = has_decay() ? heads_.num_heads : 0;
     const View<double> sums(scope.take<double>(rows.q.rows * width), rows.q.rows, width);
-    Tiles tiles(heads_);
+    Tiles tiles(heads_, heads_.value_head_dim);
     for (const Segment& segment : segments) {
       if (has_decay()) append_sums(segment, rows.decay, sums, segment.state->log(kDecays));
       Log& keys = segment.state->log(kKeys);

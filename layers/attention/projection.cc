@@ -39,7 +39,8 @@ Projection::Projection(const ProjectionSettings& settings, const Parameters& par
 Projected Projection::take(Arena::Scope& scope, Index rows) const {
   const ProjectionSettings& s = settings_;
   return {scope.rows(rows, s.num_heads * s.head_dim), scope.rows(rows, s.num_kv_heads * s.head_dim),
-          scope.rows(rows, s.num_kv_heads * s.value_head_dim), scope.rows(rows, s.num_heads * s.packed_gate)};
+          scope.rows(rows, s.num_value_heads() * s.value_head_dim),
+          scope.rows(rows, s.num_heads * s.packed_gate)};
 }
 
 void Projection::run(View<const float> x, std::span<const Segment> segments, const Projected& y,

@@ -19,7 +19,7 @@ namespace plait {
 struct Projected {
   View<float> q;     // [rows, num_heads * head_dim]
   View<float> k;     // [rows, num_kv_heads * head_dim]
-  View<float> v;     // [rows, num_kv_heads * value_head_dim]
+  View<float> v;     // [rows, num_value_heads() * value_head_dim]
   View<float> gate;  // [rows, num_heads * packed_gate]; no columns unless the gate is packed into q
 };
 

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "layers/attention/head_mix.h"
 #include "layers/attention/projection.h"
 #include "layers/attention/sigmoid_gate.h"
 #include "layers/attention/stages.h"
@@ -20,7 +21,7 @@ constexpr Index kKeys = 0, kValues = 1;  // fields
 SigmoidGate make_gate(const SoftmaxAttentionSettings& settings, const Parameters& parameters) {
   if (settings.gate == SoftmaxAttentionSettings::Gate::none) return {};
   const bool separate = settings.packing == SoftmaxAttentionSettings::Packing::separate;
-  return SigmoidGate(settings.projection.num_heads, settings.gate_width(),
+  return SigmoidGate(settings.heads_out(), settings.gate_width(),
                      separate ? &parameters.tensor("gate") : nullptr);
 }
 
@@ -34,15 +35,16 @@ class SoftmaxAttention final : public Layer {
         o_(parameters.tensor("o")) {
     if (settings.output_bias) o_bias_ = to_float(parameters.tensor("o_bias"));
     const ProjectionSettings& p = settings.projection;
-    sites_ = {head_site(p.num_heads, p.value_head_dim)};
+    sites_ = {head_site(settings.heads_out(), p.value_head_dim)};
     StageParts parts{settings_, parameters, fields_, sites_};
     parts.add(parts.log("k", p.num_kv_heads * p.head_dim, DType::f32, Field::Order::columns));
-    parts.add(parts.log("v", p.num_kv_heads * p.value_head_dim, DType::f32, Field::Order::rows));
+    parts.add(parts.log("v", p.num_value_heads() * p.value_head_dim, DType::f32, Field::Order::rows));
     rule_.emplace(parts);
+    mix_ = make_head_mix(settings, parameters);
     add_cache_sites(p.num_heads, sites_);
     add_projection_sites(p, sites_);
     if (settings.gate != SoftmaxAttentionSettings::Gate::none)
-      sites_.push_back(gate_site(p.num_heads, settings.gate_width()));
+      sites_.push_back(gate_site(settings.heads_out(), settings.gate_width()));
   }
 
   Signature signature() const override { return {{settings_.projection.width}, o_.out()}; }
@@ -61,9 +63,16 @@ class SoftmaxAttention final : public Layer {
       segment.state->log(kValues).append(segment.position,
                                          rows.v.slice_rows(segment.first_row, segment.rows));
     }
-    attend(x, segments, rows.q, heads, compute);
+    if (mix_) {
+      const View<float> walked = scope.rows(
+          x.rows, settings_.projection.num_heads * rule_->out_width(settings_.projection.value_head_dim));
+      attend(x, segments, rows.q, walked, compute);
+      mix_->run(x, segments, walked, heads, compute);
+    } else {
+      attend(x, segments, rows.q, heads, compute);
+    }
     gate_.apply(x, rows.gate, segments, heads, compute);
-    edit_heads(segments, settings_.projection.num_heads, heads, HeadEdits::all);
+    edit_heads(segments, settings_.heads_out(), heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index count) {
       const View<float> y = ports.output.slice_rows(first, count);
       o_.run(heads.slice_rows(first, count), y, compute);
@@ -81,7 +90,7 @@ class SoftmaxAttention final : public Layer {
     const RowNumbers rows{
         x, scope.rows(x.rows, rule_->numbers()), {scope.take<double>(x.rows * sides), x.rows, sides}};
     rule_->prepare(rows, segments, compute);
-    Tiles tiles(p);
+    Tiles tiles(p, rule_->out_width(p.value_head_dim));
     for (const Segment& segment : segments)
       tiles.add(segment,
                 {segment.state->log(kKeys), segment.state->log(kValues),
@@ -95,6 +104,7 @@ class SoftmaxAttention final : public Layer {
   Grids grids_;
   Projection projection_;
   std::optional<StagedRule> rule_;
+  std::unique_ptr<HeadMix> mix_;  // null: heads stay as they are
   SigmoidGate gate_;
   Linear o_;
   std::vector<float> o_bias_;
@@ -176,6 +186,12 @@ Kind softmax_attention_kind() {
           "window": 45})",
       R"({"num_heads": 2, "head_dim": 16, "readout": "affine_scaled_attention", "normaliser": "softermax",
           "affine_scaled_attention": {"gate": "clipped_linear"}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 12, "value_head_dim": 24, "readout": "differential_attention",
+          "differential_attention": {"version": 1, "layer_index": 3}, "rope": {"theta": 10000, "layout": "interleaved"}})",
+      R"({"num_heads": 8, "num_kv_heads": 4, "head_dim": 10, "value_head_dim": 20, "readout": "differential_attention",
+          "differential_attention": {"version": 1}, "normaliser": "softmax_one", "window": 50})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "readout": "differential_attention", "gate": "sigmoid"})",
+      R"({"num_heads": 3, "head_dim": 16, "value_head_dim": 40, "readout": "bayes_softmax", "window": 60, "sinks": 1})",
   };
   kind.tensors = [](Config& config) { return softmax_attention_tensors(read_softmax_attention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {

@@ -44,6 +44,8 @@ struct MakeReadout {
   std::unique_ptr<Readout> operator()(const SelfAdjustSoftmax& o) const {
     return make_self_adjust_softmax(o);
   }
+  std::unique_ptr<Readout> operator()(const DifferentialAttention&) const { return make_mean(); }
+  std::unique_ptr<Readout> operator()(const BayesSoftmax&) const { return make_mean_and_log_mass(); }
   std::unique_ptr<Readout> operator()(const AffineScaledAttention& o) const {
     return make_affine_scaled_attention(o, parts);
   }

@@ -78,7 +78,9 @@ class Readout : public Stage {
   virtual bool follows_maximum(Index /*accumulator*/) const { return true; }
   virtual void weights(Index /*accumulator*/, const float* /*s*/, const float* /*p*/, float* /*w*/,
                        Index /*count*/, const Kernels&) const {}
-  // factor: the normaliser's. -> row.out [width]
+  // Columns of row.out for values of `width` columns.
+  virtual Index out_width(Index width) const { return width; }
+  // factor: the normaliser's. -> row.out [out_width(width)]
   virtual void finish(const QueryRow& row, const RowSums& sums, float factor, Index width,
                       const Kernels& k) const = 0;
 };
@@ -101,6 +103,8 @@ std::unique_ptr<Normaliser> make_taylor_softmax(const TaylorSoftmax& settings);
 std::unique_ptr<Normaliser> make_location_weights(const LocationWeights& settings);
 
 std::unique_ptr<Readout> make_mean();
+// The mean and, behind it, ln of the mass: value_head_dim + 1 columns.
+std::unique_ptr<Readout> make_mean_and_log_mass();
 std::unique_ptr<Readout> make_self_adjust_softmax(const SelfAdjustSoftmax& settings);
 std::unique_ptr<Readout> make_affine_scaled_attention(const AffineScaledAttention& settings,
                                                       StageParts& parts);
@@ -114,6 +118,8 @@ class StagedRule final : public KeyRule {
   Index numbers() const { return numbers_; }
   std::optional<Index> side_field() const { return side_field_; }
   void prepare(const RowNumbers& rows, std::span<const Segment> segments, const Compute& compute) const;
+
+  Index out_width(Index value_width) const { return readout_->out_width(value_width); }
 
   bool tracks_maximum() const override { return normaliser_->tracks_maximum(); }
   bool tracks_minimum() const override { return readout_->tracks_minimum(); }

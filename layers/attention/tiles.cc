@@ -14,7 +14,7 @@ KeyPage LogCache::page(Index position, Index kv_head) const {
   page.key_stride = keys_.stride();
   page.keys = keys + kv_head * heads_.head_dim * page.key_stride + key;
   page.value_stride = values_.stride();
-  page.values = values + value * page.value_stride + kv_head * heads_.value_head_dim;
+  page.values = values + value * page.value_stride + kv_head / heads_.keys_per_value * heads_.value_head_dim;
   if (side_) {
     const Index side = position % side_->page_rows();
     page.count = std::min(page.count, side_->page_rows() - side);
@@ -57,7 +57,7 @@ std::vector<const Tiles::Visible*> Tiles::visible_heads(const Segment& segment, 
 // A tile holds some positions of all query heads of a group, heads outermost, so that rows that see the same
 // keys or one key more than the row before are neighbours.
 void Tiles::add(const Segment& segment, const Source& source, View<const float> q, View<float> out) {
-  const Index group = heads_.group(), d = heads_.head_dim, dv = heads_.value_head_dim;
+  const Index group = heads_.group(), d = heads_.head_dim;
   const LogCache& cache = caches_.emplace_back(source.keys, source.values, source.side, heads_);
   const std::vector<const Visible*> visible = visible_heads(segment, source);
   const Index step = std::max<Index>(1, kTileRows / group);
@@ -68,7 +68,7 @@ void Tiles::add(const Segment& segment, const Source& source, View<const float> 
         for (Index r = begin; r < std::min(begin + step, segment.rows); ++r) {
           const Index row = segment.first_row + r;
           const double side = source.sides.data ? source.sides(row, h) : 0.0;
-          rows.push_back({q.row(row) + h * d, out.row(row) + h * dv, segment.position + r, h,
+          rows.push_back({q.row(row) + h * d, out.row(row) + h * out_width_, segment.position + r, h,
                           visible[static_cast<std::size_t>(h)]->of(r), side,
                           visible[static_cast<std::size_t>(h)]->muted,
                           source.numbers.data ? source.numbers.row(row) : nullptr});

@@ -14,7 +14,7 @@ namespace plait {
 // The logs of one state as the walk reads them.
 class LogCache final : public KeyCache {
  public:
-  // keys: order columns, [num_kv_heads * head_dim]; values: order rows, [num_kv_heads * value_head_dim];
+  // keys: order columns, [num_kv_heads * head_dim]; values: order rows, [num_value_heads() * value_head_dim];
   // side: f64, order columns, [num_heads], or null. Borrows.
   LogCache(const Log& keys, const Log& values, const Log* side, const ProjectionSettings& heads)
       : keys_(keys), values_(values), side_(side), heads_(heads) {}
@@ -29,7 +29,8 @@ class LogCache final : public KeyCache {
 
 class Tiles {
  public:
-  explicit Tiles(const ProjectionSettings& heads) : heads_(heads) {}
+  // out_width: columns of a head's output, value_head_dim unless a readout gives more.
+  explicit Tiles(const ProjectionSettings& heads, Index out_width) : heads_(heads), out_width_(out_width) {}
 
   // What the rows of a segment see; `sides` [rows, num_heads] (of the batch) or empty.
   struct Source {
@@ -40,7 +41,7 @@ class Tiles {
     View<const double> sides;
     View<const float> numbers;  // rows of QueryRow::numbers, or empty
   };
-  // q [rows, num_heads * head_dim] and out [rows, num_heads * value_head_dim] of the batch; the segment's own
+  // q [rows, num_heads * head_dim] and out [rows, num_heads * out_width] of the batch; the segment's own
   // keys are in the logs already. The views and logs must outlive the tiles.
   void add(const Segment& segment, const Source& source, View<const float> q, View<float> out);
 
@@ -59,6 +60,7 @@ class Tiles {
   std::vector<const Visible*> visible_heads(const Segment& segment, const Source& source);
 
   const ProjectionSettings& heads_;
+  Index out_width_;
   std::deque<LogCache> caches_;
   std::deque<Visible> visible_;
   std::deque<std::vector<QueryRow>> rows_;

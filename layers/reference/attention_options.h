@@ -99,7 +99,16 @@ struct AffineScaledAttention {
   enum class Gate { sigmoid, clipped_linear };
   Gate gate = Gate::sigmoid;
 };
-using ReadoutOption = std::variant<MeanReadout, SelfAdjustSoftmax, AffineScaledAttention>;
+struct DifferentialAttention {
+  Index version = 2;
+  double lambda_init = 0, eps = 0;  // version 1
+};
+struct BayesSoftmax {};
+using ReadoutOption =
+    std::variant<MeanReadout, SelfAdjustSoftmax, AffineScaledAttention, DifferentialAttention, BayesSoftmax>;
+
+// Heads that enter the gate and the output projection: readouts may combine query heads.
+Index output_heads(const ReadoutOption& option, Index num_heads);
 
 // Keys score, normaliser and readout, and one object per option that has settings, named like it. `scale` is
 // the setting of that name, 0 = 1 / sqrt(head_dim). They do not call finish().
@@ -148,10 +157,21 @@ class ReadoutTwin : public TwinStage {
                     const std::vector<double>& p, double* out, Index width) const = 0;
 };
 
+// What a readout makes of all heads of a token together.
+class HeadMixTwin : public TwinStage {
+ public:
+  // attn [num_heads][width]; lse [num_heads], ln of the sum of e^s -> out [output_heads][width]
+  virtual void mix(Index position, const std::vector<double>& prepared, const double* attn, const double* lse,
+                   Index width, double* out) const = 0;
+};
+
 std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, const AttentionShape& shape,
                                      const Parameters& parameters);
 std::unique_ptr<NormaliserTwin> make_twin(const NormaliserOption& option, const Parameters& parameters);
 std::unique_ptr<ReadoutTwin> make_twin(const ReadoutOption& option, const AttentionShape& shape,
                                        const Parameters& parameters);
+// Null for a readout that leaves the heads alone.
+std::unique_ptr<HeadMixTwin> make_mix_twin(const ReadoutOption& option, const AttentionShape& shape,
+                                           const Parameters& parameters);
 
 }  // namespace plait

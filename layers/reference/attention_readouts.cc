@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "layers/reference/attention_options.h"
 #include "layers/reference/projection.h"
@@ -30,6 +31,21 @@ AffineScaledAttention read_affine(Config& config) {
                  "alpha of W x: sigmoid, or W x within 0 and 1; which is the paper's is UNCONFIRMED"))};
 }
 
+DifferentialAttention read_differential(Config& config) {
+  Config& own =
+      config.section("differential_attention", "difference of two maps (arXiv 2410.05258; version 2)");
+  DifferentialAttention s;
+  s.version = own.integer_or("version", 2,
+                             "1: a lambda per layer and a norm per head; 2: a lambda per token and head", 1);
+  if (s.version > 2) own.refuse("version is ", s.version, "; there are 1 and 2");
+  if (s.version == 2) return s;
+  const Index layer = own.integer_or("layer_index", 0, "from 0; sets lambda_init");
+  s.lambda_init = own.number_or("lambda_init", 0.8 - 0.6 * std::exp(-0.3 * static_cast<double>(layer)),
+                                "part of lambda that is not learned; 0.8 - 0.6 e^(-0.3 layer_index)");
+  s.eps = own.number_or("eps", 1e-5, "of the norm per head");
+  return s;
+}
+
 bool is_softmax(const NormaliserOption& option) {
   const auto* softmax = std::get_if<Softmax>(&option);
   return softmax && softmax->sink == Softmax::Sink::none;
@@ -38,19 +54,47 @@ bool is_softmax(const NormaliserOption& option) {
 }  // namespace
 
 ReadoutOption read_readout(Config& config, const NormaliserOption& normaliser) {
-  const int choice = config.choice("readout", {"mean", "self_adjust_softmax", "affine_scaled_attention"},
-                                   "what is made of the weighted values");
+  const int choice = config.choice(
+      "readout",
+      {"mean", "self_adjust_softmax", "affine_scaled_attention", "differential_attention", "bayes_softmax"},
+      "what is made of the weighted values");
   if (choice == 0) return MeanReadout{};
   if (choice == 1 && !is_softmax(normaliser))
     config.refuse("readout self_adjust_softmax needs the weights and greatest logit of normaliser softmax");
   if (choice == 2 && !is_softmax(normaliser) && !std::holds_alternative<Softermax>(normaliser))
     config.refuse(
         "readout affine_scaled_attention needs weights that sum to 1: normaliser softmax or softermax");
+  if (choice == 3 && !std::holds_alternative<Softmax>(normaliser) &&
+      !std::holds_alternative<Softermax>(normaliser))
+    config.refuse(
+        "readout differential_attention needs a normaliser with a running maximum: softmax, with sinks "
+        "or without, or softermax");
+  if (choice == 4 && !is_softmax(normaliser))
+    config.refuse(
+        "readout bayes_softmax needs weights that sum to 1 and their denominator: normaliser softmax");
+  if (choice == 3) return read_differential(config);
+  if (choice == 4) return BayesSoftmax{};
   if (choice == 1) return read_self_adjust(config);
   return read_affine(config);
 }
 
+Index output_heads(const ReadoutOption& option, Index num_heads) {
+  if (std::holds_alternative<DifferentialAttention>(option)) return num_heads / 2;
+  return std::holds_alternative<BayesSoftmax>(option) ? 1 : num_heads;
+}
+
 std::vector<TensorSpec> tensors_of(const ReadoutOption& option, const AttentionShape& shape) {
+  if (std::holds_alternative<BayesSoftmax>(option))
+    return {{"head_bias", {shape.num_heads}, Init::small, "[num_heads]"}};
+  if (const auto* differential = std::get_if<DifferentialAttention>(&option)) {
+    if (differential->version == 2)
+      return {{"lambda", {shape.num_heads / 2, shape.width}, Init::normal, "[num_heads / 2, width]", true}};
+    std::vector<TensorSpec> specs;
+    for (const char* name : {"lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"})
+      specs.push_back({name, {shape.head_dim}, Init::small, "[head_dim]"});
+    specs.push_back({"head_norm", {shape.value_head_dim}, Init::around_one, "[value_head_dim]"});
+    return specs;
+  }
   if (!std::holds_alternative<AffineScaledAttention>(option)) return {};
   return {{"affine_alpha", {shape.num_heads, shape.width}, Init::normal, "[num_heads, width]", true},
           {"affine_alpha_ma", {shape.num_heads}, Init::around_one, "[num_heads]"}};
@@ -124,7 +168,80 @@ class AffineTwin final : public ReadoutTwin {
   std::vector<double> weight_, average_;
 };
 
+class DifferentialTwin final : public HeadMixTwin {
+ public:
+  DifferentialTwin(const DifferentialAttention& settings, const AttentionShape& shape,
+                   const Parameters& parameters)
+      : s_(settings), heads_(shape.num_heads / 2), weight_(optional_tensor(parameters, "lambda")) {
+    if (s_.version == 2) return;
+    const auto dot = [&](const char* a, const char* b) {
+      const std::vector<double> x = to_double(parameters.tensor(a)), y = to_double(parameters.tensor(b));
+      return std::inner_product(x.begin(), x.end(), y.begin(), 0.0);
+    };
+    lambda_ =
+        std::exp(dot("lambda_q1", "lambda_k1")) - std::exp(dot("lambda_q2", "lambda_k2")) + s_.lambda_init;
+    norm_ = to_double(parameters.tensor("head_norm"));
+  }
+
+  // Version 2: the gates [tokens, heads]
+  std::vector<double> prepare(View<const double> x) const override {
+    if (s_.version == 1) return {};
+    std::vector<double> gates = project(x, weight_, {}, heads_);
+    for (double& g : gates) g = reference::sigmoid(g);
+    return gates;
+  }
+
+  void mix(Index position, const std::vector<double>& gates, const double* attn, const double*, Index width,
+           double* out) const override {
+    for (Index h = 0; h < heads_; ++h, attn += 2 * width, out += width) {
+      const double factor =
+          s_.version == 1 ? lambda_ : gates[static_cast<std::size_t>(position * heads_ + h)];
+      double squares = 0;
+      for (Index c = 0; c < width; ++c) {
+        out[c] = attn[c] - factor * attn[width + c];
+        squares += out[c] * out[c];
+      }
+      if (s_.version == 2) continue;
+      const double norm = (1 - s_.lambda_init) / std::sqrt(squares / static_cast<double>(width) + s_.eps);
+      for (Index c = 0; c < width; ++c) out[c] *= norm * norm_[static_cast<std::size_t>(c)];
+    }
+  }
+
+ private:
+  DifferentialAttention s_;
+  Index heads_;
+  std::vector<double> weight_, norm_;
+  double lambda_ = 0;
+};
+
+// One softmax over heads and keys together.
+class BayesTwin final : public HeadMixTwin {
+ public:
+  explicit BayesTwin(std::vector<double> bias) : bias_(std::move(bias)) {}
+
+  void mix(Index, const std::vector<double>&, const double* attn, const double* lse, Index width,
+           double* out) const override {
+    double greatest = lse[0] + bias_[0], mass = 0;
+    for (std::size_t h = 0; h < bias_.size(); ++h) greatest = std::max(greatest, lse[h] + bias_[h]);
+    for (std::size_t h = 0; h < bias_.size(); ++h) mass += std::exp(lse[h] + bias_[h] - greatest);
+    for (std::size_t h = 0; h < bias_.size(); ++h, attn += width)
+      for (Index c = 0; c < width; ++c) out[c] += std::exp(lse[h] + bias_[h] - greatest) / mass * attn[c];
+  }
+
+ private:
+  std::vector<double> bias_;  // [num_heads]
+};
+
 }  // namespace
+
+std::unique_ptr<HeadMixTwin> make_mix_twin(const ReadoutOption& option, const AttentionShape& shape,
+                                           const Parameters& parameters) {
+  if (const auto* o = std::get_if<DifferentialAttention>(&option))
+    return std::make_unique<DifferentialTwin>(*o, shape, parameters);
+  if (std::holds_alternative<BayesSoftmax>(option))
+    return std::make_unique<BayesTwin>(to_double(parameters.tensor("head_bias")));
+  return nullptr;
+}
 
 std::unique_ptr<ReadoutTwin> make_twin(const ReadoutOption& option, const AttentionShape& shape,
                                        const Parameters& parameters) {

@@ -29,12 +29,14 @@ ProjectionSettings read_projection(Config& config) {
 }
 
 std::vector<TensorSpec> projection_tensors(const ProjectionSettings& s) {
-  const Index q = s.query_rows(), k = s.num_kv_heads * s.head_dim, v = s.num_kv_heads * s.value_head_dim;
+  const Index q = s.query_rows(), k = s.num_kv_heads * s.head_dim, v = s.num_value_heads() * s.value_head_dim;
   const std::string q_text = s.packed_gate == 0 ? "num_heads * head_dim" : "num_heads * (head_dim + gate)";
+  const std::string v_text =
+      s.keys_per_value == 1 ? "num_kv_heads * value_head_dim" : "num_kv_heads / 2 * value_head_dim";
   std::vector<TensorSpec> specs = {
       {"q", {q, s.width}, Init::normal, "[" + q_text + ", width]", true},
       {"k", {k, s.width}, Init::normal, "[num_kv_heads * head_dim, width]", true},
-      {"v", {v, s.width}, Init::normal, "[num_kv_heads * value_head_dim, width]", true},
+      {"v", {v, s.width}, Init::normal, "[" + v_text + ", width]", true},
   };
   if (s.qk_norm) {
     const Init init = s.qk_norm->form == QkNormSettings::Form::plain ? Init::around_one : Init::small;
@@ -44,7 +46,7 @@ std::vector<TensorSpec> projection_tensors(const ProjectionSettings& s) {
   if (s.bias) {
     specs.push_back({"q_bias", {q}, Init::small, "[" + q_text + "]"});
     specs.push_back({"k_bias", {k}, Init::small, "[num_kv_heads * head_dim]"});
-    specs.push_back({"v_bias", {v}, Init::small, "[num_kv_heads * value_head_dim]"});
+    specs.push_back({"v_bias", {v}, Init::small, "[" + v_text + "]"});
   }
   return specs;
 }
@@ -94,7 +96,7 @@ ProjectionTwin::Rows ProjectionTwin::run(View<const double> input) const {
   }
   rows.k = project(x, k_, k_bias_, s.num_kv_heads * s.head_dim);
   for (double& k : rows.k) k *= s.key_multiplier;
-  rows.v = project(x, v_, v_bias_, s.num_kv_heads * s.value_head_dim);
+  rows.v = project(x, v_, v_bias_, s.num_value_heads() * s.value_head_dim);
   norm_and_rotate(rows.q, x.rows, s.num_heads, q_norm_);
   norm_and_rotate(rows.k, x.rows, s.num_kv_heads, k_norm_);
   return rows;

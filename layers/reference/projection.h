@@ -28,7 +28,9 @@ struct ProjectionSettings {
   double input_multiplier = 1;  // of x, in front of Wq, Wk, Wv; biases are not scaled
   double key_multiplier = 1;    // of the keys, behind their bias
   Index packed_gate = 0;        // gate rows behind each head's query rows inside q
+  Index keys_per_value = 1;     // key heads that share a value head
 
+  Index num_value_heads() const { return num_kv_heads / keys_per_value; }
   Index group() const { return num_heads / num_kv_heads; }  // query head h uses key/value head h / group()
   Index query_rows() const { return num_heads * (head_dim + packed_gate); }
 };
@@ -46,7 +48,7 @@ class ProjectionTwin {
   struct Rows {
     std::vector<double> q;     // [tokens, num_heads * head_dim]
     std::vector<double> k;     // [tokens, num_kv_heads * head_dim]
-    std::vector<double> v;     // [tokens, num_kv_heads * value_head_dim]
+    std::vector<double> v;     // [tokens, num_value_heads() * value_head_dim]
     std::vector<double> gate;  // [tokens, num_heads * packed_gate]
   };
   // x [tokens, width], token t at position t

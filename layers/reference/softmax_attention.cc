@@ -19,6 +19,20 @@ void slice_rope(Config& config, const IntegralAttention& integral, ProjectionSet
                   " channels; it must be even and no more than that");
 }
 
+// Query heads 2h and 2h + 1 make output head h. Version 2 reads one key head with both; version 1 has two key
+// heads per value head.
+void pair_heads(Config& config, const DifferentialAttention& differential, ProjectionSettings& p) {
+  if (p.num_heads % 2 != 0)
+    config.refuse("num_heads is ", p.num_heads, ", but differential attention pairs heads");
+  if (differential.version == 2 && p.group() % 2 != 0)
+    config.refuse("num_heads / num_kv_heads is ", p.group(),
+                  ", but the two maps of a head must read the same keys and values; it must be even");
+  if (differential.version == 1 && p.num_kv_heads % 2 != 0)
+    config.refuse("num_kv_heads is ", p.num_kv_heads,
+                  ", but two key heads share a value head; it must be even");
+  if (differential.version == 1) p.keys_per_value = 2;
+}
+
 void read_score_and_readout(Config& config, Settings& s) {
   s.score = read_scores(config, s.shape());
   if (const auto* integral = std::get_if<IntegralAttention>(&s.score.front()))
@@ -29,6 +43,8 @@ void read_score_and_readout(Config& config, Settings& s) {
     config.refuse("sinks is ", s.sinks, ", but without a window every row sees the first keys anyway");
   s.normaliser = read_normaliser(config);
   s.readout = read_readout(config, s.normaliser);
+  if (const auto* differential = std::get_if<DifferentialAttention>(&s.readout))
+    pair_heads(config, *differential, s.projection);
 }
 
 void read_gate(Config& config, Settings& s) {
@@ -41,6 +57,8 @@ void read_gate(Config& config, Settings& s) {
   if (s.gate == Settings::Gate::none &&
       (s.granularity != Settings::Granularity::elementwise || s.packing != Settings::Packing::separate))
     config.refuse("gate_granularity and gate_packing mean nothing while gate is none");
+  if (s.packing == Settings::Packing::per_query_head && s.heads_out() != s.projection.num_heads)
+    config.refuse("gate_packing per_query_head means nothing where the readout combines query heads");
   if (s.packing == Settings::Packing::per_query_head) s.projection.packed_gate = s.gate_width();
 }
 
@@ -73,10 +91,13 @@ SoftmaxAttentionSettings read_softmax_attention(Config& config) {
 std::vector<TensorSpec> softmax_attention_tensors(const SoftmaxAttentionSettings& s) {
   const ProjectionSettings& p = s.projection;
   std::vector<TensorSpec> specs = projection_tensors(p);
+  const std::string heads = s.heads_out() == p.num_heads ? "num_heads"
+                            : s.heads_out() == 1         ? "1"
+                                                         : "num_heads / 2";
   specs.push_back({"o",
-                   {p.width, p.num_heads * p.value_head_dim},
+                   {p.width, s.heads_out() * p.value_head_dim},
                    Init::normal,
-                   "[width, num_heads * value_head_dim]",
+                   "[width, " + heads + " * value_head_dim]",
                    true});
   if (s.output_bias) specs.push_back({"o_bias", {p.width}, Init::small, "[width]"});
   const auto add = [&](const std::vector<TensorSpec>& more) {
@@ -88,9 +109,9 @@ std::vector<TensorSpec> softmax_attention_tensors(const SoftmaxAttentionSettings
   if (s.gate != Settings::Gate::none && s.packing == Settings::Packing::separate) {
     const bool headwise = s.granularity == Settings::Granularity::headwise;
     specs.push_back({"gate",
-                     {p.num_heads * s.gate_width(), p.width},
+                     {s.heads_out() * s.gate_width(), p.width},
                      Init::normal,
-                     headwise ? "[num_heads, width]" : "[num_heads * value_head_dim, width]",
+                     headwise ? "[" + heads + ", width]" : "[" + heads + " * value_head_dim, width]",
                      true});
   }
   return specs;
@@ -107,7 +128,8 @@ class SoftmaxAttentionTwin final : public Twin {
         o_bias_(optional_tensor(parameters, "o_bias")),
         gate_(optional_tensor(parameters, "gate")),
         normaliser_(make_twin(settings.normaliser, parameters)),
-        readout_(make_twin(settings.readout, settings.shape(), parameters)) {
+        readout_(make_twin(settings.readout, settings.shape(), parameters)),
+        mix_(make_mix_twin(settings.readout, settings.shape(), parameters)) {
     for (const ScoreOption& option : settings.score)
       scores_.push_back(make_twin(option, settings.shape(), parameters));
   }
@@ -118,13 +140,22 @@ class SoftmaxAttentionTwin final : public Twin {
     const View<const double> x = inputs[0];
     Prepared all{projection_.run(x), {}, readout_->prepare(x)};
     for (const auto& score : scores_) all.scores.push_back(score->prepare(x));
-    std::vector<double> heads(static_cast<std::size_t>(x.rows * p.num_heads * p.value_head_dim));
-    for (Index i = 0; i < x.rows; ++i)
+    const Index columns = settings_.heads_out() * p.value_head_dim;
+    const std::vector<double> mixed = mix_ ? mix_->prepare(x) : std::vector<double>();
+    std::vector<double> heads(static_cast<std::size_t>(x.rows * columns));
+    for (Index i = 0; i < x.rows; ++i) {
+      std::vector<double> walked(static_cast<std::size_t>(p.num_heads * p.value_head_dim)), lse;
       for (Index h = 0; h < p.num_heads; ++h)
-        attend(all, i, h, heads.data() + (i * p.num_heads + h) * p.value_head_dim);
-    apply_gate(gate_.empty() ? all.rows.gate : project(x, gate_, {}, p.num_heads * settings_.gate_width()),
-               heads);
-    const View<const double> concatenated(heads.data(), x.rows, p.num_heads * p.value_head_dim);
+        lse.push_back(attend(all, i, h, walked.data() + h * p.value_head_dim));
+      if (mix_)
+        mix_->mix(i, mixed, walked.data(), lse.data(), p.value_head_dim, heads.data() + i * columns);
+      else
+        std::copy(walked.begin(), walked.end(), heads.begin() + i * columns);
+    }
+    apply_gate(
+        gate_.empty() ? all.rows.gate : project(x, gate_, {}, settings_.heads_out() * settings_.gate_width()),
+        heads);
+    const View<const double> concatenated(heads.data(), x.rows, columns);
     const std::vector<double> y = project(concatenated, o_, o_bias_, p.width);
     for (Index i = 0; i < x.rows; ++i) std::copy_n(y.data() + i * p.width, p.width, output.row(i));
   }
@@ -140,8 +171,8 @@ class SoftmaxAttentionTwin final : public Twin {
     return settings_.window == 0 || j > i - settings_.window || j < settings_.sinks;
   }
 
-  // out [value_head_dim]
-  void attend(const Prepared& all, Index i, Index h, double* out) const {
+  // -> out [value_head_dim]; returns ln of the sum of e^s
+  double attend(const Prepared& all, Index i, Index h, double* out) const {
     const ProjectionSettings& p = settings_.projection;
     const Index kv = h / p.group(), d = p.head_dim, dv = p.value_head_dim;
     const double* q = all.rows.q.data() + (i * p.num_heads + h) * d;
@@ -150,13 +181,17 @@ class SoftmaxAttentionTwin final : public Twin {
     for (Index j = 0; j <= i; ++j) {
       if (!visible(i, j)) continue;
       row.keys.push_back(j);
-      row.values.push_back(all.rows.v.data() + (j * p.num_kv_heads + kv) * dv);
+      row.values.push_back(all.rows.v.data() + (j * p.num_value_heads() + kv / p.keys_per_value) * dv);
       double& dot = s.emplace_back(0);
       for (Index c = 0; c < d; ++c)
         dot += q[c] * all.rows.k[static_cast<std::size_t>((j * p.num_kv_heads + kv) * d + c)];
     }
     for (std::size_t n = 0; n < scores_.size(); ++n) scores_[n]->apply(row, all.scores[n], s);
     readout_->read(row, all.readout, s, normaliser_->weights(row, s), out, dv);
+    const double greatest = *std::max_element(s.begin(), s.end());
+    double sum = 0;
+    for (const double logit : s) sum += std::exp(logit - greatest);
+    return greatest + std::log(sum);
   }
 
   // gate [tokens, num_heads * gate_width], heads [tokens, num_heads * value_head_dim]
@@ -172,6 +207,7 @@ class SoftmaxAttentionTwin final : public Twin {
   std::vector<std::unique_ptr<ScoreTwin>> scores_;
   std::unique_ptr<NormaliserTwin> normaliser_;
   std::unique_ptr<ReadoutTwin> readout_;
+  std::unique_ptr<HeadMixTwin> mix_;
 };
 
 }  // namespace

@@ -29,6 +29,8 @@ struct SoftmaxAttentionSettings {
   // Gate factors per head: value_head_dim, 1 or 0.
   Index gate_width() const;
   AttentionShape shape() const;
+  // Heads behind the readout: what the gate and the output projection see.
+  Index heads_out() const { return output_heads(readout, projection.num_heads); }
 };
 
 SoftmaxAttentionSettings read_softmax_attention(Config& config);  // ends with config.finish()

@@ -446,6 +446,60 @@ def softmax_attention_gpt_oss(name):
     case.write(run_attention(case, m, [], m.GptOssAttention, m.GptOssRotaryEmbedding, config, weights, causal_mask(window)))
 
 
+def softmax_attention_gemma2(name):
+    from transformers import Gemma2Config
+    from transformers.models.gemma2 import modeling_gemma2 as m
+
+    h, kv, d, window = 4, 2, K, 19
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": d, "window": window, "rope": {"theta": 10000.0},
+                 "scale": 20**-0.5, "score": ["scaled_dot", "logit_softcap"], "logit_softcap": {"cap": 1.5}},
+                "transformers.models.gemma2.Gemma2Attention")
+    config = Gemma2Config(
+        hidden_size=WIDTH, num_attention_heads=h, num_key_value_heads=kv, head_dim=d, num_hidden_layers=1,
+        query_pre_attn_scalar=20, attn_logit_softcapping=1.5, sliding_window=window, layer_types=["sliding_attention"],
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    weights = {n + "_proj.weight": case.matrix(n, rows * d) for n, rows in (("q", h), ("k", kv), ("v", kv))}
+    weights["o_proj.weight"] = case.matrix("o", WIDTH, h * d)
+    case.write(run_attention(case, m, [], m.Gemma2Attention, m.Gemma2RotaryEmbedding, config, weights, causal_mask(window)))
+
+
+def softmax_attention_diffllama(name):
+    """DiffLlama pairs head h with h + H / 2, plait (and the paper's code) 2h with 2h + 1: its rows are reordered."""
+    from transformers import DiffLlamaConfig
+    from transformers.models.diffllama import modeling_diffllama as m
+
+    h, d = 4, 12
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "head_dim": d, "value_head_dim": 2 * d, "rope": {"theta": 10000.0},
+                 "readout": "differential_attention", "differential_attention": {"version": 1, "layer_index": 0}},
+                "transformers.models.diffllama.DiffLlamaAttention")
+    config = DiffLlamaConfig(
+        hidden_size=WIDTH, num_attention_heads=h, num_key_value_heads=h, head_dim=d, num_hidden_layers=1, rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    halves = lambda w: w.reshape(h // 2, 2, d, WIDTH).transpose(0, 1).reshape(h * d, WIDTH)
+    weights = {n + "_proj.weight": halves(case.matrix(n, h * d)) for n in "qkv"}
+    weights |= {n: case.bias(n, d) for n in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2")}
+    case.keep("head_norm", torch.ones(2 * d))
+    weights["o_proj.weight"] = case.matrix("o", WIDTH, h * d)
+    case.write(run_attention(case, m, [], m.DiffLlamaAttention, m.DiffLlamaRotaryEmbedding, config, weights, causal_mask()))
+
+
+def softmax_attention_forgetting(name, window):
+    from fla.ops.forgetting_attn import naive
+
+    h, kv = 4, 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "value_head_dim": V, "window": window or 0,
+                 "score": ["scaled_dot", "forgetting_attention"]},
+                "fla.ops.forgetting_attn.naive.naive_forgetting_attn")
+    q, k, v = (heads(case.project(n, n_heads * w), w) for n, n_heads, w in (("q", h, K), ("k", kv, K), ("v", kv, V)))
+    log_f = F.logsigmoid(case.project("forget", h) + case.bias("forget_bias", h))[None]
+    with widened(naive):
+        o = naive.naive_forgetting_attn(q, k, v, log_f, window_size=window)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
 def polynomial_attention(name):
     from fla.ops.rebased import naive
 
@@ -481,6 +535,10 @@ def main():
     softmax_attention_qwen3_next("softmax_attention_qwen3_next")
     softmax_attention_llama3("softmax_attention_llama3")
     softmax_attention_gpt_oss("softmax_attention_gpt_oss")
+    softmax_attention_gemma2("softmax_attention_gemma2")
+    softmax_attention_diffllama("softmax_attention_diffllama")
+    softmax_attention_forgetting("softmax_attention_forgetting", None)
+    softmax_attention_forgetting("softmax_attention_forgetting_window", 17)
     polynomial_attention("polynomial_attention_rebased")
 
 

@@ -472,6 +472,143 @@ TEST(AffineScaledAttention, ScalesAndShiftsWeights) {
                  {0, 0, 0, alpha * p[0] + (0.5 - alpha) / 2, alpha * p[1] + (0.5 - alpha) / 2});
 }
 
+// -- readouts over several heads
+
+// 5.2: the published start of lambda by layer.
+TEST(DifferentialAttention, HasTheLambdaOfItsLayer) {
+  for (const auto& [layer, lambda] : std::vector<std::pair<Index, double>>{
+           {0, .2}, {1, .3555}, {2, .4707}, {5, .6661}, {11, .7779}, {23, .7994}}) {
+    Config config("tested",
+                  with(kPlain, {{"readout", "differential_attention"},
+                                {"differential_attention", {{"version", 1}, {"layer_index", layer}}}}),
+                  surroundings());
+    const auto settings = read_softmax_attention(config);
+    EXPECT_NEAR(std::get<DifferentialAttention>(settings.readout).lambda_init, lambda, 5e-5);
+  }
+}
+
+// Every other query head of the plain layer, [rows, heads / 2 * value_head_dim], with weights of the rows of
+// q.
+Numbers even_heads(const OneKind::Values& values, const Json& plain, const KindInput& input) {
+  Json half = plain;
+  half["num_heads"] = plain["num_heads"].get<Index>() / 2;
+  OneKind::Values some = values;
+  some["q"].clear();
+  const auto block = static_cast<std::ptrdiff_t>(plain["head_dim"].get<Index>() * kWidth);
+  for (auto at = values.at("q").begin(); at != values.at("q").end(); at += 2 * block)
+    some["q"].insert(some["q"].end(), at, at + block);
+  for (const char* name : {"lambda", "head_norm"}) some.erase(name);
+  return OneKind(kKind, half, surroundings(), some).twin(input);
+}
+
+TEST(DifferentialAttention, WithoutItsSecondMapIsPlain) {
+  const Json settings = with(kPlain, {{"readout", "differential_attention"}});
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 19);
+  KindInput input = random_input(kRows, kWidth, 20);
+  for (Index t = 0; t < kRows; ++t) input.inputs[0][static_cast<std::size_t>(t * kWidth)] = 1;
+  for (Index h = 0; h < 2; ++h)
+    for (Index c = 0; c < kWidth; ++c)
+      values["lambda"][static_cast<std::size_t>(h * kWidth + c)] = c == 0 ? -200.0f : 0.0f;  // sigmoid: 0
+  const OneKind layer(kKind, settings, surroundings(), values);
+  const Numbers expected = even_heads(values, kPlain, input);
+  EXPECT_LE(relative_error(layer.twin(input), expected), 1e-14);
+  expect_near(layer.run(input), expected, 2, kRows);
+}
+
+// Weights of a row sum to 1 - lambda: with equal values, version 2 reads that number; version 1 norms it
+// away, so its sign is what is left.
+TEST(DifferentialAttention, RowsSumToOneLessLambda) {
+  LogitRow row(Json::object(), kLogits);
+  row.settings.update({{"readout", "differential_attention"}, {"num_heads", 2}, {"num_kv_heads", 1}});
+  row.values = OneKind::random_values(kKind, row.settings, row.surroundings, 21);
+  row.values["o"].assign(row.values["o"].size(), 0.0f);
+  for (Index j = 0; j < 5; ++j) row.values["o"][static_cast<std::size_t>(j * 5 + j)] = 1;
+  row.set("v", 0);
+  for (Index j = 0; j < 5; ++j) row.values["v"][static_cast<std::size_t>(j * 7)] = 1;  // values of ones
+  row.constant("lambda", 0.4f);
+  expect_weights(row.weights(), Numbers(5, 1 - 1 / (1 + std::exp(-0.4))));
+
+  Json settings = with(row.settings, {{"differential_attention", {{"version", 1}, {"lambda_init", 0.3}}},
+                                      {"num_kv_heads", 2}});
+  auto values = OneKind::random_values(kKind, settings, row.surroundings, 22);
+  for (const char* name : {"v", "o"}) values[name] = row.values[name];
+  values["head_norm"].assign(5, 1.0f);
+  for (const float size : {0.5f, 2.0f}) {  // lambda = e^(size^2) - 1 + 0.3
+    values["lambda_q1"] = values["lambda_k1"] = {size};
+    values["lambda_q2"] = values["lambda_k2"] = {0.0f};
+    const double left = 1 - (std::exp(static_cast<double>(size * size)) - 1 + 0.3);
+    const OneKind layer(kKind, settings, row.surroundings, values);
+    const Numbers expected(5, 0.7 * left / std::sqrt(left * left + 1e-5));
+    expect_weights(row.last(layer.twin(row.input)), expected);
+    expect_near(layer.run(row.input), layer.twin(row.input), 4, 5);
+  }
+}
+
+TEST(BayesSoftmax, WithOneHeadIsPlain) {
+  const Json plain = {{"num_heads", 1}, {"head_dim", 12}};
+  const Json bayes = with(plain, {{"readout", "bayes_softmax"}});
+  auto values = OneKind::random_values(kKind, bayes, surroundings(), 23);
+  const KindInput input = random_input(kRows, kWidth, 24);
+  const OneKind layer(kKind, bayes, surroundings(), values);
+  values.erase("head_bias");
+  const Numbers expected = OneKind(kKind, plain, surroundings(), values).twin(input);
+  EXPECT_LE(relative_error(layer.twin(input), expected), 1e-14);
+  expect_near(layer.run(input), expected, 2, kRows);
+}
+
+// Two heads over three tokens, whose relevant one shows in one of them by nu = 4 (4.1, TESTED): the squared
+// error of the tokens' weights is .272, and .391 where the heads' softmaxes are averaged.
+TEST(BayesSoftmax, BeatsTheAverageOfHeads) {
+  constexpr Index kTokens = 3, kDraws = 40000;
+  const double slope = 2;  // sqrt(nu)
+  const Json plain = {{"num_heads", 2}, {"head_dim", 1}, {"value_head_dim", kTokens}, {"scale", slope}};
+  const Json bayes = with(plain, {{"readout", "bayes_softmax"}});
+  Surroundings small;
+  small.width = 3 + kTokens;  // [1, chi_1, chi_2, e_l]
+  small.grids = {32, 64, 128};
+  OneKind::Values values = OneKind::random_values(kKind, bayes, small, 25);
+  for (auto& [name, numbers] : values) std::fill(numbers.begin(), numbers.end(), 0.0f);
+  for (Index h = 0; h < 2; ++h) {
+    values["q"][static_cast<std::size_t>(h * small.width)] = 1;
+    values["k"][static_cast<std::size_t>(h * small.width + 1 + h)] = 1;
+    for (Index l = 0; l < kTokens; ++l)
+      values["v"][static_cast<std::size_t>((h * kTokens + l) * small.width + 3 + l)] = 1;
+  }
+  for (Index l = 0; l < kTokens; ++l) values["o"][static_cast<std::size_t>(l * kTokens + l)] = 1;
+  const OneKind joint(kKind, bayes, small, values);
+  values.erase("head_bias");
+  values["o"].assign(static_cast<std::size_t>(small.width * 2 * kTokens), 0.0f);
+  for (Index l = 0; l < kTokens; ++l)
+    for (Index h = 0; h < 2; ++h)
+      values["o"][static_cast<std::size_t>(l * 2 * kTokens + h * kTokens + l)] = 0.5f;
+  const OneKind average(kKind, plain, small, values);
+
+  testing::Numbers numbers(26);
+  double errors[2] = {0, 0};
+  for (Index draw = 0; draw < kDraws; ++draw) {
+    const auto relevant = static_cast<Index>(numbers.uniform(0, kTokens));
+    const auto head = static_cast<Index>(numbers.uniform(0, 2));
+    KindInput input{kTokens, {std::vector<float>(static_cast<std::size_t>(kTokens * small.width), 0.0f)}, {}};
+    for (Index l = 0; l < kTokens; ++l) {
+      float* row = input.inputs[0].data() + l * small.width;
+      row[0] = row[3 + l] = 1;
+      for (Index h = 0; h < 2; ++h)
+        row[1 + h] = static_cast<float>(numbers.normal() + (l == relevant && h == head ? slope : 0));
+    }
+    for (const OneKind* kind : {&joint, &average}) {
+      const Numbers y = kind->twin(input);
+      for (Index l = 0; l < kTokens; ++l) {
+        const double miss =
+            y[static_cast<std::size_t>((kTokens - 1) * small.width + l)] - (l == relevant ? 1 : 0);
+        errors[kind == &joint ? 0 : 1] += miss * miss / static_cast<double>(kDraws);
+      }
+    }
+  }
+  // A draw's error has a standard deviation of about 0.35, so four standard errors are 0.007.
+  EXPECT_NEAR(errors[0], 0.272, 0.007);
+  EXPECT_NEAR(errors[1], 0.391, 0.007);
+}
+
 // -- Generic rules of softmax-family 7
 
 struct Rule {
@@ -595,6 +732,15 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
                  "self_adjust_softmax");
   expect_refused({{"readout", "affine_scaled_attention"}, {"normaliser", "cog_attention"}}, "sum to 1");
   expect_refused({{"softermax", Json::object()}}, "softermax");
+  const Json differential = {{"readout", "differential_attention"}};
+  expect_refused(with(differential, {{"normaliser", "sigmoid_attention"}}), "running maximum");
+  expect_refused(with(differential, {{"num_heads", 3}, {"num_kv_heads", 1}}), "pairs");
+  expect_refused(with(differential, {{"num_kv_heads", 4}}), "even");
+  expect_refused(with(differential, {{"differential_attention", {{"version", 3}}}}), "version");
+  expect_refused(with(differential, {{"num_kv_heads", 1}, {"differential_attention", {{"version", 1}}}}),
+                 "even");
+  expect_refused(with(differential, {{"gate", "sigmoid"}, {"gate_packing", "per_query_head"}}), "combines");
+  expect_refused({{"readout", "bayes_softmax"}, {"normaliser", "softmax_one"}}, "sum to 1");
 }
 
 }  // namespace

@@ -117,6 +117,18 @@ void Projection::prepare_heads(View<float> rows, Index heads, std::span<const fl
                  static_cast<double>(position) + (shift ? shift->value : 0.0), compute);
 }
 
+void Projection::rotate(std::span<const Segment> segments, View<float> rows, const Compute& compute) const {
+  const Index d = settings_.head_dim;
+  for (const Segment& segment : segments)
+    for (Index h = 0; rope_ && h < settings_.num_heads; ++h) {
+      if (segment.edit(Site::position, Operator::none, h)) continue;
+      const Edit* shift = segment.edit(Site::position, Operator::shift, h);
+      rope_->apply(rows.slice_rows(segment.first_row, segment.rows).slice_cols(h * d, d),
+                   settings_.rope_slices,
+                   static_cast<double>(segment.position) + (shift ? shift->value : 0.0), compute);
+    }
+}
+
 const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv, Index group) {
   const Edit* edit = segment.edit(site, op, kv * group);
   for (Index h = kv * group + 1; h < (kv + 1) * group; ++h) {

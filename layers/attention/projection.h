@@ -32,6 +32,9 @@ class Projection {
   // x [rows, width]
   void run(View<const float> x, std::span<const Segment> segments, const Projected& y,
            const Compute& compute) const;
+  // Rope of rows that go with the queries, as the edits of a segment have it. rows [rows, num_heads *
+  // head_dim]
+  void rotate(std::span<const Segment> segments, View<float> rows, const Compute& compute) const;
 
  private:
   View<const float> scaled(View<const float> x, Arena::Scope& scope, const Compute& compute) const;

@@ -33,6 +33,7 @@ class SoftmaxAttention final : public Layer {
         projection_(settings.projection, parameters),
         gate_(make_gate(settings, parameters)),
         o_(parameters.tensor("o")) {
+    if (std::holds_alternative<ParallaxAttention>(settings.readout)) r_.emplace(parameters.tensor("r"));
     if (settings.output_bias) o_bias_ = to_float(parameters.tensor("o_bias"));
     const ProjectionSettings& p = settings.projection;
     sites_ = {head_site(settings.heads_out(), p.value_head_dim)};
@@ -90,20 +91,33 @@ class SoftmaxAttention final : public Layer {
     const RowNumbers rows{
         x, scope.rows(x.rows, rule_->numbers()), {scope.take<double>(x.rows * sides), x.rows, sides}};
     rule_->prepare(rows, segments, compute);
+    const View<float> seconds = second_queries(x, segments, scope, compute);
     Tiles tiles(p, rule_->out_width(p.value_head_dim));
     for (const Segment& segment : segments)
       tiles.add(segment,
                 {segment.state->log(kKeys), segment.state->log(kValues),
                  side ? &segment.state->log(*side) : nullptr, settings_.window, settings_.sinks,
-                 side ? View<const double>(rows.sides) : View<const double>(), rows.numbers},
+                 side ? View<const double>(rows.sides) : View<const double>(), rows.numbers, seconds},
                 q, heads);
     walk_keys(tiles.all(), *rule_, p.head_dim, p.value_head_dim, grids_, compute);
+  }
+
+  View<float> second_queries(View<const float> x, std::span<const Segment> segments, Arena::Scope& scope,
+                             const Compute& compute) const {
+    if (!r_) return {};
+    const View<float> seconds = scope.rows(x.rows, r_->out());
+    for_each_block(segments, [&](Index first, Index count) {
+      r_->run(x.slice_rows(first, count), seconds.slice_rows(first, count), compute);
+    });
+    projection_.rotate(segments, seconds, compute);
+    return seconds;
   }
 
   SoftmaxAttentionSettings settings_;
   Grids grids_;
   Projection projection_;
   std::optional<StagedRule> rule_;
+  std::optional<Linear> r_;       // second queries
   std::unique_ptr<HeadMix> mix_;  // null: heads stay as they are
   SigmoidGate gate_;
   Linear o_;
@@ -172,6 +186,9 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "periodic_softmax", "scale": 0.03,
           "periodic_softmax": {"function": "siren"}})",  // small logits: siren has a pole at pi / 2
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "taylor_softmax", "taylor_softmax": {"order": 4}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "normaliser": "stick_breaking"})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "stick_breaking", "stick_breaking": {"attend_current": true},
+          "window": 70, "sinks": 3})",
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "linear_unnormalised", "window": 20})",
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "erf_unnormalised",
           "erf_unnormalised": {"c": -0.5}})",
@@ -191,6 +208,9 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 8, "num_kv_heads": 4, "head_dim": 10, "value_head_dim": 20, "readout": "differential_attention",
           "differential_attention": {"version": 1}, "normaliser": "softmax_one", "window": 50})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "readout": "differential_attention", "gate": "sigmoid"})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "value_head_dim": 24, "readout": "parallax_attention",
+          "rope": {"theta": 10000, "dim": 8}})",
+      R"({"num_heads": 2, "head_dim": 12, "readout": "parallax_attention", "window": 40, "qk_norm": {}})",
       R"({"num_heads": 3, "head_dim": 16, "value_head_dim": 40, "readout": "bayes_softmax", "window": 60, "sinks": 1})",
   };
   kind.tensors = [](Config& config) { return softmax_attention_tensors(read_softmax_attention(config)); };

@@ -35,6 +35,7 @@ struct MakeNormaliser {
   }
   std::unique_ptr<Normaliser> operator()(const PeriodicSoftmax& o) const { return make_periodic_softmax(o); }
   std::unique_ptr<Normaliser> operator()(const TaylorSoftmax& o) const { return make_taylor_softmax(o); }
+  std::unique_ptr<Normaliser> operator()(const StickBreaking&) const { return make_stick_breaking(); }
   std::unique_ptr<Normaliser> operator()(const LocationWeights& o) const { return make_location_weights(o); }
 };
 
@@ -45,6 +46,7 @@ struct MakeReadout {
     return make_self_adjust_softmax(o);
   }
   std::unique_ptr<Readout> operator()(const DifferentialAttention&) const { return make_mean(); }
+  std::unique_ptr<Readout> operator()(const ParallaxAttention&) const { return make_parallax_attention(); }
   std::unique_ptr<Readout> operator()(const BayesSoftmax&) const { return make_mean_and_log_mass(); }
   std::unique_ptr<Readout> operator()(const AffineScaledAttention& o) const {
     return make_affine_scaled_attention(o, parts);
@@ -81,6 +83,8 @@ StagedRule::StagedRule(StageParts& parts) {
     scores_.push_back(std::visit(MakeScore{parts}, option));
     if (const std::optional<Index> field = scores_.back()->side_field()) side_field_ = field;
   }
+  const auto* stick = std::get_if<StickBreaking>(&parts.settings.normaliser);
+  if (stick && !stick->attend_current) scores_.push_back(make_hidden_self());
   normaliser_ = std::visit(MakeNormaliser{parts}, parts.settings.normaliser);
   readout_ = std::visit(MakeReadout{parts}, parts.settings.readout);
   numbers_ = parts.numbers;

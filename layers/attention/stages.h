@@ -58,6 +58,7 @@ class Score : public Stage {
 class Normaliser : public Stage {
  public:
   virtual bool tracks_maximum() const { return false; }
+  virtual bool references_add() const { return false; }
   virtual bool start(const QueryRow&, float& /*maximum*/, float& /*mass*/) const { return false; }
   virtual float reference(const float* s, Index count, const Kernels& k) const { return k.maximum(s, count); }
   virtual float shrink(float before, float after, const Kernels& k) const;
@@ -74,6 +75,7 @@ class Normaliser : public Stage {
 class Readout : public Stage {
  public:
   virtual bool tracks_minimum() const { return false; }
+  virtual bool second_logits() const { return false; }
   virtual Index accumulators() const { return 1; }
   virtual bool follows_maximum(Index /*accumulator*/) const { return true; }
   virtual void weights(Index /*accumulator*/, const float* /*s*/, const float* /*p*/, float* /*w*/,
@@ -100,6 +102,9 @@ std::unique_ptr<Normaliser> make_cog_attention();
 std::unique_ptr<Normaliser> make_sigmoid_attention(const SigmoidAttention& settings);
 std::unique_ptr<Normaliser> make_periodic_softmax(const PeriodicSoftmax& settings);
 std::unique_ptr<Normaliser> make_taylor_softmax(const TaylorSoftmax& settings);
+std::unique_ptr<Normaliser> make_stick_breaking();
+// What stands behind the list of scores for a normaliser under which a row does not see its own key.
+std::unique_ptr<Score> make_hidden_self();
 std::unique_ptr<Normaliser> make_location_weights(const LocationWeights& settings);
 
 std::unique_ptr<Readout> make_mean();
@@ -108,6 +113,8 @@ std::unique_ptr<Readout> make_mean_and_log_mass();
 std::unique_ptr<Readout> make_self_adjust_softmax(const SelfAdjustSoftmax& settings);
 std::unique_ptr<Readout> make_affine_scaled_attention(const AffineScaledAttention& settings,
                                                       StageParts& parts);
+
+std::unique_ptr<Readout> make_parallax_attention();
 
 // The chosen options as one rule for the walk over the keys.
 class StagedRule final : public KeyRule {
@@ -123,6 +130,8 @@ class StagedRule final : public KeyRule {
 
   bool tracks_maximum() const override { return normaliser_->tracks_maximum(); }
   bool tracks_minimum() const override { return readout_->tracks_minimum(); }
+  bool second_logits() const override { return readout_->second_logits(); }
+  bool references_add() const override { return normaliser_->references_add(); }
   bool start(const QueryRow& row, float& maximum, float& mass) const override;
   void logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
               const Kernels& k) const override;

@@ -71,6 +71,7 @@ void Tiles::add(const Segment& segment, const Source& source, View<const float> 
           rows.push_back({q.row(row) + h * d, out.row(row) + h * out_width_, segment.position + r, h,
                           visible[static_cast<std::size_t>(h)]->of(r), side,
                           visible[static_cast<std::size_t>(h)]->muted,
+                          source.seconds.data ? source.seconds.row(row) + h * d : nullptr,
                           source.numbers.data ? source.numbers.row(row) : nullptr});
         }
       tiles_.push_back({&cache, kv, rows});

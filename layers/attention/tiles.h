@@ -40,6 +40,7 @@ class Tiles {
     Index window, sinks;
     View<const double> sides;
     View<const float> numbers;  // rows of QueryRow::numbers, or empty
+    View<const float> seconds;  // second queries, laid out like q, or empty
   };
   // q [rows, num_heads * head_dim] and out [rows, num_heads * out_width] of the batch; the segment's own
   // keys are in the logs already. The views and logs must outlive the tiles.

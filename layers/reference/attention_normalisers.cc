@@ -53,8 +53,8 @@ TaylorSoftmax read_taylor(Config& config) {
 NormaliserOption read_normaliser(Config& config) {
   switch (config.choice("normaliser",
                         {"softmax", "softmax_one", "sink_softmax", "softermax", "cog_attention",
-                         "sigmoid_attention", "periodic_softmax", "taylor_softmax", "linear_unnormalised",
-                         "erf_unnormalised", "softplus_normalised"},
+                         "sigmoid_attention", "periodic_softmax", "taylor_softmax", "stick_breaking",
+                         "linear_unnormalised", "erf_unnormalised", "softplus_normalised"},
                         "how logits become weights")) {
     case 1:
       return Softmax{Softmax::Sink::zero};
@@ -73,20 +73,24 @@ NormaliserOption read_normaliser(Config& config) {
       return read_periodic(config);
     case 7:
       return read_taylor(config);
-    case 8:
+    case 8: {
+      Config& own = config.section("stick_breaking", "the nearest key takes its part of the stick first");
+      return StickBreaking{own.boolean_or("attend_current", false, "a row sees its own key")};
+    }
+    case 9:
       return LocationWeights{LocationWeights::Function::linear, 0};
-    case 9: {
+    case 10: {
       Config& own = config.section("erf_unnormalised", "1 + erf(c + s) (arXiv 2509.21936)");
       return LocationWeights{LocationWeights::Function::erf, own.number_or("c", 0, "added to the logits")};
     }
-    case 10:
+    case 11:
       return LocationWeights{LocationWeights::Function::softplus, 0};
     default:
       return Softmax{};
   }
 }
 
-std::vector<TensorSpec> tensors_of(const NormaliserOption& option, const AttentionShape& shape) {
+std::vector<TensorSpec> tensors_of(const NormaliserOption& option, const ProjectionSettings& shape) {
   const auto* softmax = std::get_if<Softmax>(&option);
   if (!softmax || softmax->sink != Softmax::Sink::learned) return {};
   return {{"sinks", {shape.num_heads}, Init::small, "[num_heads]"}};
@@ -174,6 +178,25 @@ class CogTwin final : public NormaliserTwin {
   }
 };
 
+class StickBreakingTwin final : public NormaliserTwin {
+ public:
+  explicit StickBreakingTwin(bool attend_current) : attend_current_(attend_current) {}
+
+  Weights weights(const TwinRow& row, const std::vector<double>& s) const override {
+    Weights w(s.size());
+    double stick = 1;
+    for (std::size_t n = s.size(); n-- > 0;) {
+      if (row.keys[n] == row.position && !attend_current_) continue;
+      w[n] = stick * reference::sigmoid(s[n]);
+      stick *= reference::sigmoid(-s[n]);
+    }
+    return w;
+  }
+
+ private:
+  bool attend_current_;
+};
+
 double periodic(PeriodicSoftmax::Function function, double x) {
   using Function = PeriodicSoftmax::Function;
   switch (function) {
@@ -229,6 +252,9 @@ struct MakeNormaliser {
           return sum;
         },
         own_sum);
+  }
+  Made operator()(const StickBreaking& o) const {
+    return std::make_unique<StickBreakingTwin>(o.attend_current);
   }
   Made operator()(const LocationWeights& o) const {
     switch (o.function) {

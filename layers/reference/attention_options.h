@@ -8,15 +8,11 @@
 #include <variant>
 #include <vector>
 
+#include "layers/reference/projection.h"
 #include "runtime/base/tensor.h"
 #include "runtime/graph/config.h"
 
 namespace plait {
-
-// What an option may need to know of the attention it is part of.
-struct AttentionShape {
-  Index width = 0, num_heads = 0, head_dim = 0, value_head_dim = 0;
-};
 
 // -- score: the first element of the list makes a logit of q.k, the others change it.
 
@@ -78,6 +74,9 @@ struct PeriodicSoftmax {
 struct TaylorSoftmax {
   Index order = 2;
 };
+struct StickBreaking {
+  bool attend_current = false;
+};
 // The comparison functions of single-location regression.
 struct LocationWeights {
   enum class Function { linear, erf, softplus };
@@ -85,7 +84,7 @@ struct LocationWeights {
   double shift = 0;
 };
 using NormaliserOption = std::variant<Softmax, Softermax, CogAttention, SigmoidAttention, PeriodicSoftmax,
-                                      TaylorSoftmax, LocationWeights>;
+                                      TaylorSoftmax, StickBreaking, LocationWeights>;
 
 // -- readout: what is made of the weighted values.
 
@@ -104,29 +103,31 @@ struct DifferentialAttention {
   double lambda_init = 0, eps = 0;  // version 1
 };
 struct BayesSoftmax {};
-using ReadoutOption =
-    std::variant<MeanReadout, SelfAdjustSoftmax, AffineScaledAttention, DifferentialAttention, BayesSoftmax>;
+struct ParallaxAttention {};
+using ReadoutOption = std::variant<MeanReadout, SelfAdjustSoftmax, AffineScaledAttention,
+                                   DifferentialAttention, BayesSoftmax, ParallaxAttention>;
 
 // Heads that enter the gate and the output projection: readouts may combine query heads.
 Index output_heads(const ReadoutOption& option, Index num_heads);
 
 // Keys score, normaliser and readout, and one object per option that has settings, named like it. `scale` is
 // the setting of that name, 0 = 1 / sqrt(head_dim). They do not call finish().
-std::vector<ScoreOption> read_scores(Config& config, const AttentionShape& shape);
+std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& shape);
 NormaliserOption read_normaliser(Config& config);
 ReadoutOption read_readout(Config& config, const NormaliserOption& normaliser);
 
-std::vector<TensorSpec> tensors_of(const ScoreOption& option, const AttentionShape& shape);
-std::vector<TensorSpec> tensors_of(const NormaliserOption& option, const AttentionShape& shape);
-std::vector<TensorSpec> tensors_of(const ReadoutOption& option, const AttentionShape& shape);
+std::vector<TensorSpec> tensors_of(const ScoreOption& option, const ProjectionSettings& shape);
+std::vector<TensorSpec> tensors_of(const NormaliserOption& option, const ProjectionSettings& shape);
+std::vector<TensorSpec> tensors_of(const ReadoutOption& option, const ProjectionSettings& shape);
 
 // -- Twins
 
 // One query of one head, as the twins see it.
 struct TwinRow {
   Index position = 0, head = 0;
-  std::vector<Index> keys;            // visible positions, ascending
-  std::vector<const double*> values;  // of those keys, [value_head_dim] each
+  std::vector<Index> keys;             // visible positions, ascending
+  std::vector<const double*> values;   // of those keys, [value_head_dim] each
+  std::vector<const double*> vectors;  // the keys themselves, [head_dim] each
   double count() const { return static_cast<double>(keys.size()); }
 };
 
@@ -165,13 +166,13 @@ class HeadMixTwin : public TwinStage {
                    Index width, double* out) const = 0;
 };
 
-std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, const AttentionShape& shape,
+std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, const ProjectionSettings& shape,
                                      const Parameters& parameters);
 std::unique_ptr<NormaliserTwin> make_twin(const NormaliserOption& option, const Parameters& parameters);
-std::unique_ptr<ReadoutTwin> make_twin(const ReadoutOption& option, const AttentionShape& shape,
+std::unique_ptr<ReadoutTwin> make_twin(const ReadoutOption& option, const ProjectionSettings& shape,
                                        const Parameters& parameters);
 // Null for a readout that leaves the heads alone.
-std::unique_ptr<HeadMixTwin> make_mix_twin(const ReadoutOption& option, const AttentionShape& shape,
+std::unique_ptr<HeadMixTwin> make_mix_twin(const ReadoutOption& option, const ProjectionSettings& shape,
                                            const Parameters& parameters);
 
 }  // namespace plait

@@ -54,10 +54,10 @@ bool is_softmax(const NormaliserOption& option) {
 }  // namespace
 
 ReadoutOption read_readout(Config& config, const NormaliserOption& normaliser) {
-  const int choice = config.choice(
-      "readout",
-      {"mean", "self_adjust_softmax", "affine_scaled_attention", "differential_attention", "bayes_softmax"},
-      "what is made of the weighted values");
+  const int choice = config.choice("readout",
+                                   {"mean", "self_adjust_softmax", "affine_scaled_attention",
+                                    "differential_attention", "bayes_softmax", "parallax_attention"},
+                                   "what is made of the weighted values");
   if (choice == 0) return MeanReadout{};
   if (choice == 1 && !is_softmax(normaliser))
     config.refuse("readout self_adjust_softmax needs the weights and greatest logit of normaliser softmax");
@@ -74,6 +74,9 @@ ReadoutOption read_readout(Config& config, const NormaliserOption& normaliser) {
         "readout bayes_softmax needs weights that sum to 1 and their denominator: normaliser softmax");
   if (choice == 3) return read_differential(config);
   if (choice == 4) return BayesSoftmax{};
+  if (choice == 5 && !is_softmax(normaliser))
+    config.refuse("readout parallax_attention needs weights that sum to 1: normaliser softmax");
+  if (choice == 5) return ParallaxAttention{};
   if (choice == 1) return read_self_adjust(config);
   return read_affine(config);
 }
@@ -83,7 +86,13 @@ Index output_heads(const ReadoutOption& option, Index num_heads) {
   return std::holds_alternative<BayesSoftmax>(option) ? 1 : num_heads;
 }
 
-std::vector<TensorSpec> tensors_of(const ReadoutOption& option, const AttentionShape& shape) {
+std::vector<TensorSpec> tensors_of(const ReadoutOption& option, const ProjectionSettings& shape) {
+  if (std::holds_alternative<ParallaxAttention>(option))
+    return {{"r",
+             {shape.num_heads * shape.head_dim, shape.width},
+             Init::normal,
+             "[num_heads * head_dim, width]",
+             true}};
   if (std::holds_alternative<BayesSoftmax>(option))
     return {{"head_bias", {shape.num_heads}, Init::small, "[num_heads]"}};
   if (const auto* differential = std::get_if<DifferentialAttention>(&option)) {
@@ -139,7 +148,8 @@ class SelfAdjustTwin final : public ReadoutTwin {
 
 class AffineTwin final : public ReadoutTwin {
  public:
-  AffineTwin(const AffineScaledAttention& settings, const AttentionShape& shape, const Parameters& parameters)
+  AffineTwin(const AffineScaledAttention& settings, const ProjectionSettings& shape,
+             const Parameters& parameters)
       : s_(settings),
         heads_(shape.num_heads),
         weight_(to_double(parameters.tensor("affine_alpha"))),
@@ -168,9 +178,45 @@ class AffineTwin final : public ReadoutTwin {
   std::vector<double> weight_, average_;
 };
 
+// The mean less the covariance of the second logits with the values.
+class ParallaxTwin final : public ReadoutTwin {
+ public:
+  ParallaxTwin(const ProjectionSettings& shape, const Parameters& parameters)
+      : heads_(shape.num_heads),
+        width_(shape.head_dim),
+        shape_(shape),
+        weight_(to_double(parameters.tensor("r"))) {}
+
+  // r [tokens, num_heads * head_dim], turned like the queries
+  std::vector<double> prepare(View<const double> x) const override {
+    std::vector<double> r = project(x, weight_, {}, heads_ * width_);
+    rotate_heads(shape_, x.rows, heads_, r);
+    return r;
+  }
+
+  void read(const TwinRow& row, const std::vector<double>& prepared, const std::vector<double>&,
+            const std::vector<double>& p, double* out, Index width) const override {
+    const double* r = prepared.data() + (row.position * heads_ + row.head) * width_;
+    std::vector<double> second(p.size());
+    double mean = 0;
+    for (std::size_t n = 0; n < p.size(); ++n) {
+      for (Index c = 0; c < width_; ++c) second[n] += r[c] * row.vectors[n][c];
+      mean += p[n] * second[n];
+    }
+    std::vector<double> w = p;
+    for (std::size_t n = 0; n < p.size(); ++n) w[n] *= 1 + mean - second[n];
+    add_weighted(row, w, out, width);
+  }
+
+ private:
+  Index heads_, width_;
+  ProjectionSettings shape_;
+  std::vector<double> weight_;
+};
+
 class DifferentialTwin final : public HeadMixTwin {
  public:
-  DifferentialTwin(const DifferentialAttention& settings, const AttentionShape& shape,
+  DifferentialTwin(const DifferentialAttention& settings, const ProjectionSettings& shape,
                    const Parameters& parameters)
       : s_(settings), heads_(shape.num_heads / 2), weight_(optional_tensor(parameters, "lambda")) {
     if (s_.version == 2) return;
@@ -234,7 +280,7 @@ class BayesTwin final : public HeadMixTwin {
 
 }  // namespace
 
-std::unique_ptr<HeadMixTwin> make_mix_twin(const ReadoutOption& option, const AttentionShape& shape,
+std::unique_ptr<HeadMixTwin> make_mix_twin(const ReadoutOption& option, const ProjectionSettings& shape,
                                            const Parameters& parameters) {
   if (const auto* o = std::get_if<DifferentialAttention>(&option))
     return std::make_unique<DifferentialTwin>(*o, shape, parameters);
@@ -243,9 +289,11 @@ std::unique_ptr<HeadMixTwin> make_mix_twin(const ReadoutOption& option, const At
   return nullptr;
 }
 
-std::unique_ptr<ReadoutTwin> make_twin(const ReadoutOption& option, const AttentionShape& shape,
+std::unique_ptr<ReadoutTwin> make_twin(const ReadoutOption& option, const ProjectionSettings& shape,
                                        const Parameters& parameters) {
   if (const auto* o = std::get_if<SelfAdjustSoftmax>(&option)) return std::make_unique<SelfAdjustTwin>(*o);
+  if (std::holds_alternative<ParallaxAttention>(option))
+    return std::make_unique<ParallaxTwin>(shape, parameters);
   if (const auto* o = std::get_if<AffineScaledAttention>(&option))
     return std::make_unique<AffineTwin>(*o, shape, parameters);
   return std::make_unique<MeanTwin>();

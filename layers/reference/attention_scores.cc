@@ -36,7 +36,8 @@ std::vector<double> usual_slopes(Index heads) {
   return slopes;
 }
 
-ScoreOption read_first(Config& config, const std::string& name, double scale, const AttentionShape& shape) {
+ScoreOption read_first(Config& config, const std::string& name, double scale,
+                       const ProjectionSettings& shape) {
   if (name == "scaled_dot") return ScaledDot{scale == 0 ? inverse_root(shape.head_dim) : scale};
   Config& own = config.section(name, "averaged logits of several signals (arXiv 2508.18387)");
   IntegralAttention s;
@@ -52,7 +53,7 @@ ScoreOption read_first(Config& config, const std::string& name, double scale, co
   return s;
 }
 
-FocalAttention read_focal(Config& config, const AttentionShape& shape) {
+FocalAttention read_focal(Config& config, const ProjectionSettings& shape) {
   Config& own = config.section("focal_attention", "temperature of the logits (arXiv 2511.06818)");
   FocalAttention s;
   s.mode = static_cast<FocalAttention::Mode>(
@@ -90,7 +91,7 @@ LogitSoftcap read_softcap(Config& config) {
   return s;
 }
 
-Alibi read_alibi(Config& config, const AttentionShape& shape) {
+Alibi read_alibi(Config& config, const ProjectionSettings& shape) {
   Config& own = config.section("alibi", "linear bias by distance (arXiv 2108.12409)");
   const Alibi s{own.numbers_or("slopes", usual_slopes(shape.num_heads), "per head; the paper's unless set")};
   if (static_cast<Index>(s.slopes.size()) != shape.num_heads)
@@ -104,7 +105,7 @@ ForgettingAttention read_forgetting(Config& config) {
                      "gate from the token and a bias, or from the bias alone (the paper's fixed, too)") == 0};
 }
 
-ScoreOption read_further(Config& config, const std::string& name, const AttentionShape& shape) {
+ScoreOption read_further(Config& config, const std::string& name, const ProjectionSettings& shape) {
   if (name == "scalable_softmax") {
     Config& own = config.section(name, "logits grow with the log of the number of keys (arXiv 2501.19399)");
     ScalableSoftmax s;
@@ -130,7 +131,7 @@ std::string joined(const std::vector<std::string>& names) {
 
 }  // namespace
 
-std::vector<ScoreOption> read_scores(Config& config, const AttentionShape& shape) {
+std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& shape) {
   const double scale = config.number_or("scale", 0, "factor on q.k; 0 = 1 / sqrt(head_dim)");
   const std::vector<std::string> names =
       config.texts_or("score", {"scaled_dot"}, "transforms of a logit, in this order");
@@ -152,7 +153,7 @@ std::vector<ScoreOption> read_scores(Config& config, const AttentionShape& shape
   return options;
 }
 
-std::vector<TensorSpec> tensors_of(const ScoreOption& option, const AttentionShape& shape) {
+std::vector<TensorSpec> tensors_of(const ScoreOption& option, const ProjectionSettings& shape) {
   std::vector<TensorSpec> specs;
   if (const auto* s = std::get_if<ScalableSoftmax>(&option)) {
     specs.push_back({"ssmax_scale", {shape.num_heads}, Init::around_one, "[num_heads]"});
@@ -189,7 +190,7 @@ std::unique_ptr<ScoreTwin> each(F f) {
 
 class FocalTwin final : public ScoreTwin {
  public:
-  FocalTwin(const FocalAttention& settings, const AttentionShape& shape, const Parameters& parameters)
+  FocalTwin(const FocalAttention& settings, const ProjectionSettings& shape, const Parameters& parameters)
       : s_(settings), root_(std::sqrt(static_cast<double>(shape.head_dim))) {
     if (s_.mode != FocalAttention::Mode::fixed) tau_ = to_double(parameters.tensor("focal_tau"));
   }
@@ -220,7 +221,7 @@ class FocalTwin final : public ScoreTwin {
 
 class ForgettingTwin final : public ScoreTwin {
  public:
-  ForgettingTwin(const AttentionShape& shape, const Parameters& parameters)
+  ForgettingTwin(const ProjectionSettings& shape, const Parameters& parameters)
       : heads_(shape.num_heads),
         weight_(optional_tensor(parameters, "forget")),
         bias_(to_double(parameters.tensor("forget_bias"))) {}
@@ -244,7 +245,7 @@ class ForgettingTwin final : public ScoreTwin {
 };
 
 struct MakeScore {
-  const AttentionShape& shape;
+  const ProjectionSettings& shape;
   const Parameters& parameters;
 
   using Made = std::unique_ptr<ScoreTwin>;
@@ -285,7 +286,7 @@ struct MakeScore {
 
 }  // namespace
 
-std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, const AttentionShape& shape,
+std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, const ProjectionSettings& shape,
                                      const Parameters& parameters) {
   return std::visit(MakeScore{shape, parameters}, option);
 }

@@ -64,6 +64,14 @@ std::vector<double> optional_tensor(const Parameters& parameters, const std::str
   return parameters.has(name) ? to_double(parameters.tensor(name)) : std::vector<double>();
 }
 
+void rotate_heads(const ProjectionSettings& s, Index tokens, Index heads, std::vector<double>& rows) {
+  if (!s.rope) return;
+  const Index slice = s.head_dim / s.rope_slices, slices = heads * s.rope_slices;
+  for (Index t = 0; t < tokens; ++t)
+    for (Index i = 0; i < slices; ++i)
+      rotate_head(*s.rope, static_cast<double>(t), rows.data() + (t * slices + i) * slice);
+}
+
 ProjectionTwin::ProjectionTwin(const ProjectionSettings& settings, const Parameters& parameters)
     : settings_(settings),
       q_(to_double(parameters.tensor("q"))),
@@ -115,9 +123,8 @@ void ProjectionTwin::norm_and_rotate(std::vector<double>& rows, Index tokens, In
         const double shift = settings_.qk_norm->form == QkNormSettings::Form::one_plus ? 1 : 0;
         for (Index c = 0; c < d; ++c) x[c] *= factor * (shift + gain[static_cast<std::size_t>(c)]);
       }
-      for (Index part = 0; settings_.rope && part < settings_.rope_slices; ++part)
-        rotate_head(*settings_.rope, static_cast<double>(t), x + part * (d / settings_.rope_slices));
     }
+  rotate_heads(settings_, tokens, heads, rows);
 }
 
 }  // namespace plait

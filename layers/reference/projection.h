@@ -62,6 +62,8 @@ class ProjectionTwin {
   std::vector<double> q_, k_, v_, q_bias_, k_bias_, v_bias_, q_norm_, k_norm_;
 };
 
+// Rope, if there is one: rows [tokens, heads * head_dim], token t at position t.
+void rotate_heads(const ProjectionSettings& settings, Index tokens, Index heads, std::vector<double>& rows);
 // y = x W' + b into a fresh [x.rows, out]; bias may be empty.
 std::vector<double> project(View<const double> x, const std::vector<double>& weight,
                             const std::vector<double>& bias, Index out);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace plait {
 namespace {
@@ -34,7 +35,7 @@ void pair_heads(Config& config, const DifferentialAttention& differential, Proje
 }
 
 void read_score_and_readout(Config& config, Settings& s) {
-  s.score = read_scores(config, s.shape());
+  s.score = read_scores(config, s.projection);
   if (const auto* integral = std::get_if<IntegralAttention>(&s.score.front()))
     slice_rope(config, *integral, s.projection);
   s.window = config.integer_or("window", 0, "latest keys a row sees, its own included; 0 = all");
@@ -69,10 +70,6 @@ Index SoftmaxAttentionSettings::gate_width() const {
   return granularity == Granularity::headwise ? 1 : projection.value_head_dim;
 }
 
-AttentionShape SoftmaxAttentionSettings::shape() const {
-  return {projection.width, projection.num_heads, projection.head_dim, projection.value_head_dim};
-}
-
 SoftmaxAttentionSettings read_softmax_attention(Config& config) {
   Settings s;
   s.projection = read_projection(config);
@@ -103,9 +100,9 @@ std::vector<TensorSpec> softmax_attention_tensors(const SoftmaxAttentionSettings
   const auto add = [&](const std::vector<TensorSpec>& more) {
     specs.insert(specs.end(), more.begin(), more.end());
   };
-  for (const ScoreOption& option : s.score) add(tensors_of(option, s.shape()));
-  add(tensors_of(s.normaliser, s.shape()));
-  add(tensors_of(s.readout, s.shape()));
+  for (const ScoreOption& option : s.score) add(tensors_of(option, s.projection));
+  add(tensors_of(s.normaliser, s.projection));
+  add(tensors_of(s.readout, s.projection));
   if (s.gate != Settings::Gate::none && s.packing == Settings::Packing::separate) {
     const bool headwise = s.granularity == Settings::Granularity::headwise;
     specs.push_back({"gate",
@@ -128,10 +125,10 @@ class SoftmaxAttentionTwin final : public Twin {
         o_bias_(optional_tensor(parameters, "o_bias")),
         gate_(optional_tensor(parameters, "gate")),
         normaliser_(make_twin(settings.normaliser, parameters)),
-        readout_(make_twin(settings.readout, settings.shape(), parameters)),
-        mix_(make_mix_twin(settings.readout, settings.shape(), parameters)) {
+        readout_(make_twin(settings.readout, settings.projection, parameters)),
+        mix_(make_mix_twin(settings.readout, settings.projection, parameters)) {
     for (const ScoreOption& option : settings.score)
-      scores_.push_back(make_twin(option, settings.shape(), parameters));
+      scores_.push_back(make_twin(option, settings.projection, parameters));
   }
 
   void run(std::span<const View<const double>> inputs, std::span<const Token>,
@@ -176,15 +173,14 @@ class SoftmaxAttentionTwin final : public Twin {
     const ProjectionSettings& p = settings_.projection;
     const Index kv = h / p.group(), d = p.head_dim, dv = p.value_head_dim;
     const double* q = all.rows.q.data() + (i * p.num_heads + h) * d;
-    TwinRow row{i, h, {}, {}};
+    TwinRow row{i, h, {}, {}, {}};
     std::vector<double> s;
     for (Index j = 0; j <= i; ++j) {
       if (!visible(i, j)) continue;
       row.keys.push_back(j);
       row.values.push_back(all.rows.v.data() + (j * p.num_value_heads() + kv / p.keys_per_value) * dv);
-      double& dot = s.emplace_back(0);
-      for (Index c = 0; c < d; ++c)
-        dot += q[c] * all.rows.k[static_cast<std::size_t>((j * p.num_kv_heads + kv) * d + c)];
+      row.vectors.push_back(all.rows.k.data() + (j * p.num_kv_heads + kv) * d);
+      s.push_back(std::inner_product(q, q + d, row.vectors.back(), 0.0));
     }
     for (std::size_t n = 0; n < scores_.size(); ++n) scores_[n]->apply(row, all.scores[n], s);
     readout_->read(row, all.readout, s, normaliser_->weights(row, s), out, dv);

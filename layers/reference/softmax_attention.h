@@ -28,7 +28,6 @@ struct SoftmaxAttentionSettings {
 
   // Gate factors per head: value_head_dim, 1 or 0.
   Index gate_width() const;
-  AttentionShape shape() const;
   // Heads behind the readout: what the gate and the output projection see.
   Index heads_out() const { return output_heads(readout, projection.num_heads); }
 };

@@ -20,7 +20,7 @@ Index lane_floor(Index position) { return position / kLanes * kLanes; }
 class Partial {
  public:
   static Index size(Index accumulators, Index value_width) {
-    return 2 * kLanes + round_up(accumulators * value_width, kLanes);
+    return 3 * kLanes + round_up(accumulators * value_width, kLanes);
   }
 
   explicit Partial(float* data) : data_(data) {}
@@ -29,7 +29,8 @@ class Partial {
   bool touched() const { return data_[1] != 0; }
   void touch() { data_[1] = 1; }
   float* lanes() { return data_ + kLanes; }
-  float* accumulators() { return data_ + 2 * kLanes; }
+  float* second_lanes() { return data_ + 2 * kLanes; }
+  float* accumulators() { return data_ + 3 * kLanes; }
 
   void clear(Index size) {
     std::fill_n(data_, size, 0.0f);
@@ -51,22 +52,29 @@ struct Sizes {
         partial(Partial::size(accumulators, values)) {}
 };
 
-// Moves what a row has gathered to a new maximum: everything relative to the old one shrinks.
-void raise_maximum(Partial row, float maximum, const KeyRule& rule, const Sizes& sizes, const Kernels& k) {
-  if (maximum == row.maximum()) return;
-  const float factor = rule.shrink(row.maximum(), maximum, k);
+// Everything that is relative to the reference, times `factor`.
+void shrink_row(Partial row, float factor, const KeyRule& rule, const Sizes& sizes, const Kernels& k) {
   k.scale(row.lanes(), factor, row.lanes(), kLanes);
+  if (rule.second_logits()) k.scale(row.second_lanes(), factor, row.second_lanes(), kLanes);
   for (Index a = 0; a < sizes.accumulators; ++a) {
     float* sums = row.accumulators() + a * sizes.value_width;
     if (rule.follows_maximum(a)) k.scale(sums, factor, sums, sizes.value_width);
   }
+}
+
+// Moves what a row has gathered to a new maximum.
+void raise_maximum(Partial row, float maximum, const KeyRule& rule, const Sizes& sizes, const Kernels& k) {
+  if (maximum == row.maximum()) return;
+  shrink_row(row, rule.shrink(row.maximum(), maximum, k), rule, sizes, k);
   row.maximum() = maximum;
 }
 
 // total := total + span, spans ascending.
 void combine(Partial total, Partial span, const KeyRule& rule, const Sizes& sizes, const Kernels& k) {
   if (!span.touched()) return;
-  if (rule.tracks_maximum()) {
+  if (rule.references_add()) {
+    if (total.touched()) shrink_row(total, rule.shrink(0, span.maximum(), k), rule, sizes, k);
+  } else if (rule.tracks_maximum()) {
     const float maximum = std::max(total.maximum(), span.maximum());
     if (total.touched()) raise_maximum(total, maximum, rule, sizes, k);
     raise_maximum(span, maximum, rule, sizes, k);
@@ -74,6 +82,7 @@ void combine(Partial total, Partial span, const KeyRule& rule, const Sizes& size
   }
   total.minimum() = std::min(total.minimum(), span.minimum());
   k.add(total.lanes(), span.lanes(), total.lanes(), kLanes);
+  if (rule.second_logits()) k.add(total.second_lanes(), span.second_lanes(), total.second_lanes(), kLanes);
   const Index sums = sizes.accumulators * sizes.value_width;
   k.add(total.accumulators(), span.accumulators(), total.accumulators(), sums);
   total.touch();
@@ -86,7 +95,8 @@ void start_row(const QueryRow& row, Partial total, const KeyRule& rule, const Si
 
 void finish_row(const QueryRow& row, Partial total, const KeyRule& rule, const Sizes& sizes,
                 const Kernels& k) {
-  const RowSums sums{total.maximum(), total.minimum(), k.sum_lanes(total.lanes()), total.accumulators()};
+  const RowSums sums{total.maximum(), total.minimum(), k.sum_lanes(total.lanes()),
+                     rule.second_logits() ? k.sum_lanes(total.second_lanes()) : 0.0f, total.accumulators()};
   rule.finish(row, sums, sizes.value_width, k);
 }
 
@@ -98,10 +108,12 @@ class SpanWalk {
       : tile_(tile), rule_(rule), sizes_(sizes), key_block_(key_block), k_(k) {
     const Index n = rows();
     leading_ = key_block + kLanes;
-    float* queries = scope.take(n * sizes.key_width);
-    for (Index r = 0; r < n; ++r) std::copy_n(row(r).query, sizes.key_width, queries + r * sizes.key_width);
-    queries_ = queries;
+    queries_ = gathered(scope, &QueryRow::query);
     logits_ = scope.take(n * leading_);
+    if (rule.second_logits()) {
+      seconds_ = gathered(scope, &QueryRow::second);
+      second_logits_ = scope.take(n * leading_);
+    }
     weights_ = scope.take(sizes.accumulators * n * leading_);
     cursor_ = scope.take<Index>(n);
     std::fill_n(cursor_, n, Index{0});
@@ -123,11 +135,21 @@ class SpanWalk {
     Index begin, end;  // positions some row sees
   };
 
+  const float* gathered(Arena::Scope& scope, const float* QueryRow::*query) const {
+    float* all = scope.take(rows() * sizes_.key_width);
+    for (Index r = 0; r < rows(); ++r)
+      std::copy_n(row(r).*query, sizes_.key_width, all + r * sizes_.key_width);
+    return all;
+  }
+
   Index rows() const { return static_cast<Index>(tile_.rows.size()); }
   const QueryRow& row(Index r) const { return tile_.rows[static_cast<std::size_t>(r)]; }
   Partial partial(Index r) const { return Partial(partials_ + r * sizes_.partial); }
   Index local(Index position) const { return position - lane_floor(block_); }
   float* logits(Index r, Index position) const { return logits_ + r * leading_ + local(position); }
+  float* second_logits(Index r, Index position) const {
+    return second_logits_ + r * leading_ + local(position);
+  }
   float* weights(Index a, Index r, Index position) const {
     return weights_ + (a * rows() + r) * leading_ + local(position);
   }
@@ -150,7 +172,10 @@ class SpanWalk {
   void run_block(Index begin, Index end) {
     block_ = begin;
     find_pieces(begin, end);
-    for (std::size_t i = 0; i < pieces_.size(); ++i) score(pieces_[i]);
+    for (const Piece& piece : pieces_) {
+      score(piece, queries_, logits(0, piece.begin));
+      if (rule_.second_logits()) score(piece, seconds_, second_logits(0, piece.begin));
+    }
     for (Index r = 0; r < rows(); ++r) weigh(r);
     for (Index a = 0; a < sizes_.accumulators; ++a)
       for (std::size_t i = 0; i < pieces_.size(); ++i) gather(static_cast<Index>(i), a);
@@ -203,21 +228,21 @@ class SpanWalk {
   }
 
   // Dot products of all rows with the piece's keys; a row later reads only those it sees.
-  void score(const Piece& piece) {
+  void score(const Piece& piece, const float* queries, float* s) {
     const Index count = piece.end - piece.begin, depth = sizes_.key_width;
-    float* s = logits(0, piece.begin);
     if (rows() == 1) {
-      k_.combine(depth, count, queries_, piece.page.keys, piece.page.key_stride, s, Start::zero);
+      k_.combine(depth, count, queries, piece.page.keys, piece.page.key_stride, s, Start::zero);
       return;
     }
     for (Index c = 0; c < count; c += kLanes * 2)
-      k_.panel(rows(), depth, std::min(kLanes * 2, count - c), queries_, depth, piece.page.keys + c,
+      k_.panel(rows(), depth, std::min(kLanes * 2, count - c), queries, depth, piece.page.keys + c,
                piece.page.key_stride, s + c, leading_, Start::zero);
   }
 
   // Logits, maximum, numerators and mass of one row's keys in this block.
   void weigh(Index r) {
-    float maximum = partial(r).maximum();
+    const bool add = rule_.references_add();
+    float maximum = add ? 0 : partial(r).maximum();
     bool any = false;
     for (Index i = 0; i < static_cast<Index>(pieces_.size()); ++i) {
       const Piece& piece = pieces_[static_cast<std::size_t>(i)];
@@ -227,19 +252,38 @@ class SpanWalk {
         if (side) side += row(r).head * piece.page.side_stride + (run.begin - piece.begin);
         float* s = logits(r, run.begin);
         rule_.logits(row(r), run.begin, count, side, s, k_);
-        if (rule_.tracks_maximum()) maximum = std::max(maximum, rule_.reference(s, count, k_));
+        if (add)
+          maximum += rule_.reference(s, count, k_);
+        else if (rule_.tracks_maximum())
+          maximum = std::max(maximum, rule_.reference(s, count, k_));
         if (rule_.tracks_minimum()) see_minimum(r, s, count, weights(0, r, run.begin));
         any = true;
       }
     }
     if (!any) return;
-    if (rule_.tracks_maximum()) {
+    if (add) {
+      shrink_row(partial(r), rule_.shrink(0, maximum, k_), rule_, sizes_, k_);
+      partial(r).maximum() = (partial(r).touched() ? partial(r).maximum() : 0) + maximum;
+    } else if (rule_.tracks_maximum()) {
       if (partial(r).touched()) raise_maximum(partial(r), maximum, rule_, sizes_, k_);
       partial(r).maximum() = maximum;
     }
     partial(r).touch();
+    if (add) return add_masses_backwards(r);
     for (Index i = 0; i < static_cast<Index>(pieces_.size()); ++i)
       for (const KeyRange& run : runs_of(i, r)) add_mass(r, run, maximum);
+  }
+
+  // Of a rule whose references add up: a run is relative to the sum of those behind it.
+  void add_masses_backwards(Index r) {
+    float behind = 0;
+    for (Index i = static_cast<Index>(pieces_.size()) - 1; i >= 0; --i) {
+      const auto runs = runs_of(i, r);
+      for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
+        add_mass(r, *run, behind);
+        behind += rule_.reference(logits(r, run->begin), run->end - run->begin, k_);
+      }
+    }
   }
 
   // room [count] is for scratch.
@@ -256,7 +300,13 @@ class SpanWalk {
     rule_.numerators(row(r), maximum, s, p, count, k_);
     k_.add_to_lanes(weights(0, r, lane_floor(block_)), local(run.begin), local(run.end), partial(r).lanes());
     rule_.settle(s, p, count, k_);
-    for (Index a = 1; a < sizes_.accumulators; ++a)
+    if (rule_.second_logits()) {
+      float* w = weights(1, r, run.begin);
+      k_.multiply(second_logits(r, run.begin), p, w, count);
+      k_.add_to_lanes(weights(1, r, lane_floor(block_)), local(run.begin), local(run.end),
+                      partial(r).second_lanes());
+    }
+    for (Index a = rule_.second_logits() ? 2 : 1; a < sizes_.accumulators; ++a)
       rule_.weights(a, s, p, weights(a, r, run.begin), count, k_);
     for (const KeyRange& muted : row(r).muted) {
       const Index begin = std::max(run.begin, muted.begin), end = std::min(run.end, muted.end);
@@ -326,6 +376,8 @@ class SpanWalk {
   Index leading_ = 0;               // floats between rows of logits_ and weights_
   const float* queries_ = nullptr;  // [rows, key_width]
   float* logits_ = nullptr;         // [rows, leading_]
+  const float* seconds_ = nullptr;  // [rows, key_width]
+  float* second_logits_ = nullptr;  // [rows, leading_]
   float* weights_ = nullptr;        // [accumulators][rows, leading_]
   float* partials_ = nullptr;
   Index* cursor_ = nullptr;  // per row, the first visible range not yet passed

@@ -51,6 +51,7 @@ struct QueryRow {
   std::span<const KeyRange> visible;     // ascending, disjoint, not empty ranges; all at or before `position`
   double side = 0;                       // what the rule compares the side column with
   std::span<const KeyRange> muted = {};  // visible keys whose weights become 0 after the mass was taken
+  const float* second = nullptr;         // [key_width] a second query, of a rule with second logits
   const float* numbers = nullptr;        // what a rule's options took from the layer's input; the rule's own
 
   Index visible_count() const {
@@ -65,6 +66,7 @@ struct RowSums {
   float maximum = 0;            // what numerators are relative to, of a rule that tracks it
   float minimum = 0;            // smallest logit (infinity without a key), of a rule that tracks it
   float mass = 0;               // sum of the numerators
+  float second_mass = 0;        // sum of numerator times second logit
   const float* sums = nullptr;  // [accumulators][value_width]
 };
 
@@ -77,19 +79,26 @@ class KeyRule {
   // grows, mass and accumulators are multiplied by shrink(old, new).
   virtual bool tracks_maximum() const = 0;
   virtual bool tracks_minimum() const { return false; }
+  // True if QueryRow::second times each key is wanted, unscaled: accumulator 1 then takes numerator times
+  // that.
+  virtual bool second_logits() const { return false; }
   // (maximum, mass) before any key; returns false when the row starts from nothing: (-infinity, 0).
   virtual bool start(const QueryRow& row, float& maximum, float& mass) const = 0;
   // In place: q.k of `count` consecutive keys from position `first` -> logits. side [count] or null.
   virtual void logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
                       const Kernels& k) const = 0;
-  // The reference that suits s [count] logits; the walk takes the greatest.
+  // The reference that suits s [count] logits; the walk takes the greatest, or the sum where references add
+  // up: then `shrink` is asked for the sum of one block or span, from 0, and numerators are relative to the
+  // end of their block.
+  virtual bool references_add() const { return false; }
   virtual float reference(const float* s, Index count, const Kernels& k) const { return k.maximum(s, count); }
   virtual float shrink(float before, float after, const Kernels& k) const {
     float factor = 0;
     k.exp_minus(&before, after, &factor, 1);
     return factor;
   }
-  // s [count] logits -> p [count] numerators, whose sum is the mass.
+  // s [count] logits -> p [count] numerators, whose sum is the mass. maximum: the reference; where references
+  // add up, the sum over the keys behind these in their block.
   virtual void numerators(const QueryRow& row, float maximum, const float* s, float* p, Index count,
                           const Kernels& k) const = 0;
   // In place: numerators whose sum was taken -> weights of accumulator 0.

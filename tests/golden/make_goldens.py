@@ -500,6 +500,34 @@ def softmax_attention_forgetting(name, window):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def softmax_attention_parallax(name, window):
+    from fla.ops.parallax import naive
+
+    h, kv = 4, 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "value_head_dim": V, "window": window or 0,
+                 "readout": "parallax_attention"},
+                "fla.ops.parallax.naive.naive_parallax")
+    q, k, v, r = (heads(case.project(n, n_heads * w), w) for n, n_heads, w in (("q", h, K), ("k", kv, K), ("v", kv, V), ("r", h, K)))
+    wide = lambda x: F.pad(x, (0, V - K))  # the reference wants one width
+    with widened(naive):
+        o = naive.naive_parallax(wide(q), wide(r), wide(k), v, scale=K**-0.5, window_size=window)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
+def softmax_attention_stick_breaking(name, attend_current):
+    from fla.ops.stickbreaking_attn import naive
+
+    h, kv = 4, 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "value_head_dim": V, "normaliser": "stick_breaking",
+                 "stick_breaking": {"attend_current": attend_current}},
+                "fla.ops.stickbreaking_attn.naive.naive_stickbreaking_attn")
+    q, k, v = (heads(case.project(n, n_heads * w), w) for n, n_heads, w in (("q", h, K), ("k", kv, K), ("v", kv, V)))
+    o, _ = naive.naive_stickbreaking_attn(q, k, v, attend_current=attend_current)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
 def polynomial_attention(name):
     from fla.ops.rebased import naive
 
@@ -539,6 +567,10 @@ def main():
     softmax_attention_diffllama("softmax_attention_diffllama")
     softmax_attention_forgetting("softmax_attention_forgetting", None)
     softmax_attention_forgetting("softmax_attention_forgetting_window", 17)
+    softmax_attention_parallax("softmax_attention_parallax", None)
+    softmax_attention_parallax("softmax_attention_parallax_window", 23)
+    softmax_attention_stick_breaking("softmax_attention_stick_breaking", False)
+    softmax_attention_stick_breaking("softmax_attention_stick_breaking_current", True)
     polynomial_attention("polynomial_attention_rebased")
 
 

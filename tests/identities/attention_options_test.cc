@@ -409,7 +409,72 @@ TEST(LocationWeights, AreTheFunctionsOfSingleLocationRegression) {
                  normalised(kLogits, [](double s) { return std::log1p(std::exp(s)); }));
 }
 
+TEST(StickBreaking, TheNearestKeyBreaksFirst) {
+  Numbers expected(5);
+  double stick = 1;
+  for (std::size_t j = 5; j-- > 0;) {
+    const double part = 1 / (1 + std::exp(-kLogits[j]));
+    expected[j] = stick * part;
+    stick *= 1 - part;
+  }
+  const Numbers all =
+      weights_of({{"normaliser", "stick_breaking"}, {"stick_breaking", {{"attend_current", true}}}}, kLogits);
+  expect_weights(all, expected);
+  EXPECT_NEAR(sum(all), 1 - stick, kRounded);
+  const Numbers earlier = weights_of({{"normaliser", "stick_breaking"}}, kLogits);  // without its own key
+  for (std::size_t j = 0; j < 4; ++j)
+    EXPECT_NEAR(earlier[j], expected[j] * (1 + std::exp(kLogits[4])), 20 * kRounded);
+  EXPECT_EQ(earlier[4], 0);
+  EXPECT_EQ(weights_of({{"normaliser", "stick_breaking"}}, {3})[0], 0);
+}
+
+// Over many blocks and spans what is left of the stick stays right: keys of sigmoid(-6) take 1/400 each.
+TEST(StickBreaking, LastsOverManySpans) {
+  const Numbers w = weights_of({{"normaliser", "stick_breaking"}}, Numbers(1200, -6.0));
+  const double part = 1 / (1 + std::exp(6.0));
+  for (std::size_t j = 0; j + 1 < 1200; j += 37)
+    EXPECT_NEAR(w[j], part * std::pow(1 - part, 1198 - static_cast<double>(j)), 1e-12);
+}
+
 // -- readout
+
+TEST(ParallaxAttention, IsAttentionLessACovariance) {
+  const Json settings = with(kPlain, {{"readout", "parallax_attention"}, {"rope", {{"theta", 1000}}}});
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 30);
+  const KindInput input = random_input(kRows, kWidth, 31);
+  auto plain = values;
+  plain.erase("r");
+  const Json softmax_settings = with(kPlain, {{"rope", {{"theta", 1000}}}});
+  const OneKind attention(kKind, softmax_settings, surroundings(), plain);
+  values["r"].assign(values["r"].size(), 0.0f);
+  const OneKind without(kKind, settings, surroundings(), values);
+  EXPECT_EQ(without.twin(input), attention.twin(input));
+  EXPECT_TRUE(same_bits(without.run(input), attention.run(input)));
+  // Equal values have no covariance with anything.
+  LogitRow row({{"readout", "parallax_attention"}}, kLogits);
+  row.constant("r", 0.7f);  // r.k = 0.7 s
+  const Numbers p = softmax(kLogits);
+  Numbers expected;
+  double mean = 0;
+  for (std::size_t j = 0; j < 5; ++j) mean += p[j] * 0.7 * kLogits[j];
+  for (std::size_t j = 0; j < 5; ++j) expected.push_back(p[j] * (1 + mean - 0.7 * kLogits[j]));
+  expect_weights(row.weights(), expected, 3 * kRounded);
+  EXPECT_NEAR(sum(row.weights()), 1, kRounded);
+}
+
+// The second query turns with the first: rope moves both, so a shift of all positions changes nothing.
+TEST(ParallaxAttentionSites, PositionEditsTurnTheSecondQueryToo) {
+  const Json settings = with(kPlain, {{"readout", "parallax_attention"}, {"rope", {{"theta", 1000}}}});
+  const auto values = OneKind::random_values(kKind, settings, surroundings(), 32);
+  const KindInput input = random_input(kRows, kWidth, 33);
+  const OneKind layer(kKind, settings, surroundings(), values);
+  Json still = settings;
+  still.erase("rope");
+  EXPECT_TRUE(same_bits(layer.run(input, {.edits = {inner_edit(Site::position, Operator::none)}}),
+                        OneKind(kKind, still, surroundings(), values).run(input)));
+  expect_near(layer.run(input, {.edits = {inner_edit(Site::position, Operator::shift, {}, 12)}}),
+              layer.twin(input), 4, kRows);
+}
 
 Json self_adjust(const char* variant) {
   return {{"readout", "self_adjust_softmax"}, {"self_adjust_softmax", {{"variant", variant}}}};
@@ -741,6 +806,7 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
                  "even");
   expect_refused(with(differential, {{"gate", "sigmoid"}, {"gate_packing", "per_query_head"}}), "combines");
   expect_refused({{"readout", "bayes_softmax"}, {"normaliser", "softmax_one"}}, "sum to 1");
+  expect_refused({{"readout", "parallax_attention"}, {"normaliser", "stick_breaking"}}, "sum to 1");
 }
 
 }  // namespace

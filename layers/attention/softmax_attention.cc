@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "layers/attention/head_mix.h"
+#include "layers/attention/laser_attention.h"
 #include "layers/attention/projection.h"
 #include "layers/attention/sigmoid_gate.h"
 #include "layers/attention/stages.h"
@@ -59,18 +60,13 @@ class SoftmaxAttention final : public Layer {
     const Projected rows = projection_.take(scope, x.rows);
     const View<float> heads = scope.rows(x.rows, o_.in());
     projection_.run(x, segments, rows, compute);
-    for (const Segment& segment : segments) {
-      segment.state->log(kKeys).append(segment.position, rows.k.slice_rows(segment.first_row, segment.rows));
-      segment.state->log(kValues).append(segment.position,
-                                         rows.v.slice_rows(segment.first_row, segment.rows));
-    }
     if (mix_) {
       const View<float> walked = scope.rows(
           x.rows, settings_.projection.num_heads * rule_->out_width(settings_.projection.value_head_dim));
-      attend(x, segments, rows.q, walked, compute);
+      attend(x, segments, rows, walked, compute);
       mix_->run(x, segments, walked, heads, compute);
     } else {
-      attend(x, segments, rows.q, heads, compute);
+      attend(x, segments, rows, heads, compute);
     }
     gate_.apply(x, rows.gate, segments, heads, compute);
     edit_heads(segments, settings_.heads_out(), heads, HeadEdits::all);
@@ -82,24 +78,45 @@ class SoftmaxAttention final : public Layer {
   }
 
  private:
-  void attend(View<const float> x, std::span<const Segment> segments, View<const float> q, View<float> heads,
-              const Compute& compute) const {
+  void attend(View<const float> x, std::span<const Segment> segments, const Projected& projected,
+              View<float> heads, const Compute& compute) const {
+    const ProjectionSettings& p = settings_.projection;
+    const Index sides = rule_->side_field() ? p.num_heads : 0;
+    Arena::Scope scope(scratch());
+    const RowNumbers rows{x,
+                          scope.rows(x.rows, rule_->numbers()),
+                          {scope.take<double>(x.rows * sides), x.rows, sides},
+                          projected.v};
+    rule_->prepare(rows, segments, compute);
+    for (const Segment& segment : segments) {
+      segment.state->log(kKeys).append(segment.position,
+                                       projected.k.slice_rows(segment.first_row, segment.rows));
+      segment.state->log(kValues).append(segment.position,
+                                         projected.v.slice_rows(segment.first_row, segment.rows));
+    }
+    const View<const float> seconds = second_queries(x, segments, scope, compute);
+    walk(*rule_, segments, projected.q, rows, seconds, p.value_head_dim, heads, compute);
+    if (!std::holds_alternative<LaserAttention>(settings_.readout)) return;
+    const View<float> log_masses = scope.rows(x.rows, p.num_heads);
+    walk(LogMassRule(*rule_), segments, projected.q, rows, {}, 0, log_masses, compute);
+    subtract_log_masses(log_masses, segments, heads, compute);
+  }
+
+  // All rows over the cached keys. value_width: columns of the values that are read; out [rows, num_heads *
+  // columns of the rule's output]
+  void walk(const KeyRule& rule, std::span<const Segment> segments, View<const float> q,
+            const RowNumbers& rows, View<const float> seconds, Index value_width, View<float> out,
+            const Compute& compute) const {
     const ProjectionSettings& p = settings_.projection;
     const std::optional<Index> side = rule_->side_field();
-    Arena::Scope scope(scratch());
-    const Index sides = side ? p.num_heads : 0;
-    const RowNumbers rows{
-        x, scope.rows(x.rows, rule_->numbers()), {scope.take<double>(x.rows * sides), x.rows, sides}};
-    rule_->prepare(rows, segments, compute);
-    const View<float> seconds = second_queries(x, segments, scope, compute);
-    Tiles tiles(p, rule_->out_width(p.value_head_dim));
+    Tiles tiles(p, out.cols / p.num_heads);
     for (const Segment& segment : segments)
       tiles.add(segment,
                 {segment.state->log(kKeys), segment.state->log(kValues),
                  side ? &segment.state->log(*side) : nullptr, settings_.window, settings_.sinks,
                  side ? View<const double>(rows.sides) : View<const double>(), rows.numbers, seconds},
-                q, heads);
-    walk_keys(tiles.all(), *rule_, p.head_dim, p.value_head_dim, grids_, compute);
+                q, out);
+    walk_keys(tiles.all(), rule, p.head_dim, value_width, grids_, compute);
   }
 
   View<float> second_queries(View<const float> x, std::span<const Segment> segments, Arena::Scope& scope,
@@ -211,6 +228,9 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "value_head_dim": 24, "readout": "parallax_attention",
           "rope": {"theta": 10000, "dim": 8}})",
       R"({"num_heads": 2, "head_dim": 12, "readout": "parallax_attention", "window": 40, "qk_norm": {}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "value_head_dim": 24, "readout": "laser_attention"})",
+      R"({"num_heads": 2, "head_dim": 16, "readout": "laser_attention", "score": ["scaled_dot", "alibi"], "window": 40,
+          "sinks": 2})",
       R"({"num_heads": 3, "head_dim": 16, "value_head_dim": 40, "readout": "bayes_softmax", "window": 60, "sinks": 1})",
   };
   kind.tensors = [](Config& config) { return softmax_attention_tensors(read_softmax_attention(config)); };

@@ -47,6 +47,7 @@ struct MakeReadout {
   }
   std::unique_ptr<Readout> operator()(const DifferentialAttention&) const { return make_mean(); }
   std::unique_ptr<Readout> operator()(const ParallaxAttention&) const { return make_parallax_attention(); }
+  std::unique_ptr<Readout> operator()(const LaserAttention&) const { return make_laser_attention(); }
   std::unique_ptr<Readout> operator()(const BayesSoftmax&) const { return make_mean_and_log_mass(); }
   std::unique_ptr<Readout> operator()(const AffineScaledAttention& o) const {
     return make_affine_scaled_attention(o, parts);
@@ -79,12 +80,15 @@ float Normaliser::shrink(float before, float after, const Kernels& k) const {
 }
 
 StagedRule::StagedRule(StageParts& parts) {
-  for (const ScoreOption& option : parts.settings.score) {
+  for (const ScoreOption& option : parts.settings.score)
     scores_.push_back(std::visit(MakeScore{parts}, option));
-    if (const std::optional<Index> field = scores_.back()->side_field()) side_field_ = field;
-  }
+  listed_ = scores_.size();
   const auto* stick = std::get_if<StickBreaking>(&parts.settings.normaliser);
   if (stick && !stick->attend_current) scores_.push_back(make_hidden_self());
+  if (std::holds_alternative<LaserAttention>(parts.settings.readout))
+    scores_.push_back(make_value_maximum(parts));
+  for (const auto& score : scores_)
+    if (const std::optional<Index> field = score->side_field()) side_field_ = field;
   normaliser_ = std::visit(MakeNormaliser{parts}, parts.settings.normaliser);
   readout_ = std::visit(MakeReadout{parts}, parts.settings.readout);
   numbers_ = parts.numbers;
@@ -104,6 +108,11 @@ bool StagedRule::start(const QueryRow& row, float& maximum, float& mass) const {
 void StagedRule::logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
                         const Kernels& k) const {
   for (const auto& score : scores_) score->apply(row, first, count, side, s, k);
+}
+
+void StagedRule::listed_logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
+                               const Kernels& k) const {
+  for (std::size_t i = 0; i < listed_; ++i) scores_[i]->apply(row, first, count, side, s, k);
 }
 
 float StagedRule::reference(const float* s, Index count, const Kernels& k) const {

@@ -35,6 +35,7 @@ struct RowNumbers {
   View<const float> x;  // [rows, width]
   View<float> numbers;  // [rows, columns taken]
   View<double> sides;   // [rows, num_heads], where an option has a side column
+  View<float> v;        // projected values, not cached yet: an option may change them
 };
 
 class Stage {
@@ -115,6 +116,10 @@ std::unique_ptr<Readout> make_affine_scaled_attention(const AffineScaledAttentio
                                                       StageParts& parts);
 
 std::unique_ptr<Readout> make_parallax_attention();
+std::unique_ptr<Readout> make_laser_attention();
+// What stands behind the list of scores for it: + the greatest channel of the key's value, side column of the
+// keys.
+std::unique_ptr<Score> make_value_maximum(StageParts& parts);
 
 // The chosen options as one rule for the walk over the keys.
 class StagedRule final : public KeyRule {
@@ -125,6 +130,9 @@ class StagedRule final : public KeyRule {
   Index numbers() const { return numbers_; }
   std::optional<Index> side_field() const { return side_field_; }
   void prepare(const RowNumbers& rows, std::span<const Segment> segments, const Compute& compute) const;
+  // Logits as the list of scores has them, without what a normaliser or readout put behind it.
+  void listed_logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
+                     const Kernels& k) const;
 
   Index out_width(Index value_width) const { return readout_->out_width(value_width); }
 
@@ -147,7 +155,8 @@ class StagedRule final : public KeyRule {
   void finish(const QueryRow& row, const RowSums& sums, Index value_width, const Kernels& k) const override;
 
  private:
-  std::vector<std::unique_ptr<Score>> scores_;
+  std::vector<std::unique_ptr<Score>> scores_;  // those of the list first
+  std::size_t listed_ = 0;
   std::unique_ptr<Normaliser> normaliser_;
   std::unique_ptr<Readout> readout_;
   std::optional<Index> side_field_;

@@ -104,8 +104,9 @@ struct DifferentialAttention {
 };
 struct BayesSoftmax {};
 struct ParallaxAttention {};
+struct LaserAttention {};
 using ReadoutOption = std::variant<MeanReadout, SelfAdjustSoftmax, AffineScaledAttention,
-                                   DifferentialAttention, BayesSoftmax, ParallaxAttention>;
+                                   DifferentialAttention, BayesSoftmax, ParallaxAttention, LaserAttention>;
 
 // Heads that enter the gate and the output projection: readouts may combine query heads.
 Index output_heads(const ReadoutOption& option, Index num_heads);
@@ -114,7 +115,8 @@ Index output_heads(const ReadoutOption& option, Index num_heads);
 // the setting of that name, 0 = 1 / sqrt(head_dim). They do not call finish().
 std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& shape);
 NormaliserOption read_normaliser(Config& config);
-ReadoutOption read_readout(Config& config, const NormaliserOption& normaliser);
+ReadoutOption read_readout(Config& config, const std::vector<ScoreOption>& scores,
+                           const NormaliserOption& normaliser);
 
 std::vector<TensorSpec> tensors_of(const ScoreOption& option, const ProjectionSettings& shape);
 std::vector<TensorSpec> tensors_of(const NormaliserOption& option, const ProjectionSettings& shape);

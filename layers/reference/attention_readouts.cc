@@ -53,11 +53,13 @@ bool is_softmax(const NormaliserOption& option) {
 
 }  // namespace
 
-ReadoutOption read_readout(Config& config, const NormaliserOption& normaliser) {
-  const int choice = config.choice("readout",
-                                   {"mean", "self_adjust_softmax", "affine_scaled_attention",
-                                    "differential_attention", "bayes_softmax", "parallax_attention"},
-                                   "what is made of the weighted values");
+ReadoutOption read_readout(Config& config, const std::vector<ScoreOption>& scores,
+                           const NormaliserOption& normaliser) {
+  const int choice =
+      config.choice("readout",
+                    {"mean", "self_adjust_softmax", "affine_scaled_attention", "differential_attention",
+                     "bayes_softmax", "parallax_attention", "laser_attention"},
+                    "what is made of the weighted values");
   if (choice == 0) return MeanReadout{};
   if (choice == 1 && !is_softmax(normaliser))
     config.refuse("readout self_adjust_softmax needs the weights and greatest logit of normaliser softmax");
@@ -77,6 +79,13 @@ ReadoutOption read_readout(Config& config, const NormaliserOption& normaliser) {
   if (choice == 5 && !is_softmax(normaliser))
     config.refuse("readout parallax_attention needs weights that sum to 1: normaliser softmax");
   if (choice == 5) return ParallaxAttention{};
+  if (choice == 6 && !is_softmax(normaliser))
+    config.refuse("readout laser_attention needs weights that sum to 1: normaliser softmax");
+  for (const ScoreOption& score : scores)
+    if (choice == 6 && std::holds_alternative<ForgettingAttention>(score))
+      config.refuse(
+          "readout laser_attention and score forgetting_attention both want the side column of the keys");
+  if (choice == 6) return LaserAttention{};
   if (choice == 1) return read_self_adjust(config);
   return read_affine(config);
 }
@@ -214,6 +223,28 @@ class ParallaxTwin final : public ReadoutTwin {
   std::vector<double> weight_;
 };
 
+// ln of the mean of e^v, per channel.
+class LaserTwin final : public ReadoutTwin {
+ public:
+  void read(const TwinRow& row, const std::vector<double>&, const std::vector<double>& s,
+            const std::vector<double>&, double* out, Index width) const override {
+    const double all = log_sum(s);
+    for (Index c = 0; c < width; ++c) {
+      std::vector<double> moved = s;
+      for (std::size_t n = 0; n < s.size(); ++n) moved[n] += row.values[n][c];
+      out[c] = log_sum(moved) - all;
+    }
+  }
+
+ private:
+  static double log_sum(const std::vector<double>& s) {
+    const double greatest = *std::max_element(s.begin(), s.end());
+    double sum = 0;
+    for (const double x : s) sum += std::exp(x - greatest);
+    return greatest + std::log(sum);
+  }
+};
+
 class DifferentialTwin final : public HeadMixTwin {
  public:
   DifferentialTwin(const DifferentialAttention& settings, const ProjectionSettings& shape,
@@ -292,6 +323,7 @@ std::unique_ptr<HeadMixTwin> make_mix_twin(const ReadoutOption& option, const Pr
 std::unique_ptr<ReadoutTwin> make_twin(const ReadoutOption& option, const ProjectionSettings& shape,
                                        const Parameters& parameters) {
   if (const auto* o = std::get_if<SelfAdjustSoftmax>(&option)) return std::make_unique<SelfAdjustTwin>(*o);
+  if (std::holds_alternative<LaserAttention>(option)) return std::make_unique<LaserTwin>();
   if (std::holds_alternative<ParallaxAttention>(option))
     return std::make_unique<ParallaxTwin>(shape, parameters);
   if (const auto* o = std::get_if<AffineScaledAttention>(&option))

@@ -43,7 +43,7 @@ void read_score_and_readout(Config& config, Settings& s) {
   if (s.sinks > 0 && s.window == 0)
     config.refuse("sinks is ", s.sinks, ", but without a window every row sees the first keys anyway");
   s.normaliser = read_normaliser(config);
-  s.readout = read_readout(config, s.normaliser);
+  s.readout = read_readout(config, s.score, s.normaliser);
   if (const auto* differential = std::get_if<DifferentialAttention>(&s.readout))
     pair_heads(config, *differential, s.projection);
 }

@@ -537,6 +537,54 @@ TEST(AffineScaledAttention, ScalesAndShiftsWeights) {
                  {0, 0, 0, alpha * p[0] + (0.5 - alpha) / 2, alpha * p[1] + (0.5 - alpha) / 2});
 }
 
+TEST(LaserAttention, IsTheLogOfTheMeanOfExponentials) {
+  const Numbers p = softmax(kLogits);
+  Numbers expected;
+  for (const double x : p) expected.push_back(std::log(1 + x * (std::exp(1.0) - 1)));  // values are 0 and 1
+  expect_weights(weights_of({{"readout", "laser_attention"}}, kLogits), expected);
+}
+
+// Jensen: at least the mean, at most the greatest value; small values have a log that is their mean.
+TEST(LaserAttention, LiesBetweenMeanAndMaximumAndGoesToTheMean) {
+  const Json plain = {{"num_heads", 1}, {"head_dim", kWidth}};
+  const Json laser = with(plain, {{"readout", "laser_attention"}});
+  auto values = OneKind::random_values(kKind, laser, surroundings(), 34);
+  values["o"] = testing::unit_matrix(kWidth);
+  const KindInput input = random_input(60, kWidth, 35);
+  const auto both = [&](float scale) {
+    auto scaled = values;
+    for (float& v : scaled["v"]) v *= scale;
+    const OneKind layer(kKind, laser, surroundings(), scaled);
+    return std::pair(layer.twin(input), OneKind(kKind, plain, surroundings(), scaled).twin(input));
+  };
+  const auto [o, mean] = both(1);
+  for (std::size_t i = 0; i < o.size(); ++i) EXPECT_GE(o[i], mean[i] - 1e-12);
+  double last = 1;
+  for (const float scale : {0.1f, 0.01f, 0.001f}) {
+    const auto [a, b] = both(scale);
+    const double error = relative_error(a, b);
+    EXPECT_LT(error, last / 5);  // first order in the scale
+    last = error;
+  }
+}
+
+// 2.15, TESTED: where the greatest value sits on a key whose weight underflows, what is left is right.
+TEST(LaserAttention, SurvivesWeightsThatUnderflow) {
+  LogitRow row(Json::object(), {0, -1e3});
+  row.settings.update({{"readout", "laser_attention"}, {"value_head_dim", 1}});
+  row.values["v"] = {0, 0, -300, 2};  // of e_0 and e_1
+  row.values["o"] = {1, 0, 0, 0};
+  const OneKind layer(kKind, row.settings, row.surroundings, row.values);
+  EXPECT_NEAR(row.last(layer.twin(row.input))[0], -300, 1e-12);
+  EXPECT_EQ(layer.run(row.input)[static_cast<std::size_t>(row.surroundings.width)], -300);
+  // Beside a channel 300 above it, a channel counts as 87 below.
+  row.settings["value_head_dim"] = 2;
+  row.values["v"] = {0, 0, -300, 2, 0, 0, 0, 0};
+  row.values["o"] = {1, 0, 0, 1, 0, 0, 0, 0};
+  const OneKind two(kKind, row.settings, row.surroundings, row.values);
+  EXPECT_NEAR(two.run(row.input)[static_cast<std::size_t>(row.surroundings.width)], -87, 1e-4);
+}
+
 // -- readouts over several heads
 
 // 5.2: the published start of lambda by layer.
@@ -707,6 +755,9 @@ std::vector<Rule> rules() {
           {score("scaled_signed_averaging", Json::object()), true, true},
           {score("sin_softmax", Json::object()), true, true},
           {score("logit_softcap", {{"logit_softcap", {{"cap", 2}}}}), true, true},
+          {{{"readout", "laser_attention"}}, false, true},
+          {{{"readout", "parallax_attention"}}, false, true},
+          {normaliser("stick_breaking"), true, false},
           {self_adjust("plain"), true, false},
           {self_adjust("shifted"), false, false},
           {self_adjust("normalised"), true, false}};
@@ -750,7 +801,9 @@ TEST(AttentionOptions, ExtremeLogitsStayFinite) {
 TEST(AttentionOptions, PermutedKeysGiveTheSameLastRow) {
   for (const Rule& rule : rules()) {
     const std::string text = rule.settings.dump();
-    if (text.find("alibi") != std::string::npos || text.find("forgetting") != std::string::npos) continue;
+    if (text.find("alibi") != std::string::npos || text.find("forgetting") != std::string::npos ||
+        text.find("stick_breaking") != std::string::npos)
+      continue;
     SCOPED_TRACE(text);
     const LogitRow ordered(rule.settings, {0.3, -1.2, 2, 0.8}), other(rule.settings, {2, 0.3, -1.2, 0.8});
     Numbers expected = ordered.weights();
@@ -807,6 +860,9 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
   expect_refused(with(differential, {{"gate", "sigmoid"}, {"gate_packing", "per_query_head"}}), "combines");
   expect_refused({{"readout", "bayes_softmax"}, {"normaliser", "softmax_one"}}, "sum to 1");
   expect_refused({{"readout", "parallax_attention"}, {"normaliser", "stick_breaking"}}, "sum to 1");
+  expect_refused({{"readout", "laser_attention"}, {"normaliser", "cog_attention"}}, "sum to 1");
+  expect_refused({{"readout", "laser_attention"}, {"score", {"scaled_dot", "forgetting_attention"}}},
+                 "side column");
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ struct LogitRow {
     values["q"][0] = values["k"][1] = 1;
     values["v"].assign(static_cast<std::size_t>(tokens * width), 0.0f);
     values["o"].assign(static_cast<std::size_t>(width * tokens), 0.0f);
-    for (const char* name : {"forget", "affine_alpha"})  // gates do not see the logits
+    for (const char* name : {"forget", "affine_alpha", "r"})  // gates do not see the logits
       if (values.contains(name)) values[name][1] = 0;
     input.rows = tokens;
     input.inputs.assign(1, std::vector<float>(static_cast<std::size_t>(tokens * width), 0.0f));

@@ -70,9 +70,11 @@ View<const float> Projection::scaled(View<const float> x, Arena::Scope& scope, c
   return y;
 }
 
-// A packed gate lies behind each head's query: both are moved apart, so that what follows sees plain heads.
+// A packed gate lies behind its query or its group's queries: both are moved apart, so that what follows sees
+// plain heads.
 void Projection::queries(View<const float> x, View<float> q, View<float> gate, const Compute& compute) const {
-  const Index d = settings_.head_dim, g = settings_.packed_gate;
+  const Index d = settings_.packed_heads() * settings_.head_dim,
+              g = settings_.packed_heads() * settings_.packed_gate;
   if (g == 0) {
     q_.run(x, q, compute);
     if (!q_bias_.empty()) add_bias(q_bias_, q, compute);
@@ -83,10 +85,10 @@ void Projection::queries(View<const float> x, View<float> q, View<float> gate, c
   q_.run(x, packed, compute);
   if (!q_bias_.empty()) add_bias(q_bias_, packed, compute);
   for_each_row(0, x.rows, compute.threads, [&](Index r) {
-    for (Index h = 0; h < settings_.num_heads; ++h) {
-      const float* head = packed.row(r) + h * (d + g);
-      std::copy_n(head, d, q.row(r) + h * d);
-      std::copy_n(head + d, g, gate.row(r) + h * g);
+    for (Index i = 0; i * (d + g) < packed.cols; ++i) {
+      const float* block = packed.row(r) + i * (d + g);
+      std::copy_n(block, d, q.row(r) + i * d);
+      std::copy_n(block + d, g, gate.row(r) + i * g);
     }
   });
 }

@@ -1,13 +1,15 @@
 #include "layers/attention/sigmoid_gate.h"
 
 #include "runtime/base/arena.h"
+#include "runtime/kernels/rowwise.h"
 #include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
 
 namespace plait {
 
-SigmoidGate::SigmoidGate(Index num_heads, Index width, const Tensor* weight)
+SigmoidGate::SigmoidGate(Index num_heads, Index width, const Tensor* weight, const Tensor* bias)
     : num_heads_(num_heads), width_(width) {
+  if (bias) bias_ = to_float(*bias);
   if (weight) weight_.emplace(*weight);
 }
 
@@ -20,7 +22,9 @@ void SigmoidGate::apply(View<const float> x, View<const float> packed, std::span
   const View<float> logits = scope.rows(x.rows, columns);
   if (weight_)
     for_each_block(segments, [&](Index first, Index rows) {
-      weight_->run(x.slice_rows(first, rows), logits.slice_rows(first, rows), compute);
+      const View<float> block = logits.slice_rows(first, rows);
+      weight_->run(x.slice_rows(first, rows), block, compute);
+      if (!bias_.empty()) add_bias(bias_, block, compute);
     });
   for (const Segment& segment : segments) {
     for_each_row(segment.first_row, segment.rows, compute.threads, [&](Index r) {

@@ -18,7 +18,8 @@ class SigmoidGate {
   SigmoidGate() = default;
   // width: factors per head, value_head_dim or 1. `weight` [num_heads * width, in], or null when the layer
   // computes the gate's logits with its queries.
-  SigmoidGate(Index num_heads, Index width, const Tensor* weight);
+  // bias [num_heads * width] or null.
+  SigmoidGate(Index num_heads, Index width, const Tensor* weight, const Tensor* bias = nullptr);
 
   // heads [rows, num_heads * value_head_dim] *= sigmoid(logits). x [rows, in]; packed [rows, num_heads *
   // width], used if there is no weight.
@@ -31,6 +32,7 @@ class SigmoidGate {
 
   Index num_heads_ = 0, width_ = 0;
   std::optional<Linear> weight_;
+  std::vector<float> bias_;
 };
 
 }  // namespace plait

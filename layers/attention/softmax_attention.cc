@@ -23,7 +23,8 @@ SigmoidGate make_gate(const SoftmaxAttentionSettings& settings, const Parameters
   if (settings.gate == SoftmaxAttentionSettings::Gate::none) return {};
   const bool separate = settings.packing == SoftmaxAttentionSettings::Packing::separate;
   return SigmoidGate(settings.heads_out(), settings.gate_width(),
-                     separate ? &parameters.tensor("gate") : nullptr);
+                     separate ? &parameters.tensor("gate") : nullptr,
+                     settings.gate_bias ? &parameters.tensor("gate_bias") : nullptr);
 }
 
 class SoftmaxAttention final : public Layer {
@@ -168,6 +169,10 @@ Kind softmax_attention_kind() {
                    "high_freq_factor": 4, "original_max_position_embeddings": 128}}})",
       R"({"num_heads": 2, "head_dim": 16, "window": 64, "sinks": 1,
           "rope": {"theta": 10000, "scaling": {"type": "linear", "factor": 2.5}}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "gate": "sigmoid", "gate_packing": "per_kv_group"})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "gate": "sigmoid", "gate_packing": "per_kv_group",
+          "gate_granularity": "headwise", "qk_norm": {}, "rope": {"theta": 10000}})",
+      R"({"num_heads": 2, "head_dim": 16, "gate": "sigmoid", "gate_bias": true})",
       // score
       R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "scalable_softmax", "alibi"],
           "window": 40})",

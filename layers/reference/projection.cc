@@ -96,11 +96,10 @@ ProjectionTwin::Rows ProjectionTwin::run(View<const double> input) const {
   const View<const double> x(scaled.data(), input.rows, input.cols);
   Rows rows;
   const std::vector<double> packed = project(x, q_, q_bias_, s.query_rows());
-  const Index stride = s.head_dim + s.packed_gate;
-  for (Index head = 0; head < x.rows * s.num_heads; ++head) {
-    const auto begin = packed.begin() + head * stride;
-    rows.q.insert(rows.q.end(), begin, begin + s.head_dim);
-    rows.gate.insert(rows.gate.end(), begin + s.head_dim, begin + stride);
+  const Index queries = s.packed_heads() * s.head_dim, gates = s.packed_heads() * s.packed_gate;
+  for (auto at = packed.begin(); at != packed.end(); at += queries + gates) {
+    rows.q.insert(rows.q.end(), at, at + queries);
+    rows.gate.insert(rows.gate.end(), at + queries, at + queries + gates);
   }
   rows.k = project(x, k_, k_bias_, s.num_kv_heads * s.head_dim);
   for (double& k : rows.k) k *= s.key_multiplier;

@@ -27,11 +27,15 @@ struct ProjectionSettings {
   bool bias = false;
   double input_multiplier = 1;  // of x, in front of Wq, Wk, Wv; biases are not scaled
   double key_multiplier = 1;    // of the keys, behind their bias
-  Index packed_gate = 0;        // gate rows behind each head's query rows inside q
-  Index keys_per_value = 1;     // key heads that share a value head
+  Index packed_gate = 0;        // gate rows of a head inside q
+  bool gate_behind_group =
+      false;                 // they stand behind the queries of a key head's group, not behind each query
+  Index keys_per_value = 1;  // key heads that share a value head
 
   Index num_value_heads() const { return num_kv_heads / keys_per_value; }
   Index group() const { return num_heads / num_kv_heads; }  // query head h uses key/value head h / group()
+  // Query heads whose rows stand together in q, their gates behind them.
+  Index packed_heads() const { return gate_behind_group ? group() : 1; }
   Index query_rows() const { return num_heads * (head_dim + packed_gate); }
 };
 

@@ -53,14 +53,21 @@ void read_gate(Config& config, Settings& s) {
       static_cast<Settings::Gate>(config.choice("gate", {"none", "sigmoid"}, "factor on a head's output"));
   s.granularity = static_cast<Settings::Granularity>(
       config.choice("gate_granularity", {"elementwise", "headwise"}, "a factor per column or per head"));
-  s.packing = static_cast<Settings::Packing>(config.choice(
-      "gate_packing", {"separate", "per_query_head"}, "where the gate's rows lie: tensor gate, or in q"));
+  s.packing = static_cast<Settings::Packing>(
+      config.choice("gate_packing", {"separate", "per_query_head", "per_kv_group"},
+                    "where the gate's rows lie: tensor gate; or in q, behind each head's or behind each key "
+                    "head's group's"));
+  s.gate_bias = config.boolean_or("gate_bias", false, "bias on the gate's logits");
   if (s.gate == Settings::Gate::none &&
       (s.granularity != Settings::Granularity::elementwise || s.packing != Settings::Packing::separate))
     config.refuse("gate_granularity and gate_packing mean nothing while gate is none");
-  if (s.packing == Settings::Packing::per_query_head && s.heads_out() != s.projection.num_heads)
-    config.refuse("gate_packing per_query_head means nothing where the readout combines query heads");
-  if (s.packing == Settings::Packing::per_query_head) s.projection.packed_gate = s.gate_width();
+  if (s.gate_bias && (s.gate == Settings::Gate::none || s.packing != Settings::Packing::separate))
+    config.refuse("gate_bias needs a gate with a tensor of its own: gate sigmoid, gate_packing separate");
+  if (s.packing == Settings::Packing::separate) return;
+  if (s.heads_out() != s.projection.num_heads)
+    config.refuse("a gate packed into q means nothing where the readout combines query heads");
+  s.projection.packed_gate = s.gate_width();
+  s.projection.gate_behind_group = s.packing == Settings::Packing::per_kv_group;
 }
 
 }  // namespace
@@ -110,6 +117,8 @@ std::vector<TensorSpec> softmax_attention_tensors(const SoftmaxAttentionSettings
                      Init::normal,
                      headwise ? "[" + heads + ", width]" : "[" + heads + " * value_head_dim, width]",
                      true});
+    if (s.gate_bias)
+      specs.push_back({"gate_bias", {s.heads_out() * s.gate_width()}, Init::small, "[rows of gate]"});
   }
   return specs;
 }
@@ -124,6 +133,7 @@ class SoftmaxAttentionTwin final : public Twin {
         o_(to_double(parameters.tensor("o"))),
         o_bias_(optional_tensor(parameters, "o_bias")),
         gate_(optional_tensor(parameters, "gate")),
+        gate_bias_(optional_tensor(parameters, "gate_bias")),
         normaliser_(make_twin(settings.normaliser, parameters)),
         readout_(make_twin(settings.readout, settings.projection, parameters)),
         mix_(make_mix_twin(settings.readout, settings.projection, parameters)) {
@@ -149,9 +159,9 @@ class SoftmaxAttentionTwin final : public Twin {
       else
         std::copy(walked.begin(), walked.end(), heads.begin() + i * columns);
     }
-    apply_gate(
-        gate_.empty() ? all.rows.gate : project(x, gate_, {}, settings_.heads_out() * settings_.gate_width()),
-        heads);
+    apply_gate(gate_.empty() ? all.rows.gate
+                             : project(x, gate_, gate_bias_, settings_.heads_out() * settings_.gate_width()),
+               heads);
     const View<const double> concatenated(heads.data(), x.rows, columns);
     const std::vector<double> y = project(concatenated, o_, o_bias_, p.width);
     for (Index i = 0; i < x.rows; ++i) std::copy_n(y.data() + i * p.width, p.width, output.row(i));
@@ -199,7 +209,7 @@ class SoftmaxAttentionTwin final : public Twin {
 
   Settings settings_;
   ProjectionTwin projection_;
-  std::vector<double> o_, o_bias_, gate_;
+  std::vector<double> o_, o_bias_, gate_, gate_bias_;
   std::vector<std::unique_ptr<ScoreTwin>> scores_;
   std::unique_ptr<NormaliserTwin> normaliser_;
   std::unique_ptr<ReadoutTwin> readout_;

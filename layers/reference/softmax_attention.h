@@ -14,7 +14,7 @@ namespace plait {
 struct SoftmaxAttentionSettings {
   enum class Gate { none, sigmoid };
   enum class Granularity { elementwise, headwise };
-  enum class Packing { separate, per_query_head };
+  enum class Packing { separate, per_query_head, per_kv_group };
 
   ProjectionSettings projection;
   std::vector<ScoreOption> score;  // in this order
@@ -24,6 +24,7 @@ struct SoftmaxAttentionSettings {
   Gate gate = Gate::none;
   Granularity granularity = Granularity::elementwise;
   Packing packing = Packing::separate;
+  bool gate_bias = false;
   bool output_bias = false;
 
   // Gate factors per head: value_head_dim, 1 or 0.

@@ -292,6 +292,50 @@ TEST(SoftmaxAttention, PackedGateEqualsSeparateGate) {
   }
 }
 
+// per_kv_group packs [queries of a group | its gates]: the same numbers again.
+TEST(SoftmaxAttention, GateBehindItsGroupEqualsSeparateGate) {
+  for (const char* granularity : {"elementwise", "headwise"}) {
+    Json separate = kPlain;
+    separate["gate"] = "sigmoid";
+    separate["gate_granularity"] = granularity;
+    auto values = OneKind::random_values(kKind, separate, surroundings(), 40);
+    const auto input = random_input(kRows, kWidth, 41);
+    const std::vector<float> expected = OneKind(kKind, separate, surroundings(), values).run(input);
+    Json packed = separate;
+    packed["gate_packing"] = "per_kv_group";
+    const Index gates = 2 * (std::string(granularity) == "headwise" ? 1 : 20);
+    std::vector<float> q;
+    for (Index group = 0; group < 2; ++group) {
+      q.insert(q.end(), values["q"].begin() + group * 24 * kWidth,
+               values["q"].begin() + (group + 1) * 24 * kWidth);
+      q.insert(q.end(), values["gate"].begin() + group * gates * kWidth,
+               values["gate"].begin() + (group + 1) * gates * kWidth);
+    }
+    values["q"] = q;
+    values.erase("gate");
+    EXPECT_TRUE(same_bits(OneKind(kKind, packed, surroundings(), values).run(input), expected))
+        << granularity;
+  }
+}
+
+// SigGate-GT opens its gate by a bias: sigmoid(0.5) = .622 where the weight says nothing.
+TEST(SoftmaxAttention, AGateMayHaveABias) {
+  Json settings = kPlain;
+  settings["gate"] = "sigmoid";
+  settings["gate_bias"] = true;
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 42);
+  values["gate"].assign(values["gate"].size(), 0.0f);
+  values["gate_bias"].assign(values["gate_bias"].size(), 0.5f);
+  const auto input = random_input(kRows, kWidth, 43);
+  const OneKind layer(kKind, settings, surroundings(), values);
+  values.erase("gate");
+  values.erase("gate_bias");
+  std::vector<double> expected = OneKind(kKind, kPlain, surroundings(), values).twin(input);
+  for (double& y : expected) y /= 1 + std::exp(-0.5);
+  EXPECT_LE(testing::relative_error(layer.twin(input), expected), 1e-14);
+  expect_near(layer.run(input), expected, kStages, kRows);
+}
+
 TEST(SoftmaxAttention, GroupedHeadsEqualRepeatedKeys) {
   const Case c(kPlain);
   Json repeated = kPlain;
@@ -530,6 +574,7 @@ TEST(SoftmaxAttention, RefusesWhatItCannotMean) {
   EXPECT_NE(refuse("num_kv_heads", 3).find("num_kv_heads"), std::string::npos);
   EXPECT_NE(refuse("sinks", 4).find("sinks"), std::string::npos);
   EXPECT_NE(refuse("gate_packing", "per_query_head").find("gate_packing"), std::string::npos);
+  EXPECT_NE(refuse("gate_bias", true).find("gate_bias"), std::string::npos);
   EXPECT_NE(refuse("head_width", 4).find("head_width"), std::string::npos);
 }
 

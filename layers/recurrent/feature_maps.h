@@ -1,0 +1,34 @@
+// Feature maps phi of linear attention: the weight of a query and a key is phi(q).phi(k).
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "runtime/base/tensor.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/run/layer.h"
+
+namespace plait {
+
+class FeatureMap {
+ public:
+  enum class Side { query, key };
+  virtual ~FeatureMap() = default;
+  virtual Index width() const = 0;  // of phi of one head
+  // The heads of all rows the segments cover. x [rows, heads * head_dim], y [rows, heads * width()]; y does
+  // not overlap x.
+  virtual void run(Side side, std::span<const Segment> segments, View<const float> x, View<float> y,
+                   const Compute& compute) const = 0;
+};
+
+// f(x) channel by channel; null = x itself.
+std::unique_ptr<FeatureMap> elementwise_features(Index head_dim, Kernels::Map Kernels::*f);
+// With u = x / d^(1/4): 1, u_i, u_i^2 / sqrt 2, u_i u_j for i < j, so that phi(q).phi(k) = 1 + t + t^2 / 2,
+// t = q.k / sqrt d.
+std::unique_ptr<FeatureMap> taylor_features(Index head_dim);
+// exp(z_m.u - |u|^2 / 2) for m < M, weighted by a_m; a query's features up to a factor of their own. z [M,
+// head_dim], a [M], all positive. See linear_attention.md.
+std::unique_ptr<FeatureMap> positive_random_features(const Tensor& z, const Tensor& a);
+
+}  // namespace plait

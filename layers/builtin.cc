@@ -9,6 +9,7 @@
 #include "layers/blocks/rms_norm.h"
 #include "layers/blocks/scale.h"
 #include "layers/blocks/short_convolution.h"
+#include "layers/recurrent/cosformer.h"
 #include "layers/recurrent/delta_net.h"
 #include "layers/recurrent/gated_delta_net.h"
 #include "layers/recurrent/gated_linear_attention.h"
@@ -34,6 +35,7 @@ Registry make_builtin() {
   registry.add(softmax_attention_kind());
   registry.add(polynomial_attention_kind());
   registry.add(linear_attention_kind());
+  registry.add(cosformer_kind());
   registry.add(gated_linear_attention_kind());
   registry.add(delta_net_kind());
   registry.add(gated_delta_net_kind());

@@ -132,6 +132,35 @@ class PositiveRandom final : public FeatureMap {
   std::vector<float> key_shifts_, query_shifts_;
 };
 
+class Cosine final : public FeatureMap {
+ public:
+  Cosine(Index head_dim, Kernels::Map Kernels::*f, Index reach) : d_(head_dim), f_(f), reach_(reach) {}
+  Index width() const override { return 2 * d_; }
+  void run(Side, std::span<const Segment> segments, View<const float> x, View<float> y,
+           const Compute& compute) const override {
+    const Kernels& k = kernels(compute);
+    for (const Segment& segment : segments)
+      for_each_row(segment.first_row, segment.rows, compute.threads, [&](Index r) {
+        const Index position = segment.position + r - segment.first_row;
+        const double angle =
+            std::numbers::pi / 2 * static_cast<double>(position + 1) / static_cast<double>(reach_);
+        float sine = 0, cosine = 0;
+        k.sin_cos(&angle, &sine, &cosine, 1);
+        for (Index h = 0; h < x.cols / d_; ++h) {
+          float *first = y.row(r) + 2 * h * d_, *second = first + d_;
+          (k.*f_)(x.row(r) + h * d_, second, d_);
+          k.scale(second, sine, first, d_);
+          k.scale(second, cosine, second, d_);
+        }
+      });
+  }
+
+ private:
+  Index d_;
+  Kernels::Map Kernels::*f_;
+  Index reach_;
+};
+
 }  // namespace
 
 std::unique_ptr<FeatureMap> elementwise_features(Index head_dim, Kernels::Map Kernels::*f) {
@@ -140,6 +169,9 @@ std::unique_ptr<FeatureMap> elementwise_features(Index head_dim, Kernels::Map Ke
 std::unique_ptr<FeatureMap> taylor_features(Index head_dim) { return std::make_unique<Taylor>(head_dim); }
 std::unique_ptr<FeatureMap> positive_random_features(const Tensor& z, const Tensor& a) {
   return std::make_unique<PositiveRandom>(z, a);
+}
+std::unique_ptr<FeatureMap> cosine_reweighting(Index head_dim, Kernels::Map Kernels::*f, Index reach) {
+  return std::make_unique<Cosine>(head_dim, f, reach);
 }
 
 }  // namespace plait

@@ -107,6 +107,12 @@ struct Subject {
 
 std::vector<Subject> subjects() {
   return {{"linear_attention", {{"num_heads", 2}, {"head_dim", 24}, {"value_head_dim", 40}}, 0, 24, 41, 2},
+          {"cosformer",
+           {{"num_heads", 2}, {"head_dim", 12}, {"value_head_dim", 40}, {"M", 200}},
+           0,
+           24,
+           41,
+           2},
           {"gated_linear_attention",
            {{"num_heads", 2}, {"head_dim", 24}, {"value_head_dim", 40}, {"conv", 0}},
            0,

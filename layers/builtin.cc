@@ -9,12 +9,14 @@
 #include "layers/blocks/rms_norm.h"
 #include "layers/blocks/scale.h"
 #include "layers/blocks/short_convolution.h"
+#include "layers/recurrent/based.h"
 #include "layers/recurrent/cosformer.h"
 #include "layers/recurrent/delta_net.h"
 #include "layers/recurrent/gated_delta_net.h"
 #include "layers/recurrent/gated_linear_attention.h"
 #include "layers/recurrent/linear_attention.h"
 #include "layers/recurrent/mamba2.h"
+#include "layers/recurrent/rebased.h"
 #include "layers/recurrent/ttt_linear.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/registry.h"
@@ -36,6 +38,8 @@ Registry make_builtin() {
   registry.add(polynomial_attention_kind());
   registry.add(linear_attention_kind());
   registry.add(cosformer_kind());
+  registry.add(based_kind());
+  registry.add(rebased_kind());
   registry.add(gated_linear_attention_kind());
   registry.add(delta_net_kind());
   registry.add(gated_delta_net_kind());

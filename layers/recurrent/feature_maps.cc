@@ -56,6 +56,14 @@ class OfHeads : public FeatureMap {
   const Index d_;
 };
 
+// squares u_i^2, products u_i u_j for i < j: d (d + 1) / 2 features.
+void second_order(const float* u, Index d, float squares, float products, float* y, const Kernels& k) {
+  k.square(u, y, d);
+  k.scale(y, squares, y, d);
+  y += d;
+  for (Index i = 0; i + 1 < d; y += d - 1 - i, ++i) k.scale(u + i + 1, products * u[i], y, d - 1 - i);
+}
+
 class Taylor final : public OfHeads {
  public:
   explicit Taylor(Index head_dim) : OfHeads(head_dim), scale_(fourth_root_scale(head_dim)) {}
@@ -63,14 +71,26 @@ class Taylor final : public OfHeads {
 
  private:
   void map(const float* x, float* y, const Kernels& k) const override {
-    *y++ = 1;
-    k.scale(x, scale_, y, d_);
-    const float* u = y;
-    y += d_;
-    k.square(u, y, d_);
-    k.scale(y, static_cast<float>(std::numbers::sqrt2 / 2), y, d_);
-    y += d_;
-    for (Index i = 0; i + 1 < d_; y += d_ - 1 - i, ++i) k.scale(u + i + 1, u[i], y, d_ - 1 - i);
+    float* u = y + 1;
+    y[0] = 1;
+    k.scale(x, scale_, u, d_);
+    second_order(u, d_, static_cast<float>(std::numbers::sqrt2 / 2), 1, u + d_, k);
+  }
+
+  float scale_;
+};
+
+class Quadratic final : public OfHeads {
+ public:
+  explicit Quadratic(Index head_dim) : OfHeads(head_dim), scale_(fourth_root_scale(head_dim)) {}
+  Index width() const override { return d_ * (d_ + 1) / 2; }
+
+ private:
+  void map(const float* x, float* y, const Kernels& k) const override {
+    Arena::Scope scope(scratch());
+    float* u = scope.take(d_);
+    k.scale(x, scale_, u, d_);
+    second_order(u, d_, 1, static_cast<float>(std::numbers::sqrt2), y, k);
   }
 
   float scale_;
@@ -161,6 +181,29 @@ class Cosine final : public FeatureMap {
   Index reach_;
 };
 
+class Normed final : public FeatureMap {
+ public:
+  Normed(std::unique_ptr<FeatureMap> map, FeatureNorm queries, FeatureNorm keys, float eps)
+      : map_(std::move(map)), queries_(std::move(queries)), keys_(std::move(keys)), eps_(eps) {}
+  Index width() const override { return map_->width(); }
+  void run(Side side, std::span<const Segment> segments, View<const float> x, View<float> y,
+           const Compute& compute) const override {
+    const FeatureNorm& norm = side == Side::query ? queries_ : keys_;
+    Arena::Scope scope(scratch());
+    const View<float> normed = scope.rows(x.rows, x.cols);
+    for_each_block(segments, [&](Index first, Index rows) {
+      layer_norm(x.slice_rows(first, rows), static_cast<Index>(norm.gain.size()), eps_, norm.gain, norm.bias,
+                 normed.slice_rows(first, rows), compute);
+    });
+    map_->run(side, segments, normed, y, compute);
+  }
+
+ private:
+  std::unique_ptr<FeatureMap> map_;
+  FeatureNorm queries_, keys_;
+  float eps_;
+};
+
 }  // namespace
 
 std::unique_ptr<FeatureMap> elementwise_features(Index head_dim, Kernels::Map Kernels::*f) {
@@ -172,6 +215,13 @@ std::unique_ptr<FeatureMap> positive_random_features(const Tensor& z, const Tens
 }
 std::unique_ptr<FeatureMap> cosine_reweighting(Index head_dim, Kernels::Map Kernels::*f, Index reach) {
   return std::make_unique<Cosine>(head_dim, f, reach);
+}
+std::unique_ptr<FeatureMap> quadratic_features(Index head_dim) {
+  return std::make_unique<Quadratic>(head_dim);
+}
+std::unique_ptr<FeatureMap> normed_features(std::unique_ptr<FeatureMap> map, FeatureNorm queries,
+                                            FeatureNorm keys, float eps) {
+  return std::make_unique<Normed>(std::move(map), std::move(queries), std::move(keys), eps);
 }
 
 }  // namespace plait

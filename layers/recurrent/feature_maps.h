@@ -27,11 +27,20 @@ std::unique_ptr<FeatureMap> elementwise_features(Index head_dim, Kernels::Map Ke
 // With u = x / d^(1/4): 1, u_i, u_i^2 / sqrt 2, u_i u_j for i < j, so that phi(q).phi(k) = 1 + t + t^2 / 2,
 // t = q.k / sqrt d.
 std::unique_ptr<FeatureMap> taylor_features(Index head_dim);
+// u_i^2, sqrt 2 u_i u_j for i < j, so that phi(q).phi(k) = (q.k)^2 / d.
+std::unique_ptr<FeatureMap> quadratic_features(Index head_dim);
 // exp(z_m.u - |u|^2 / 2) for m < M, weighted by a_m; a query's features up to a factor of their own. z [M,
 // head_dim], a [M], all positive. See linear_attention.md.
 std::unique_ptr<FeatureMap> positive_random_features(const Tensor& z, const Tensor& a);
 // f(x) times the sine, then times the cosine of pi / 2 (position + 1) / reach, so that phi(q).phi(k) =
 // f(q).f(k) cos(pi / 2 (i - j) / reach).
 std::unique_ptr<FeatureMap> cosine_reweighting(Index head_dim, Kernels::Map Kernels::*f, Index reach);
+
+// Layer norms in front of a map: one of each gain.size() columns, a head or all heads.
+struct FeatureNorm {
+  std::vector<float> gain, bias;
+};
+std::unique_ptr<FeatureMap> normed_features(std::unique_ptr<FeatureMap> map, FeatureNorm queries,
+                                            FeatureNorm keys, float eps);
 
 }  // namespace plait

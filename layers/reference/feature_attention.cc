@@ -16,6 +16,17 @@ void read_feature_heads(Config& config, FeatureAttentionSettings& s) {
     config.refuse("num_heads ", s.num_heads, " is not a multiple of num_kv_heads ", s.num_kv_heads);
 }
 
+void read_narrow_keys(Config& config, FeatureAttentionSettings& s) {
+  s.head_dim = config.integer_or("head_dim", 16, "width of a query or key head", 1);
+  s.value_head_dim =
+      config.integer_or("value_head_dim", 0, "width of a value head; 0 = the input's width / num_heads");
+  if (s.value_head_dim > 0) return;
+  s.value_head_dim = s.width / s.num_heads;
+  if (s.width % s.num_heads != 0)
+    config.refuse("num_heads ", s.num_heads, " does not divide the width ", s.width,
+                  ", and value_head_dim is not given");
+}
+
 std::vector<TensorSpec> feature_attention_tensors(const FeatureAttentionSettings& s) {
   const Index out = s.num_heads * s.value_head_dim;
   std::vector<TensorSpec> specs, biases;

@@ -29,6 +29,8 @@ struct FeatureAttentionSettings {
 
 // width, chunk, num_heads, num_kv_heads.
 void read_feature_heads(Config& config, FeatureAttentionSettings& settings);
+// head_dim and value_head_dim of the kinds whose features grow like head_dim^2.
+void read_narrow_keys(Config& config, FeatureAttentionSettings& settings);
 // Projections with their biases, norm.
 std::vector<TensorSpec> feature_attention_tensors(const FeatureAttentionSettings& settings);
 

@@ -113,6 +113,8 @@ std::vector<Subject> subjects() {
            24,
            41,
            2},
+          {"based", {{"num_heads", 2}, {"head_dim", 5}, {"value_head_dim", 40}}, 0, 21, 41, 2},
+          {"rebased", {{"num_heads", 2}, {"head_dim", 6}, {"value_head_dim", 40}}, 0, 21, 41, 2},
           {"gated_linear_attention",
            {{"num_heads", 2}, {"head_dim", 24}, {"value_head_dim", 40}, {"conv", 0}},
            0,

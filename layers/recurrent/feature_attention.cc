@@ -1,6 +1,7 @@
 #include "layers/recurrent/feature_attention.h"
 
 #include <algorithm>
+#include <cassert>
 #include <limits>
 
 #include "layers/recurrent/decayed_sum.h"
@@ -53,12 +54,14 @@ class FeatureAttention final : public Layer {
         v_(parameters, "v", settings.bias),
         map_(std::move(map)),
         core_({settings.num_heads, settings.num_kv_heads, settings.num_kv_heads, map_->width(), value_width(),
-               settings.chunk, DecayedSum::Decay::none},
+               settings.chunk, DecayedSum::Decay::none, map_->root()},
               0),
         output_(parameters, output_of(settings)),
         fields_(core_.fields()),
         sites_({write_site(settings.num_kv_heads), state_site(settings.num_heads),
-                head_site(settings.num_heads, settings.value_head_dim)}) {}
+                head_site(settings.num_heads, settings.value_head_dim)}) {
+    assert(map_->root() == 0 || settings.scale == 1);
+  }
 
   Signature signature() const override { return {{q_.in()}, output_.out()}; }
   std::span<const Field> fields() const override { return fields_; }
@@ -68,8 +71,8 @@ class FeatureAttention final : public Layer {
     const View<const float> x = ports.input();
     const Compute& compute = context.compute;
     Arena::Scope scope(scratch());
-    const View<float> q = scope.rows(x.rows, s_.num_heads * map_->width());
-    const View<float> k = scope.rows(x.rows, s_.num_kv_heads * map_->width());
+    const View<float> q = scope.rows(x.rows, s_.num_heads * map_->row());
+    const View<float> k = scope.rows(x.rows, s_.num_kv_heads * map_->row());
     const View<float> v = scope.rows(x.rows, s_.num_kv_heads * value_width());
     const View<float> write = scope.rows(x.rows, s_.num_kv_heads);
     run_features(q_, FeatureMap::Side::query, x, q, segments, compute);

@@ -46,7 +46,7 @@ class OfHeads : public FeatureMap {
     const Kernels& k = kernels(compute);
     for_each_block(segments, [&](Index first, Index rows) {
       for_each_row(first, rows, compute.threads, [&](Index r) {
-        for (Index c = 0, h = 0; c < x.cols; c += d_, ++h) map(x.row(r) + c, y.row(r) + h * width(), k);
+        for (Index c = 0, h = 0; c < x.cols; c += d_, ++h) map(x.row(r) + c, y.row(r) + h * row(), k);
       });
     });
   }
@@ -84,13 +84,12 @@ class Quadratic final : public OfHeads {
  public:
   explicit Quadratic(Index head_dim) : OfHeads(head_dim), scale_(fourth_root_scale(head_dim)) {}
   Index width() const override { return d_ * (d_ + 1) / 2; }
+  Index root() const override { return d_; }
 
  private:
   void map(const float* x, float* y, const Kernels& k) const override {
-    Arena::Scope scope(scratch());
-    float* u = scope.take(d_);
-    k.scale(x, scale_, u, d_);
-    second_order(u, d_, 1, static_cast<float>(std::numbers::sqrt2), y, k);
+    k.scale(x, scale_, y, d_);
+    second_order(y, d_, 1, static_cast<float>(std::numbers::sqrt2), y + d_, k);
   }
 
   float scale_;
@@ -186,6 +185,7 @@ class Normed final : public FeatureMap {
   Normed(std::unique_ptr<FeatureMap> map, FeatureNorm queries, FeatureNorm keys, float eps)
       : map_(std::move(map)), queries_(std::move(queries)), keys_(std::move(keys)), eps_(eps) {}
   Index width() const override { return map_->width(); }
+  Index root() const override { return map_->root(); }
   void run(Side side, std::span<const Segment> segments, View<const float> x, View<float> y,
            const Compute& compute) const override {
     const FeatureNorm& norm = side == Side::query ? queries_ : keys_;

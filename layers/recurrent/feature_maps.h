@@ -16,7 +16,10 @@ class FeatureMap {
   enum class Side { query, key };
   virtual ~FeatureMap() = default;
   virtual Index width() const = 0;  // of phi of one head
-  // The heads of all rows the segments cover. x [rows, heads * head_dim], y [rows, heads * width()]; y does
+  // Channels u that come in front of phi in a row, with phi(q).phi(k) = (u_q.u_k)^2; 0 = none.
+  virtual Index root() const { return 0; }
+  Index row() const { return root() + width(); }
+  // The heads of all rows the segments cover. x [rows, heads * head_dim], y [rows, heads * row()]; y does
   // not overlap x.
   virtual void run(Side side, std::span<const Segment> segments, View<const float> x, View<float> y,
                    const Compute& compute) const = 0;
@@ -27,7 +30,7 @@ std::unique_ptr<FeatureMap> elementwise_features(Index head_dim, Kernels::Map Ke
 // With u = x / d^(1/4): 1, u_i, u_i^2 / sqrt 2, u_i u_j for i < j, so that phi(q).phi(k) = 1 + t + t^2 / 2,
 // t = q.k / sqrt d.
 std::unique_ptr<FeatureMap> taylor_features(Index head_dim);
-// u_i^2, sqrt 2 u_i u_j for i < j, so that phi(q).phi(k) = (q.k)^2 / d.
+// u_i^2, sqrt 2 u_i u_j for i < j, so that phi(q).phi(k) = (q.k)^2 / d; u is its root.
 std::unique_ptr<FeatureMap> quadratic_features(Index head_dim);
 // exp(z_m.u - |u|^2 / 2) for m < M, weighted by a_m; a query's features up to a factor of their own. z [M,
 // head_dim], a [M], all positive. See linear_attention.md.

@@ -36,7 +36,6 @@ Kind rebased_kind() {
     const RebasedSettings s = read_rebased(config);
     return make_feature_attention(s, make_map(s, parameters), parameters);
   };
-  kind.bound_factor = 64;  // first tokens with nearly orthogonal keys, see the page
   kind.twin = make_rebased_twin;
   return kind;
 }

@@ -104,6 +104,22 @@ TEST(Rebased, WeightsSumToOne) {
   }
 }
 
+// The first tokens' weights may all be small: u.w = 1e-3 between vectors of length 1.4. The root is good to
+// 2e3 eps and its square to twice that; a sum of the products' squares would be off by 2e6 eps.
+TEST(Rebased, SmallFirstWeightsKeepTheirDigits) {
+  Surroundings around;
+  around.width = 4;
+  const Json settings = {{"num_heads", 1}, {"head_dim", 2}, {"value_head_dim", 1}, {"qk_norm", "none"}};
+  // x = (key, value, 1), q = (1, 1)
+  const OneKind kind("rebased", settings, around,
+                     {{"q", {0, 0, 0, 1, 0, 0, 0, 1}},
+                      {"k", {1, 0, 0, 0, 0, 1, 0, 0}},
+                      {"v", {0, 0, 1, 0}},
+                      {"o", {1, 1, 1, 1}}});
+  KindInput input{3, {{1, -0.999f, 1, 1, 1, -1.0021f, -2, 1, 0.7f, -0.7013f, 3, 1}}};
+  expect_near(kind.run(input), kind.twin(input), 4e3, 1);
+}
+
 // Queries orthogonal to every key: 0 / eps.
 TEST(Rebased, NoWeightGivesZero) {
   Surroundings around;

@@ -70,7 +70,8 @@ class DecayedSum {
   void edit_anchors(const Bound& bound, const StateEdit& edit, Index key_head, const Kernels& k) const;
 
  private:
-  // Query heads of one key head: stacked [queries * n, row()], and weights [queries * n, end] on the open rows.
+  // Query heads of one key head: stacked [queries * n, row()], and weights [queries * n, end] on the open
+  // rows.
   struct Group {
     const Past& past;
     const ChunkRows& part;

@@ -112,7 +112,7 @@ class PositiveRandom final : public FeatureMap {
       const double lowered = std::max(square / 2 - kHighest, 0.0);
       const double weight = static_cast<double>(weights[static_cast<std::size_t>(m)]);
       key_shifts_.push_back(static_cast<float>(-lowered));
-      query_shifts_.push_back(static_cast<float>(portable_log(weight) + lowered));
+      query_shifts_.push_back(weight > 0 ? static_cast<float>(portable_log(weight) + lowered) : kOff);
     }
   }
   Index width() const override { return directions_.out(); }
@@ -131,6 +131,7 @@ class PositiveRandom final : public FeatureMap {
 
  private:
   static constexpr double kHighest = 60;  // e^60 leaves room for a sum of e^28 values
+  static constexpr float kOff = -1e30f;   // the exponent of a feature with weight 0
 
   Index head_dim() const { return directions_.in(); }
 
@@ -141,7 +142,8 @@ class PositiveRandom final : public FeatureMap {
       float* row = y.row(r);
       k.add(row, (side == Side::key ? key_shifts_ : query_shifts_).data(), row, width());
       const float shift =
-          side == Side::key ? 0.5f * k.sum_squares(u.row(r), head_dim()) : k.maximum(row, width());
+          side == Side::key ? 0.5f * k.sum_squares(u.row(r), head_dim())
+                            : std::max(k.maximum(row, width()), kOff / 2);
       k.exp_minus(row, shift, row, width());
     });
   }

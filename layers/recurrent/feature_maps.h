@@ -33,7 +33,7 @@ std::unique_ptr<FeatureMap> taylor_features(Index head_dim);
 // u_i^2, sqrt 2 u_i u_j for i < j, so that phi(q).phi(k) = (q.k)^2 / d; u is its root.
 std::unique_ptr<FeatureMap> quadratic_features(Index head_dim);
 // exp(z_m.u - |u|^2 / 2) for m < M, weighted by a_m; a query's features up to a factor of their own. z [M,
-// head_dim], a [M], all positive. See linear_attention.md.
+// head_dim], a [M], none negative. See linear_attention.md.
 std::unique_ptr<FeatureMap> positive_random_features(const Tensor& z, const Tensor& a);
 // f(x) times the sine, then times the cosine of pi / 2 (position + 1) / reach, so that phi(q).phi(k) =
 // f(q).f(k) cos(pi / 2 (i - j) / reach).

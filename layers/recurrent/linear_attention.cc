@@ -23,7 +23,7 @@ std::unique_ptr<FeatureMap> make_map(const LinearAttentionSettings& s, const Con
       break;
   }
   for (const float weight : parameters.vector("a"))
-    if (!(weight > 0)) config.refuse("tensor a holds ", weight, ", but weights of features are positive");
+    if (!(weight >= 0)) config.refuse("tensor a holds ", weight, ", but no weight of a feature is negative");
   return positive_random_features(parameters.tensor("z"), parameters.tensor("a"));
 }
 

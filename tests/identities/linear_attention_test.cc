@@ -170,6 +170,23 @@ TEST(PositiveRandomFeatures, NothingWrittenGivesZero) {
   for (const float y : kind.run(random_input(40, kWidth, 8), {.edits = {edit}})) ASSERT_EQ(y, 0);
 }
 
+// A feature of weight 0 is not there; without any the sum is empty.
+TEST(PositiveRandomFeatures, WeightsMayBeZero) {
+  const Json settings = random_settings(30, 12), fewer = random_settings(20, 12);
+  OneKind::Values values = random_values(settings);
+  OneKind::Values some = values;
+  some["a"].resize(20);
+  some["z"].resize(20 * 12);
+  std::fill(values["a"].begin() + 20, values["a"].end(), 0.0f);
+  const KindInput input = random_input(kRows, kWidth, 9);
+  const OneKind kind("linear_attention", settings, surroundings(), values);
+  expect_same(kind.twin(input), OneKind("linear_attention", fewer, surroundings(), some).twin(input));
+  expect_near(kind.run(input), kind.twin(input), 16, kLength);
+  std::fill(values["a"].begin(), values["a"].end(), 0.0f);
+  for (const float y : OneKind("linear_attention", settings, surroundings(), values).run(input))
+    ASSERT_EQ(y, 0);
+}
+
 TEST(PositiveRandomFeatures, RefusesWhatItCannotMean) {
   const auto build = [](Json settings, float weight) {
     OneKind::Values values = random_values(random_settings(30, 12));
@@ -178,7 +195,7 @@ TEST(PositiveRandomFeatures, RefusesWhatItCannotMean) {
   };
   Json settings = random_settings(30, 12);
   EXPECT_NO_THROW(build(settings, 0.5f));
-  EXPECT_THROW(build(settings, 0), Error);
+  EXPECT_THROW(build(settings, -0.5f), Error);
   EXPECT_THROW(build(settings, std::nanf("")), Error);
   settings["normalise"] = false;
   EXPECT_THROW(build(settings, 0.5f), Error);

@@ -135,6 +135,12 @@ std::vector<Subject> subjects() {
            0,
            21,
            40,
+           2},
+          {"power_retention",
+           {{"num_heads", 2}, {"head_dim", 6}, {"value_head_dim", 40}, {"switch_over_seq_len", kChunk}},
+           0,
+           21,
+           40,
            2}};
 }
 
@@ -182,7 +188,8 @@ class StateEdits : public ::testing::TestWithParam<Subject> {
 
   StateMatrix matrix(State& state, Index head) const {
     const Subject& s = GetParam();
-    const bool narrow = std::string(s.kind) == "polynomial_attention";
+    const bool narrow =
+        std::string(s.kind) == "polynomial_attention" || std::string(s.kind) == "power_retention";
     const Index elements = s.rows * (narrow ? s.cols : round_up(s.cols, 32));
     return {state.anchor(s.field) + head * elements, s.rows, s.cols,
             narrow ? StateMatrix::Last::narrow : StateMatrix::Last::padded};

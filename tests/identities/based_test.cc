@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/identities/attention_rows.h"
+#include "tests/identities/mixer_definition.h"
 #include "tests/identities/weighted_pairs.h"
 
 namespace plait {
@@ -85,6 +86,11 @@ TEST(Based, SmallestWeightIsAHalf) {
   const OneKind kind("based", settings, around, {{"q", {1}}, {"k", {-1}}, {"v", {1}}, {"o", {1}}});
   // Keys 0 and -1, values 0 and 1, query 1: weights 1 and 1/2.
   EXPECT_NEAR(kind.twin({2, {{0, 1}}})[1], 0.5 / 1.5, 1e-12);
+}
+
+TEST(Based, EditsAsDefined) {
+  const Json settings = {{"num_heads", 2}, {"head_dim", 5}, {"value_head_dim", 40}};
+  expect_edits_as_defined("based", settings, surroundings(), 16, kLength);
 }
 
 TEST(Based, RefusesWhatItCannotMean) {

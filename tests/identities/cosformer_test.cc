@@ -3,6 +3,7 @@
 #include <numbers>
 
 #include "tests/identities/attention_rows.h"
+#include "tests/identities/mixer_definition.h"
 #include "tests/identities/weighted_pairs.h"
 
 namespace plait {
@@ -111,6 +112,12 @@ TEST(Cosformer, NoWeightGivesZero) {
   for (Index t = 0; t < 40; ++t)
     for (Index c = 0; c < kWidth; ++c)
       ASSERT_EQ(y[static_cast<std::size_t>(t * kWidth + c)], values["o_bias"][static_cast<std::size_t>(c)]);
+}
+
+TEST(Cosformer, EditsAsDefined) {
+  const Json settings = {
+      {"num_heads", 2}, {"head_dim", 12}, {"value_head_dim", 40}, {"M", 200}, {"bias", false}};
+  expect_edits_as_defined("cosformer", settings, surroundings(), 16, kLength);
 }
 
 TEST(Cosformer, RefusesWhatItCannotMean) {

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/identities/attention_rows.h"
+#include "tests/identities/mixer_definition.h"
 #include "tests/identities/weighted_pairs.h"
 
 namespace plait {
@@ -129,6 +130,11 @@ TEST(Rebased, NoWeightGivesZero) {
   const OneKind kind("rebased", settings, around,
                      {{"q", {1, 0, 0, 0}}, {"k", {0, 0, 0, 1}}, {"v", {1, 1}}, {"o", {1, 1}}});
   for (const float y : kind.run(random_input(40, 2, 6))) ASSERT_EQ(y, 0);
+}
+
+TEST(Rebased, EditsAsDefined) {
+  const Json settings = {{"num_heads", 2}, {"head_dim", 6}, {"value_head_dim", 40}, {"qk_norm", "none"}};
+  expect_edits_as_defined("rebased", settings, surroundings(), 16, kLength);
 }
 
 TEST(Rebased, RefusesWhatItCannotMean) {

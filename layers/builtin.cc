@@ -1,5 +1,6 @@
 // The registration table: one row per kind.
 #include "layers/attention/polynomial_attention.h"
+#include "layers/attention/power_retention.h"
 #include "layers/attention/softmax_attention.h"
 #include "layers/blocks/add.h"
 #include "layers/blocks/embedding.h"
@@ -9,11 +10,14 @@
 #include "layers/blocks/rms_norm.h"
 #include "layers/blocks/scale.h"
 #include "layers/blocks/short_convolution.h"
+#include "layers/recurrent/based.h"
+#include "layers/recurrent/cosformer.h"
 #include "layers/recurrent/delta_net.h"
 #include "layers/recurrent/gated_delta_net.h"
 #include "layers/recurrent/gated_linear_attention.h"
 #include "layers/recurrent/linear_attention.h"
 #include "layers/recurrent/mamba2.h"
+#include "layers/recurrent/rebased.h"
 #include "layers/recurrent/ttt_linear.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/registry.h"
@@ -33,7 +37,11 @@ Registry make_builtin() {
   registry.add(head_kind());
   registry.add(softmax_attention_kind());
   registry.add(polynomial_attention_kind());
+  registry.add(power_retention_kind());
   registry.add(linear_attention_kind());
+  registry.add(cosformer_kind());
+  registry.add(based_kind());
+  registry.add(rebased_kind());
   registry.add(gated_linear_attention_kind());
   registry.add(delta_net_kind());
   registry.add(gated_delta_net_kind());

@@ -50,7 +50,8 @@ OneKind::Values OneKind::random_values(const std::string& kind, const Json& sett
   Values values;
   for (const TensorSpec& spec : Registry::builtin().find(kind).tensors(config)) {
     Numbers numbers(seed + std::hash<std::string>()(spec.name));
-    const double scale = spec.shape.size() > 1 ? 1 / std::sqrt(static_cast<double>(spec.shape.back())) : 0.3;
+    const double fan_in = spec.init == Init::unit_normal ? 1 : static_cast<double>(spec.shape.back());
+    const double scale = spec.shape.size() > 1 ? 1 / std::sqrt(fan_in) : 0.3;
     values[spec.name] = numbers.normals(element_count(spec.shape), scale);
     if (spec.init == Init::around_one || spec.init == Init::ones)
       for (float& value : values[spec.name]) value += 1;

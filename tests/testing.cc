@@ -50,6 +50,7 @@ double draw(Init init, const Shape& shape, Numbers& numbers) {
   switch (init) {
     case Init::normal:
       return numbers.normal() / std::sqrt(fan_in);
+    case Init::unit_normal:
     case Init::embedding:
       return numbers.normal();
     case Init::zeros:

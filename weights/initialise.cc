@@ -71,6 +71,8 @@ void fill(const TensorSpec& spec, const Draws& draws, std::uint64_t first, std::
   switch (spec.init) {
     case Init::normal:
       return fill_normal(draws, first, 0, 1 / std::sqrt(fan_in), values);
+    case Init::unit_normal:
+      return fill_normal(draws, first, 0, 1, values);
     case Init::embedding:
       return fill_normal(draws, first, 0, 0.02, values);
     case Init::small:

@@ -30,14 +30,15 @@ class PolynomialAttention final : public Layer {
                   ? make_recurrent_polynomial(settings, grids)
                   : make_quadratic_polynomial(settings, grids)),
         o_(parameters.tensor("o")) {
-    if (settings.decay == Settings::Decay::scalar)
+    if (settings.decay != Settings::Decay::none)
       decay_ = ScalarDecay(&parameters.tensor("decay"), parameters.tensor("decay_bias"),
-                           settings.decay_temperature);
+                           settings.decay_temperature, settings.projection.num_heads / settings.decays());
+    if (settings.output_bias) o_bias_ = to_float(parameters.tensor("o_bias"));
     const ProjectionSettings& p = settings.projection;
     sites_ = {head_site(p.num_heads, p.value_head_dim),
               {Site::write, {Operator::zero}, p.num_heads},
               core_->state_site()};
-    if (settings.decay == Settings::Decay::scalar) sites_.push_back(decay_.site());
+    if (settings.decay != Settings::Decay::none) sites_.push_back(decay_.site());
     if (settings.evaluation == Settings::Evaluation::quadratic) add_cache_sites(p.num_heads, sites_);
     add_projection_sites(p, sites_);
     if (settings.gate == Settings::Gate::sigmoid) sites_.push_back(gate_site(p.num_heads, p.value_head_dim));
@@ -60,13 +61,18 @@ class PolynomialAttention final : public Layer {
       const View<float> q = projected.q.slice_rows(first, rows);
       scale_rows(q, static_cast<float>(settings_.logit_scale), q, compute);
     });
-    for (const Segment& segment : segments) withhold_writes(segment, projected.k);
+    for (const Segment& segment : segments) {
+      withhold_writes(segment, projected.k, settings_.projection.head_dim);
+      withhold_writes(segment, projected.v, settings_.projection.value_head_dim);
+    }
     core_->run(segments, {projected.q, projected.k, projected.v, g}, heads, compute);
+    if (settings_.output_norm) normalise(segments, heads, compute);
     for (const Segment& segment : segments) withhold_reads(segment, heads);
     gate_.apply(x, projected.gate, segments, heads, compute);
     edit_heads(segments, settings_.projection.num_heads, heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index rows) {
       o_.run(heads.slice_rows(first, rows), ports.output.slice_rows(first, rows), compute);
+      if (!o_bias_.empty()) add_bias(o_bias_, ports.output.slice_rows(first, rows), compute);
     });
   }
 
@@ -75,16 +81,26 @@ class PolynomialAttention final : public Layer {
   }
 
  private:
-  // A zero key has no features, so its row adds nothing to sums and denominators, its own output included.
-  void withhold_writes(const Segment& segment, View<float> k) const {
+  // A layer norm of each head without gain or bias.
+  void normalise(std::span<const Segment> segments, View<float> heads, const Compute& compute) const {
+    for_each_block(segments, [&](Index first, Index rows) {
+      const View<float> block = heads.slice_rows(first, rows);
+      layer_norm(block, settings_.projection.value_head_dim, 1e-5f, {}, {}, block, compute);
+    });
+  }
+
+  // A zero key has no features, so its row adds nothing to sums and denominators, its own output included;
+  // with an offset, whose weights are never 0, the zero value is what keeps the row out of the sums. rows
+  // [rows, num_kv_heads * width]: keys or values
+  void withhold_writes(const Segment& segment, View<float> rows, Index width) const {
     if (!segment.edits) return;
-    const Index group = settings_.projection.group(), d = settings_.projection.head_dim;
+    const Index group = settings_.projection.group();
     for (Index kv = 0; kv < settings_.projection.num_kv_heads; ++kv)
       if (shared_edit(segment, Site::write, Operator::zero, kv, group) ||
           shared_edit(segment, Site::state, Operator::freeze, kv, group) ||
           shared_edit(segment, Site::state, Operator::no_write, kv, group) ||
           shared_edit(segment, Site::state, Operator::delete_write, kv, group))
-        fill_rows(0, k.slice_rows(segment.first_row, segment.rows).slice_cols(kv * d, d));
+        fill_rows(0, rows.slice_rows(segment.first_row, segment.rows).slice_cols(kv * width, width));
   }
 
   void withhold_reads(const Segment& segment, View<float> heads) const {
@@ -101,10 +117,16 @@ class PolynomialAttention final : public Layer {
   SigmoidGate gate_;
   std::unique_ptr<PolynomialCore> core_;
   Linear o_;
+  std::vector<float> o_bias_;
   std::vector<SiteSpec> sites_;
 };
 
 }  // namespace
+
+std::unique_ptr<Layer> make_polynomial_attention(const PolynomialAttentionSettings& settings,
+                                                 const Grids& grids, const Parameters& parameters) {
+  return std::make_unique<PolynomialAttention>(settings, grids, parameters);
+}
 
 Kind polynomial_attention_kind() {
   Kind kind;
@@ -133,8 +155,8 @@ Kind polynomial_attention_kind() {
     return polynomial_attention_tensors(read_polynomial_attention(config));
   };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
-    return std::make_unique<PolynomialAttention>(read_polynomial_attention(config),
-                                                 config.surroundings().grids, parameters);
+    return make_polynomial_attention(read_polynomial_attention(config), config.surroundings().grids,
+                                     parameters);
   };
   kind.twin = make_polynomial_attention_twin;
   return kind;

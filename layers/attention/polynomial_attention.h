@@ -2,10 +2,14 @@
 // state of constant size. See polynomial_attention.md.
 #pragma once
 
+#include "layers/reference/polynomial_attention.h"
 #include "runtime/run/registry.h"
 
 namespace plait {
 
 Kind polynomial_attention_kind();
+// The layer alone, for kinds that are one of its settings.
+std::unique_ptr<Layer> make_polynomial_attention(const PolynomialAttentionSettings& settings,
+                                                 const Grids& grids, const Parameters& parameters);
 
 }  // namespace plait

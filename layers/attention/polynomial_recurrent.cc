@@ -24,8 +24,10 @@ class RecurrentPolynomial final : public PolynomialCore {
  public:
   RecurrentPolynomial(const PolynomialAttentionSettings& settings, const Grids& grids)
       : heads_(settings.projection),
-        decays_(settings.decay == PolynomialAttentionSettings::Decay::scalar),
-        grid_(grids.chunk),
+        decay_(settings.decay),
+        grid_(settings.grid > 0 ? settings.grid : grids.chunk),
+        offset_(static_cast<float>(settings.offset)),
+        relative_eps_(static_cast<float>(settings.relative_eps)),
         features_(settings.projection.head_dim, settings.degree),
         scale_(settings) {
     const Index size = features_.size();
@@ -33,7 +35,7 @@ class RecurrentPolynomial final : public PolynomialCore {
     if (scale_.needs_mass()) z_ = add_field("Z", Field::Kind::anchor, {states(), size});
     k_ = add_field("k", Field::Kind::open, {heads_.num_kv_heads * heads_.head_dim}, Field::Order::columns);
     v_ = add_field("v", Field::Kind::open, {heads_.num_kv_heads * heads_.value_head_dim});
-    if (decays_) g_ = add_field("g", Field::Kind::open, {heads_.num_heads});
+    if (decays()) g_ = add_field("g", Field::Kind::open, {states()});
   }
 
   std::span<const Field> fields() const override { return fields_; }
@@ -89,11 +91,13 @@ class RecurrentPolynomial final : public PolynomialCore {
     Index boundary = 0;
   };
 
-  // With decay every query head forgets at its own rate and has a state; without, the heads of a group share
-  // one.
-  Index states() const { return decays_ ? heads_.num_heads : heads_.num_kv_heads; }
+  using Decay = PolynomialAttentionSettings::Decay;
+  bool decays() const { return decay_ != Decay::none; }
+  // With a scalar decay every query head forgets at its own rate and has a state; otherwise the heads of a
+  // group share one.
+  Index states() const { return decay_ == Decay::scalar ? heads_.num_heads : heads_.num_kv_heads; }
   Index readers() const { return heads_.num_heads / states(); }
-  Index kv_of(Index state) const { return decays_ ? state / heads_.group() : state; }
+  Index kv_of(Index state) const { return decay_ == Decay::scalar ? state / heads_.group() : state; }
   Index stride() const { return round_up(grid_, kPanel); }  // of the open keys
 
   Index add_field(const std::string& name, Field::Kind kind, Shape shape,
@@ -114,7 +118,7 @@ class RecurrentPolynomial final : public PolynomialCore {
     if (scale_.needs_mass()) chunk.Z = state.peek(z_);
     chunk.k = state.peek(k_);
     chunk.v = state.peek(v_);
-    if (decays_) chunk.g = state.peek(g_);
+    if (decays()) chunk.g = state.peek(g_);
     return chunk;
   }
 
@@ -131,7 +135,7 @@ class RecurrentPolynomial final : public PolynomialCore {
     State& state = *segment.state;
     float* k = state.open(k_);
     float* v = state.open(v_);
-    float* g = decays_ ? state.open(g_) : nullptr;
+    float* g = decays() ? state.open(g_) : nullptr;
     const Index position = segment.position + done, first = segment.first_row + done;
     for (Index r = 0; r < count; ++r) {
       const Index at = (position + r) % grid_;
@@ -147,7 +151,7 @@ class RecurrentPolynomial final : public PolynomialCore {
   void decay_sums(const Chunk& chunk, Index state, Index count, double* sums) const {
     double sum = 0;
     for (Index j = 0; j < count; ++j)
-      sums[j] = sum += static_cast<double>(chunk.g[j * heads_.num_heads + state]);
+      sums[j] = sum += static_cast<double>(chunk.g[j * states() + state]);
   }
 
   void read(const Step& step, Index state, const PolynomialRows& rows, View<float> out,
@@ -161,9 +165,9 @@ class RecurrentPolynomial final : public PolynomialCore {
     // Heads outermost: the rows of one head meet one key more each.
     for (Index i = 0; i < n; ++i)
       std::copy_n(rows.q.row(step.first_row + i % step.rows) + (first_head + i / step.rows) * d, d, q.row(i));
-    if (decays_) decay_sums(step.chunk, state, end, sums);
+    if (decays()) decay_sums(step.chunk, state, end, sums);
     read_anchor(step.chunk, state, q, y, mass, k);
-    if (decays_) discount(sums + begin, y, mass, k);
+    if (decays()) discount(sums + begin, y, mass, k);
     read_open(step, state, q, sums, y, mass, k);
     for (Index i = 0; i < n; ++i) {
       const Index r = i % step.rows;
@@ -198,13 +202,14 @@ class RecurrentPolynomial final : public PolynomialCore {
     }
   }
 
-  // What the anchor gave is as old as the chunk's begin. sums [rows] (decay: one reader per state)
+  // What the anchor gave is as old as the chunk's begin. sums [rows of one reader]
   void discount(const double* sums, View<float> y, float* mass, const Kernels& k) const {
     Arena::Scope scope(scratch());
-    float* factors = scope.take(y.rows);
-    k.exp_difference(sums, 0.0, factors, y.rows);
-    for (Index i = 0; i < y.rows; ++i) k.scale(y.row(i), factors[i], y.row(i), y.cols);
-    k.multiply(mass, factors, mass, y.rows);
+    const Index rows = y.rows / readers();
+    float* factors = scope.take(rows);
+    k.exp_difference(sums, 0.0, factors, rows);
+    for (Index i = 0; i < y.rows; ++i) k.scale(y.row(i), factors[i % rows], y.row(i), y.cols);
+    for (Index i = 0; i < y.rows; i += rows) k.multiply(mass + i, factors, mass + i, rows);
   }
 
   // Adds the chunk's own keys by the quadratic formula.
@@ -227,17 +232,25 @@ class RecurrentPolynomial final : public PolynomialCore {
       });
   }
 
-  // w [at + 1]: dot products with the chunk's keys up to the row's own -> weights; returns their sum.
+  // w [at + 1]: dot products with the chunk's keys up to the row's own -> weights; returns their sum and what
+  // is added to it.
   float weigh(Index at, const double* sums, float* w, const Kernels& k) const {
     const Index count = at + 1;
+    if (offset_ > 0) {
+      k.square(w, w, count);  // the root of the square is |w|
+      k.sqrt(w, w, count);
+      k.add_scalar(w, offset_, w, count);
+    }
     raise(features_.degree(), w, count, k);
-    if (decays_) {
+    if (decays()) {
       Arena::Scope scope(scratch());
       float* decay = scope.take(count);
       k.exp_difference_from(sums[at], sums, decay, count);
       k.multiply(w, decay, w, count);
     }
-    return scale_.needs_mass() ? k.sum(w, count) : 0.0f;
+    if (!scale_.needs_mass()) return 0;
+    const float sum = k.sum(w, count);
+    return relative_eps_ > 0 ? sum + relative_eps_ * k.maximum(w, count) : sum;
   }
 
   void fold_complete(std::span<const Step> steps, const Compute& compute) const {
@@ -294,7 +307,7 @@ class RecurrentPolynomial final : public PolynomialCore {
     for (Index j = 0; j < grid_; ++j)
       std::copy_n(target.chunk.v + (j * heads_.num_kv_heads + kv) * dv, dv, values.row(j));
     std::fill_n(factors, grid_, 1.0f);
-    if (decays_) {
+    if (decays()) {
       double* sums = scope.take<double>(grid_);
       decay_sums(target.chunk, state, grid_, sums);
       k.exp_difference_from(sums[grid_ - 1], sums, factors, grid_);
@@ -321,8 +334,9 @@ class RecurrentPolynomial final : public PolynomialCore {
   }
 
   ProjectionSettings heads_;
-  bool decays_;
+  Decay decay_;
   Index grid_;
+  float offset_, relative_eps_;
   PowerFeatures features_;
   PolynomialScale scale_;
   std::vector<Field> fields_;

@@ -1,5 +1,6 @@
 #include "layers/attention/scalar_decay.h"
 
+#include "layers/attention/projection.h"
 #include "runtime/kernels/rowwise.h"
 #include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
@@ -9,7 +10,7 @@ namespace {
 
 constexpr float kLowestLogDecay = -104;  // exp of it is zero in f32
 
-void edit_head(const Segment& segment, Index head, View<float> g) {
+void edit_head(const Segment& segment, Index head, Index group, View<float> g) {
   for (const Edit* edit : segment.edits->all()) {
     if (!covers(*edit, head)) continue;
     if (edit->site == Site::decay && edit->op == Operator::constant)
@@ -17,13 +18,13 @@ void edit_head(const Segment& segment, Index head, View<float> g) {
     if (edit->site == Site::decay && edit->op == Operator::one) fill_rows(0, g);
     if (edit->site == Site::decay && edit->op == Operator::zero) fill_rows(kLowestLogDecay, g);
   }
-  if (segment.edit(Site::state, Operator::freeze, head)) fill_rows(0, g);
+  if (shared_edit(segment, Site::state, Operator::freeze, head, group)) fill_rows(0, g);
 }
 
 }  // namespace
 
-ScalarDecay::ScalarDecay(const Tensor* weight, const Tensor& bias, double temperature)
-    : bias_(to_float(bias)), rate_(1.0f / static_cast<float>(temperature)) {
+ScalarDecay::ScalarDecay(const Tensor* weight, const Tensor& bias, double temperature, Index group)
+    : bias_(to_float(bias)), rate_(1.0f / static_cast<float>(temperature)), group_(group) {
   if (weight) weight_.emplace(*weight);
 }
 
@@ -43,7 +44,7 @@ void ScalarDecay::run(View<const float> x, std::span<const Segment> segments, Vi
   for (const Segment& segment : segments) {
     segment.show(Site::decay, g);
     for (Index h = 0; segment.edits && h < heads(); ++h)
-      edit_head(segment, h, g.slice_rows(segment.first_row, segment.rows).slice_cols(h, 1));
+      edit_head(segment, h, group_, g.slice_rows(segment.first_row, segment.rows).slice_cols(h, 1));
   }
 }
 

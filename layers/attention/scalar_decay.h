@@ -1,5 +1,6 @@
-// One log decay per row and head, logsigmoid(W x + b) / temperature, and its running sums from the first
-// token: polynomial attention's decay, forgetting attention's gate. Site: decay (one, constant, zero).
+// One log decay per row and head or group of heads, logsigmoid(W x + b) / temperature, and its running sums
+// from the first token: polynomial attention's decay, forgetting attention's gate. Site: decay (one,
+// constant, zero).
 #pragma once
 
 #include <optional>
@@ -15,8 +16,8 @@ class ScalarDecay {
  public:
   // No decay.
   ScalarDecay() = default;
-  // weight [heads, in], or null: the decay is that of the bias [heads].
-  ScalarDecay(const Tensor* weight, const Tensor& bias, double temperature = 1);
+  // weight [heads, in], or null: the decay is that of the bias [heads]. group: query heads that forget alike.
+  ScalarDecay(const Tensor* weight, const Tensor& bias, double temperature = 1, Index group = 1);
 
   Index heads() const { return static_cast<Index>(bias_.size()); }
   SiteSpec site() const {
@@ -30,6 +31,7 @@ class ScalarDecay {
   std::optional<Linear> weight_;
   std::vector<float> bias_;
   float rate_ = 1;
+  Index group_ = 1;
 };
 
 // Running sums of a segment's log decays, one f64 chain per head that continues from the last cached row:

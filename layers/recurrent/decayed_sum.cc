@@ -30,13 +30,13 @@ DecayedSum::DecayedSum(const Sizes& sizes, Index first_field)
       stride_(round_up(sizes.chunk, kPanel)),
       first_field_(first_field) {
   assert(sizes.query_heads % sizes.key_heads == 0 && sizes.state_heads % sizes.key_heads == 0);
-  assert(sizes.decay != Decay::channelwise || sizes.state_heads == sizes.key_heads);
+  assert(sizes.decay != Decay::channelwise || (sizes.state_heads == sizes.key_heads && sizes.root == 0));
 }
 
 std::vector<Field> DecayedSum::fields() const {
   using Kind = Field::Kind;
   using Order = Field::Order;
-  const Index grid = sizes_.chunk, keys = sizes_.key_heads * sizes_.key;
+  const Index grid = sizes_.chunk, keys = sizes_.key_heads * sizes_.row();
   const Shape state = {sizes_.state_heads, state_.panels(), sizes_.key, kPanel};
   std::vector<Field> all = {
       gridded_field("S", Kind::anchor, state, Order::rows, grid),
@@ -89,7 +89,7 @@ void DecayedSum::read(const Past& past, const ChunkRows& part, Index head, const
 
 void DecayedSum::store_keys(const Bound& bound, const ChunkRows& part, Index key_head, const Rows& rows,
                             const Kernels& k) const {
-  const Index n = part.rows, width = sizes_.key;
+  const Index n = part.rows, width = sizes_.row();
   const auto own = [&](View<const float> all) {
     return all.slice_rows(part.row, n).slice_cols(key_head * width, width);
   };
@@ -118,17 +118,22 @@ void DecayedSum::store_values(const Bound& bound, const ChunkRows& part, Index s
 
 DecayedSum::Group DecayedSum::score_queries(const Past& past, const ChunkRows& part, Index first, Index count,
                                             const Rows& rows, Arena::Scope& scope, const Kernels& k) const {
-  const Index n = part.rows, width = sizes_.key, key_head = first / queries_per_key();
+  const Index n = part.rows, width = sizes_.row(), key_head = first / queries_per_key();
   // Without gaps: rows a power of two apart in a wide batch would share cache sets.
   const Group group{past, part, rows, scope.rows(count * n, width),
                     scope.rows(count * n, round_up(part.end(), kPanel))};
   for (Index h = 0; h < count; ++h)
     copy_rows(rows.q.slice_rows(part.row, n).slice_cols((first + h) * width, width),
               group.queries.slice_rows(h * n, n));
-  if (channelwise())
+  if (channelwise()) {
     score_channels(group, key_head, k);
-  else
-    score(k, group.queries, past.keys + key_head * width * stride_, stride_, part.end(), group.scores);
+    return group;
+  }
+  const float* keys = past.keys + key_head * width * stride_;
+  const Index compared = sizes_.root > 0 ? sizes_.root : width;
+  score(k, group.queries.slice_cols(0, compared), keys, stride_, part.end(), group.scores);
+  for (Index r = 0; sizes_.root > 0 && r < group.scores.rows; ++r)
+    k.square(group.scores.row(r), group.scores.row(r), part.end());
   return group;
 }
 
@@ -186,7 +191,7 @@ void DecayedSum::read_heads(const Group& in, const Readers& readers, const Kerne
   const Index state = readers.state, rows = readers.count * n;
   Arena::Scope scope(scratch());
   const View<float> reads = scope.rows(rows, width);
-  read_state(k, state_, in.queries.slice_rows(readers.query * n, rows),
+  read_state(k, state_, in.queries.slice_rows(readers.query * n, rows).slice_cols(sizes_.root, sizes_.key),
              in.past.state + state * state_.elements(), reads);
   View<float> weights = in.scores.slice_rows(readers.query * n, rows);
   if (sizes_.decay == Decay::scalar) {
@@ -263,7 +268,8 @@ void DecayedSum::fold_state(const Bound& bound, Index state, Index n, const Kern
   }
   if (sizes_.decay == Decay::scalar)
     decay_values(k, bound.decays + state * stride_, x, {decay, static_cast<std::size_t>(sizes_.key)});
-  write_state(k, state_, {bound.keys + key_head * sizes_.key * stride_, sizes_.key, n, stride_}, x, decay, s);
+  const float* keys = bound.keys + (key_head * sizes_.row() + sizes_.root) * stride_;
+  write_state(k, state_, {keys, sizes_.key, n, stride_}, x, decay, s);
 }
 
 // decay <- e^{b_n}, keys [key, n] = (k_j e^{b_n - b_j})'

@@ -25,12 +25,16 @@ class DecayedSum {
     Index key = 0, value = 0;  // widths of one head
     Index chunk = 0;
     Decay decay = Decay::none;
+    // Channels in front of each query's and key's own whose product is the root of the others': inside a
+    // chunk q.k is its square, not a sum of terms of both signs. Not with channelwise decays.
+    Index root = 0;
     Index outputs() const { return std::max(query_heads, state_heads); }
+    Index row() const { return root + key; }  // columns of a head's query or key
   };
   // All rows of a batch; those the segments cover are read and written.
   struct Rows {
-    View<const float> q;      // [rows, query_heads * key], scale included
-    View<const float> k;      // [rows, key_heads * key]
+    View<const float> q;      // [rows, query_heads * row()], scale included
+    View<const float> k;      // [rows, key_heads * row()]
     View<const float> v;      // [rows, state_heads * value]
     View<const float> g;      // log decay <= 0: [rows, state_heads], or [rows, key_heads * key] channelwise
     View<const float> write;  // [rows, state_heads]
@@ -66,7 +70,8 @@ class DecayedSum {
   void edit_anchors(const Bound& bound, const StateEdit& edit, Index key_head, const Kernels& k) const;
 
  private:
-  // Query heads of one key head: stacked [queries * n, key], and weights [queries * n, end] on the open rows.
+  // Query heads of one key head: stacked [queries * n, row()], and weights [queries * n, end] on the open
+  // rows.
   struct Group {
     const Past& past;
     const ChunkRows& part;

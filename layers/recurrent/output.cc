@@ -11,6 +11,7 @@ GatedOutput::GatedOutput(const Parameters& parameters, const Settings& settings)
     : settings_(settings), output_(parameters.tensor("o")) {
   if (gated()) gate_ = Linear(parameters.tensor("gate"));
   if (settings.norm) gain_ = to_float(parameters.tensor("norm"));
+  if (settings.bias) bias_ = to_float(parameters.tensor("o_bias"));
 }
 
 void GatedOutput::run(View<const float> x, View<float> o, std::span<const Segment> segments, View<float> y,
@@ -26,6 +27,7 @@ void GatedOutput::run(View<const float> x, View<float> o, std::span<const Segmen
   scale_heads(segments, settings_.heads, o, compute);
   for_each_block(segments, [&](Index first, Index rows) {
     output_.run(o.slice_rows(first, rows), y.slice_rows(first, rows), compute);
+    if (!bias_.empty()) add_bias(bias_, y.slice_rows(first, rows), compute);
   });
 }
 

@@ -19,17 +19,19 @@ class GatedOutput {
     Gate gate = Gate::none;
     bool norm = true;
     float eps = 0;
+    bool bias = false;  // of the output projection
   };
 
   GatedOutput() = default;
-  // Tensors o [out, heads * width], norm [width] if there is one, gate [heads * width, in] if there is one.
+  // Tensors o [out, heads * width] and, as the settings say, o_bias [out], norm [width], gate [heads * width,
+  // in].
   GatedOutput(const Parameters& parameters, const Settings& settings);
 
   Index out() const { return output_.out(); }
   bool gated() const { return settings_.gate != Gate::none; }
 
-  // y = o_proj(norm(o) * gate(gate_proj x)). x [rows, in], o [rows, heads * width] (overwritten), y [rows,
-  // out]. Applies the edits state/{zero, no_read}, head and gate.
+  // y = o_proj(norm(o) * gate(gate_proj x)) + bias. x [rows, in], o [rows, heads * width] (overwritten), y
+  // [rows, out]. Applies the edits state/{zero, no_read}, head and gate.
   void run(View<const float> x, View<float> o, std::span<const Segment> segments, View<float> y,
            const Compute& compute) const;
 
@@ -39,7 +41,7 @@ class GatedOutput {
 
   Settings settings_;
   Linear gate_, output_;
-  std::vector<float> gain_;
+  std::vector<float> gain_, bias_;
 };
 
 }  // namespace plait

@@ -3,107 +3,110 @@
 #include <algorithm>
 #include <cmath>
 
-#include "layers/reference/recurrence.h"
-
 namespace plait {
+namespace {
+
+using Features = LinearAttentionSettings::Features;
+using Division = FeatureAttentionSettings::Division;
+
+// What every map but the random one can choose freely; that one's queries carry a factor which only the
+// division takes away.
+void read_division(Config& config, LinearAttentionSettings& s) {
+  const bool normalise = config.boolean_or("normalise", true, "divides by the sum of the weights");
+  if (s.feature_map == Features::positive_random_features) {
+    if (!normalise) config.refuse("feature_map positive_random_features needs normalise: true");
+    s.division = Division::positive;
+    return;
+  }
+  s.division = normalise ? Division::plus_eps : Division::none;
+  s.eps = config.number_or("eps", 1e-10, "added to that sum");
+}
+
+}  // namespace
 
 LinearAttentionSettings read_linear_attention(Config& config) {
   LinearAttentionSettings s;
-  s.width = config.width();
-  s.chunk = config.surroundings().grids.chunk;
-  s.num_heads = config.integer("num_heads", "query heads");
-  s.num_kv_heads =
-      config.integer_or("num_kv_heads", s.num_heads, "key and value heads, each with its state", 1);
+  read_feature_heads(config, s);
   s.head_dim = config.integer("head_dim", "width of a query or key head");
   s.value_head_dim = config.integer_or("value_head_dim", s.head_dim, "width of a value head", 1);
-  s.feature_map = static_cast<LinearAttentionSettings::Features>(config.choice(
-      "feature_map", {"elu", "relu", "identity", "taylor2"}, "of queries and keys; elu means elu(x) + 1"));
-  s.normalise = config.boolean_or("normalise", s.normalise, "divides by the sum of the weights");
-  s.eps = config.number_or("eps", s.eps, "added to that sum");
+  s.feature_map = static_cast<Features>(
+      config.choice("feature_map", {"elu", "relu", "identity", "taylor2", "positive_random_features"},
+                    "of queries and keys; elu means elu(x) + 1"));
+  if (s.feature_map == Features::positive_random_features)
+    s.random_features = config.integer("M", "number of random features");
+  read_division(config, s);
   s.output_norm = config.boolean_or("output_norm", s.output_norm, "RMS norm per head");
   s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
-  s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");
-  if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
-  if (s.num_heads % s.num_kv_heads != 0)
-    config.refuse("num_heads ", s.num_heads, " is not a multiple of num_kv_heads ", s.num_kv_heads);
+  if (s.feature_map != Features::positive_random_features) {
+    s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");
+    if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
+  }
   config.finish();
   return s;
 }
 
 std::vector<TensorSpec> linear_attention_tensors(const LinearAttentionSettings& s) {
-  const Index out = s.num_heads * s.value_head_dim;
-  std::vector<TensorSpec> specs = {
-      {"q", {s.num_heads * s.head_dim, s.width}, Init::normal, "[num_heads * head_dim, width]", true},
-      {"k", {s.num_kv_heads * s.head_dim, s.width}, Init::normal, "[num_kv_heads * head_dim, width]", true},
-      {"v",
-       {s.num_kv_heads * s.value_head_dim, s.width},
-       Init::normal,
-       "[num_kv_heads * value_head_dim, width]",
-       true},
-      {"o", {s.width, out}, Init::normal, "[width, num_heads * value_head_dim]", true}};
-  if (s.output_norm) specs.push_back({"norm", {s.value_head_dim}, Init::around_one, "[value_head_dim]"});
+  std::vector<TensorSpec> specs = feature_attention_tensors(s);
+  if (s.feature_map == Features::positive_random_features) {
+    specs.push_back({"z", {s.random_features, s.head_dim}, Init::unit_normal, "[M, head_dim]"});
+    specs.push_back({"a", {s.random_features}, Init::ones, "[M]"});
+  }
   return specs;
 }
 
 namespace {
 
-using Features = LinearAttentionSettings::Features;
-using reference::Rows;
-
-class LinearAttentionTwin final : public Twin {
+class LinearAttentionTwin final : public FeatureAttentionTwin {
  public:
   LinearAttentionTwin(const LinearAttentionSettings& settings, const Parameters& parameters)
-      : s_(settings), weights_(parameters) {}
-
-  void run(std::span<const View<const double>> inputs, std::span<const Token>,
-           View<double> output) const override {
-    const View<const double> x = inputs[0];
-    const Rows q = features(weights_.project("q", x)), k = features(weights_.project("k", x));
-    const Rows v = weights_.project("v", x);
-    reference::Heads heads{s_.num_heads,  s_.num_kv_heads,   s_.num_kv_heads,
-                           s_.features(), s_.value_head_dim, s_.scale};
-    Rows o = reference::decayed_sum(heads, q, k, v, nullptr, nullptr);
-    if (s_.normalise) {
-      // z = sum of phi(k): the same recurrence with the value 1.
-      heads.value = 1;
-      Rows ones(x.rows, s_.num_kv_heads);
-      reference::map(ones, [](double) { return 1.0; });
-      const Rows mass = reference::decayed_sum(heads, q, k, ones, nullptr, nullptr);
-      for (Index t = 0; t < o.rows; ++t)
-        for (Index c = 0; c < o.cols; ++c) o(t, c) /= mass(t, c / s_.value_head_dim) + s_.eps;
-    }
-    if (s_.output_norm) reference::rms_normalise(o, s_.value_head_dim, s_.norm_eps, weights_["norm"]);
-    const Rows y = weights_.project("o", o.view());
-    for (Index t = 0; t < y.rows; ++t) std::copy_n(y.row(t), y.cols, output.row(t));
-  }
+      : FeatureAttentionTwin(settings, parameters), s_(settings) {}
 
  private:
-  Rows features(const Rows& x) const {
-    const Index d = s_.head_dim, heads = x.cols / d;
-    Rows y(x.rows, heads * s_.features());
-    for (Index t = 0; t < x.rows; ++t)
-      for (Index h = 0; h < heads; ++h) features_of(x.row(t) + h * d, y.row(t) + h * s_.features());
-    return y;
-  }
-  void features_of(const double* x, double* y) const {
+  Rows features(Side, Rows x) const override {
     const Index d = s_.head_dim;
-    if (s_.feature_map == Features::taylor2) {
-      *y++ = 1;
-      for (Index i = 0; i < d; ++i) *y++ = x[i] / std::pow(static_cast<double>(d), 0.25);
-      for (Index i = 0; i < d; ++i) *y++ = x[i] * x[i] / std::sqrt(2.0 * static_cast<double>(d));
-      for (Index i = 0; i < d; ++i)
-        for (Index j = i + 1; j < d; ++j) *y++ = x[i] * x[j] / std::sqrt(static_cast<double>(d));
-      return;
+    switch (s_.feature_map) {
+      case Features::elu:
+        reference::map(x, [](double value) { return value > 0 ? value + 1 : std::exp(value); });
+        return x;
+      case Features::relu:
+        reference::map(x, [](double value) { return std::max(value, 0.0); });
+        return x;
+      case Features::identity:
+        return x;
+      case Features::taylor2:
+        return each_head(x, d, 1 + d + d * (d + 1) / 2,
+                         [&](const double* from, double* y, Index) { taylor(from, y); });
+      case Features::positive_random_features:
+        return each_head(x, d, s_.random_features,
+                         [&](const double* from, double* y, Index) { random(from, y); });
     }
-    for (Index i = 0; i < d; ++i) {
-      y[i] = x[i];
-      if (s_.feature_map == Features::elu) y[i] = x[i] > 0 ? x[i] + 1 : std::exp(x[i]);
-      if (s_.feature_map == Features::relu) y[i] = std::max(x[i], 0.0);
+    return x;
+  }
+
+  void taylor(const double* x, double* y) const {
+    const Index d = s_.head_dim;
+    *y++ = 1;
+    for (Index i = 0; i < d; ++i) *y++ = x[i] / std::pow(static_cast<double>(d), 0.25);
+    for (Index i = 0; i < d; ++i) *y++ = x[i] * x[i] / std::sqrt(2.0 * static_cast<double>(d));
+    for (Index i = 0; i < d; ++i)
+      for (Index j = i + 1; j < d; ++j) *y++ = x[i] * x[j] / std::sqrt(static_cast<double>(d));
+  }
+  void random(const double* x, double* y) const {
+    const Index d = s_.head_dim, count = s_.random_features;
+    const double root = std::sqrt(static_cast<double>(d));
+    const std::vector<double>& z = weights_["z"];
+    for (Index m = 0; m < count; ++m) {
+      double product = 0, square = 0;
+      for (Index i = 0; i < d; ++i) {
+        product += z[static_cast<std::size_t>(m * d + i)] * x[i];
+        square += x[i] * x[i];
+      }
+      y[m] = std::sqrt(weights_.at("a", m) / static_cast<double>(count)) *
+             std::exp(product / std::sqrt(root) - square / (2 * root));
     }
   }
 
   LinearAttentionSettings s_;
-  reference::Weights weights_;
 };
 
 }  // namespace

@@ -63,10 +63,12 @@ std::vector<TensorSpec> polynomial_attention_tensors(const PolynomialAttentionSe
   const Index heads = p.num_heads * p.value_head_dim;
   std::vector<TensorSpec> specs = projection_tensors(p);
   specs.push_back({"o", {p.width, heads}, Init::normal, "[width, num_heads * value_head_dim]", true});
-  if (s.decay == Settings::Decay::scalar) {
-    specs.push_back({"decay", {p.num_heads, p.width}, Init::normal, "[num_heads, width]", true});
-    specs.push_back({"decay_bias", {p.num_heads}, Init::small, "[num_heads]"});
+  if (s.decay != Settings::Decay::none) {
+    const std::string text = s.decay == Settings::Decay::scalar ? "num_heads" : "num_kv_heads";
+    specs.push_back({"decay", {s.decays(), p.width}, Init::normal, "[" + text + ", width]", true});
+    specs.push_back({"decay_bias", {s.decays()}, Init::small, "[" + text + "]"});
   }
+  if (s.output_bias) specs.push_back({"o_bias", {p.width}, Init::small, "[width]"});
   if (s.gate == Settings::Gate::sigmoid)
     specs.push_back({"gate", {heads, p.width}, Init::normal, "[num_heads * value_head_dim, width]", true});
   return specs;

@@ -12,7 +12,7 @@ namespace plait {
 struct PolynomialAttentionSettings {
   enum class Denominator { none, sum, one_plus_sum };
   enum class ScaleMode { fixed, row };
-  enum class Decay { none, scalar };
+  enum class Decay { none, scalar, grouped };  // scalar: one per query head; grouped: per key/value head
   enum class Gate { none, sigmoid };
   enum class Evaluation { recurrent, quadratic };
 
@@ -27,6 +27,15 @@ struct PolynomialAttentionSettings {
   double decay_temperature = 16;
   Gate gate = Gate::none;
   Evaluation evaluation = Evaluation::recurrent;
+
+  // What only power_retention sets.
+  Index grid = 0;           // tokens between folds; 0 = the card's chunk
+  double offset = 0;        // on |s_ij| of a chunk's own keys, before the power
+  double relative_eps = 0;  // times the largest of a row's weights in its own chunk, added to their sum
+  bool output_norm = false, output_bias = false;
+  Index decays() const {
+    return decay == Decay::none ? 0 : decay == Decay::scalar ? projection.num_heads : projection.num_kv_heads;
+  }
 };
 
 PolynomialAttentionSettings read_polynomial_attention(Config& config);  // ends with config.finish()

@@ -43,8 +43,9 @@ std::vector<float> to_float(const Tensor& tensor);
 
 // How `plait new` and the random test models start a parameter.
 enum class Init {
-  normal,     // N(0, 1 / sqrt(in)): projections
-  embedding,  // N(0, 0.02)
+  normal,       // N(0, 1 / sqrt(in)): projections
+  unit_normal,  // N(0, 1): directions of random features
+  embedding,    // N(0, 0.02)
   zeros,
   ones,
   small,       // N(0, 0.02) around zero: biases

@@ -46,6 +46,7 @@ void expect_normal(const std::vector<float>& values, double mean, double deviati
 TEST(Initialise, DrawsWhatEachInitNames) {
   const Shape shape = {400, 100};
   expect_normal(draw(Init::normal, shape), 0, 0.1);
+  expect_normal(draw(Init::unit_normal, shape), 0, 1);
   expect_normal(draw(Init::embedding, shape), 0, 0.02);
   expect_normal(draw(Init::small, shape), 0, 0.02);
   expect_normal(draw(Init::around_one, shape), 1, 0.1);

@@ -3,7 +3,8 @@
 
     python3 -m venv venv && venv/bin/pip install torch==2.13.0 numpy
     venv/bin/pip install flash-linear-attention==0.6.0 triton transformers==5.23.0
-    venv/bin/python tests/golden/make_goldens.py            # rewrites tests/golden/*.json and *.bin
+    git clone https://github.com/OpenNLPLab/cosFormer       # for its cosformer.py
+    PYTHONPATH=cosFormer venv/bin/python tests/golden/make_goldens.py   # rewrites tests/golden/*.json and *.bin
 
 Runs on a CPU. Every case is a whole mixer y = f(x): projections, convolutions and gates written out here in a line or
 two of PyTorch, the core taken from the library named in `source`. All inputs and weights are float32 numbers; the
@@ -541,6 +542,54 @@ def polynomial_attention(name):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def cosformer(name):
+    """The authors' causal module; its M is the length of the sequence."""
+    import cosformer
+
+    h = 2
+    case = Case(name, "cosformer", {"num_heads": h, "head_dim": WIDTH // h, "M": TOKENS},
+                "github.com/OpenNLPLab/cosFormer cosformer.CosformerAttention")
+    with widened(cosformer):
+        mixer = cosformer.CosformerAttention(WIDTH, h, causal=True)
+        values = {}
+        for n, there in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "out_proj")):
+            values[there + ".weight"], values[there + ".bias"] = case.matrix(n, WIDTH), case.bias(n + "_bias", WIDTH)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[:, None])[:, 0])
+
+
+def based(name):
+    from fla.ops.based import naive
+
+    h, k_width = 2, 9
+    case = Case(name, "based", {"num_heads": h, "head_dim": k_width, "value_head_dim": V, "eps": 1e-6},
+                "fla.ops.based.naive.naive_parallel_based")
+    q, k, v = (heads(case.project(n, h * w), w).transpose(1, 2) for n, w in (("q", k_width), ("k", k_width), ("v", V)))
+    with widened(naive):
+        o = naive.naive_parallel_based(q, k, v).transpose(1, 2)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
+def rebased(name, qk_norm):
+    """The norm is torch's: one over all heads for each of q and k (the authors), or one of every head (fla)."""
+    from fla.ops.rebased import naive
+
+    h, k_width = 2, 9
+    case = Case(name, "rebased",
+                {"num_heads": h, "head_dim": k_width, "value_head_dim": V, "qk_norm": qk_norm, "eps": 1e-6},
+                "fla.ops.rebased.naive.naive_parallel_rebased; torch.nn.functional.layer_norm")
+    q, k, v = (case.project(n, h * w) for n, w in (("q", k_width), ("k", k_width), ("v", V)))
+    norm = lambda x, n: F.layer_norm(x, x.shape[-1:], case.gain(n, x.shape[-1]), case.bias(n + "_bias", x.shape[-1]))
+    if qk_norm == "layer_wide":
+        q, k = norm(q, "q_norm"), norm(k, "k_norm")
+    q, k, v = heads(q, k_width), heads(k, k_width), heads(v, V)
+    if qk_norm == "per_head_shared":
+        q, k = norm(torch.cat((q, k)), "qk_norm").chunk(2)
+    with widened(naive):
+        o = naive.naive_parallel_rebased(*(t.transpose(1, 2) for t in (q, k, v))).transpose(1, 2)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
 def main():
     sum_norm = lambda x: x / x.sum(-1, keepdim=True)
     elu_plus_one = lambda x: F.elu(x) + 1
@@ -572,6 +621,10 @@ def main():
     softmax_attention_stick_breaking("softmax_attention_stick_breaking", False)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking_current", True)
     polynomial_attention("polynomial_attention_rebased")
+    cosformer("cosformer")
+    based("based")
+    rebased("rebased_layer_wide", "layer_wide")
+    rebased("rebased_per_head", "per_head_shared")
 
 
 if __name__ == "__main__":

@@ -127,6 +127,7 @@ class MixerDefinition {
   struct Inputs {
     Rows q, k, v, g, erase, write;  // g [rows, states * channels]; erase, write [rows, states]
     Rows z;                         // gate before its function, or no columns
+    Index key;                      // columns of a head of q and k
   };
 
   static Parameters parameters(const OneKind::Values& values) {
@@ -186,11 +187,13 @@ class MixerDefinition {
 
   Inputs linear_inputs(View<const double> x, const RangeEdit& e) const {
     Inputs in{input("q", x, e),      input("k", x, e),      input("v", x, e), Rows(x.rows, states_),
-              Rows(x.rows, states_), Rows(x.rows, states_), Rows(x.rows, 0)};
+              Rows(x.rows, states_), Rows(x.rows, states_), Rows(x.rows, 0), key_};
     reference::map(in.write, [](double) { return 1.0; });
-    if (kind_ == "linear_attention")
-      for (Rows* rows : {&in.q, &in.k})
-        reference::map(*rows, [](double value) { return value > 0 ? value + 1 : std::exp(value); });
+    if (by_features()) {
+      in.q = features(in.q);
+      in.k = features(in.k);
+      in.key = in.q.cols / queries_;
+    }
     if (kind_ == "delta_net" || kind_ == "gated_delta_net") {
       normalise(in.q, e);
       normalise(in.k, e);
@@ -214,8 +217,45 @@ class MixerDefinition {
     if (text("gate", kind_ == "gated_delta_net" || kind_ == "gated_linear_attention" ? "silu" : "none") !=
         "none")
       in.z = w_.project("gate", x);
-    for (double& value : in.q.data) value /= std::sqrt(static_cast<double>(key_));
+    if (!by_features() || kind_ == "linear_attention")
+      for (double& value : in.q.data) value /= std::sqrt(static_cast<double>(key_));
     return in;
+  }
+
+  // The kinds that are a feature map and a division by the sum of weights, without a norm at the end.
+  bool by_features() const {
+    return kind_ == "linear_attention" || kind_ == "cosformer" || kind_ == "based" || kind_ == "rebased";
+  }
+  double divisor(double mass) const {
+    return kind_ == "cosformer" ? std::max(mass, 1e-6)
+                                : mass + (kind_ == "linear_attention" ? 1e-10 : 1e-12);
+  }
+
+  // Head by head: elu + 1, relu with cosine reweighting, 1 and x and x x^T, x x^T.
+  Rows features(const Rows& x) const {
+    Rows y(x.rows, 0);
+    for (Index t = 0; t < x.rows; ++t)
+      for (Index c = 0; c < x.cols; c += key_) append_features(x.row(t) + c, t, y.data);
+    y.cols = static_cast<Index>(y.data.size()) / x.rows;
+    return y;
+  }
+  void append_features(const double* x, Index token, std::vector<double>& y) const {
+    const double d = static_cast<double>(key_);
+    if (kind_ == "linear_attention")
+      for (Index i = 0; i < key_; ++i) y.push_back(x[i] > 0 ? x[i] + 1 : std::exp(x[i]));
+    if (kind_ == "cosformer") {
+      const double angle = std::acos(0.0) * static_cast<double>(token + 1) / s_.at("M").get<double>();
+      for (const double factor : {std::sin(angle), std::cos(angle)})
+        for (Index i = 0; i < key_; ++i) y.push_back(std::max(x[i], 0.0) * factor);
+    }
+    if (kind_ == "based") {
+      y.push_back(1);
+      for (Index i = 0; i < key_; ++i) y.push_back(x[i] / std::pow(d, 0.25));
+    }
+    if (kind_ == "based" || kind_ == "rebased")
+      for (Index i = 0; i < key_; ++i)
+        for (Index j = 0; j < key_; ++j)
+          y.push_back(x[i] * x[j] / std::sqrt(kind_ == "based" ? 2 * d : d));
   }
 
   Inputs mamba_inputs(View<const double> x, const RangeEdit& e) const {
@@ -240,7 +280,8 @@ class MixerDefinition {
             g,
             Rows(x.rows, states_),
             dt,
-            columns(all, 0, inner)};
+            columns(all, 0, inner),
+            key_};
   }
 
   void strengths(Inputs& in, const RangeEdit& e) const {
@@ -268,24 +309,24 @@ class MixerDefinition {
     Rows o(in.q.rows, outputs_ * value_);
     const Index channels = in.g.cols / states_, reads = outputs_ / states_;
     for (Index h = 0; h < states_; ++h) {
-      Rows s(key_, value_ + 1);  // the last column sums write * k
+      Rows s(in.key, value_ + 1);  // the last column sums write * k
       std::vector<Rows> past;    // s after each token
       std::vector<double> own(static_cast<std::size_t>(value_ + 1)), erased = own;
       for (Index t = 0; t < in.q.rows; ++t) {
-        const double* k = in.k.row(t) + h / (states_ / keys_) * key_;
-        for (Index d = 0; d < key_; ++d)
+        const double* k = in.k.row(t) + h / (states_ / keys_) * in.key;
+        for (Index d = 0; d < in.key; ++d)
           for (Index c = 0; c <= value_; ++c)
             s(d, c) *= std::exp(in.g(t, h * channels + (channels == 1 ? 0 : d)));
         for (Index c = 0; c <= value_; ++c) {
           double old = 0;
-          for (Index d = 0; d < key_; ++d) old += s(d, c) * k[d];
+          for (Index d = 0; d < in.key; ++d) old += s(d, c) * k[d];
           const double v = c < value_ ? in.v(t, h * value_ + c) : 1;
           own[static_cast<std::size_t>(c)] = in.write(t, h) * v;
           erased[static_cast<std::size_t>(c)] = in.write(t, h) * v - in.erase(t, h) * old;
         }
         if (e.edit.norm_match && e.at(Site::erase, Operator::off, t, h)) match_norm(own, erased);
         for (Index c = 0; c <= value_; ++c)
-          for (Index d = 0; d < key_; ++d) s(d, c) += k[d] * erased[static_cast<std::size_t>(c)];
+          for (Index d = 0; d < in.key; ++d) s(d, c) += k[d] * erased[static_cast<std::size_t>(c)];
         past.push_back(s);
         for (Index i = h * reads; i < (h + 1) * reads; ++i) {
           const Index back = e.at(Site::state, Operator::stale, t, i) ? static_cast<Index>(e.edit.value) : 0;
@@ -306,13 +347,13 @@ class MixerDefinition {
   void read(const Inputs& in, const RangeEdit& e, const Rows& s, Index t, Index output, double* o) const {
     if (e.at(Site::state, Operator::zero, t, output) || e.at(Site::state, Operator::no_read, t, output))
       return;
-    const double* q = in.q.row(t) + output / (outputs_ / queries_) * key_;
+    const double* q = in.q.row(t) + output / (outputs_ / queries_) * in.key;
     double mass = 0;
-    for (Index d = 0; d < key_; ++d) {
+    for (Index d = 0; d < in.key; ++d) {
       for (Index c = 0; c < value_; ++c) o[c] += s(d, c) * q[d];
       mass += s(d, value_) * q[d];
     }
-    for (Index c = 0; kind_ == "linear_attention" && c < value_; ++c) o[c] /= mass + 1e-10;
+    for (Index c = 0; by_features() && c < value_; ++c) o[c] /= divisor(mass);
   }
 
   // Skip, norm, gate and head edits.
@@ -325,7 +366,7 @@ class MixerDefinition {
     for (Index t = 0; t < o.rows; ++t)
       for (Index h = 0; h < outputs_; ++h) edit_head(e, t, h, outputs_, o.row(t) + h * value_, value_);
     const bool norm_first = !mamba_;
-    if (norm_first && kind_ != "linear_attention") reference::rms_normalise(o, value_, 1e-5, w_["norm"]);
+    if (norm_first && !by_features()) reference::rms_normalise(o, value_, 1e-5, w_["norm"]);
     for (Index t = 0; in.z.cols > 0 && t < o.rows; ++t)
       for (Index c = 0; c < o.cols; ++c)
         if (e.at(Site::gate, Operator::mean, t, c / value_))

@@ -107,6 +107,14 @@ struct Subject {
 
 std::vector<Subject> subjects() {
   return {{"linear_attention", {{"num_heads", 2}, {"head_dim", 24}, {"value_head_dim", 40}}, 0, 24, 41, 2},
+          {"cosformer",
+           {{"num_heads", 2}, {"head_dim", 12}, {"value_head_dim", 40}, {"M", 200}},
+           0,
+           24,
+           41,
+           2},
+          {"based", {{"num_heads", 2}, {"head_dim", 5}, {"value_head_dim", 40}}, 0, 21, 41, 2},
+          {"rebased", {{"num_heads", 2}, {"head_dim", 6}, {"value_head_dim", 40}}, 0, 21, 41, 2},
           {"gated_linear_attention",
            {{"num_heads", 2}, {"head_dim", 24}, {"value_head_dim", 40}, {"conv", 0}},
            0,
@@ -124,6 +132,12 @@ std::vector<Subject> subjects() {
           {"ttt_linear", {{"num_heads", 2}, {"head_dim", 24}, {"mini_batch", kChunk}}, 0, 24, 24, 2},
           {"polynomial_attention",
            {{"num_heads", 2}, {"head_dim", 6}, {"value_head_dim", 40}, {"degree", 2}, {"decay", "scalar"}},
+           0,
+           21,
+           40,
+           2},
+          {"power_retention",
+           {{"num_heads", 2}, {"head_dim", 6}, {"value_head_dim", 40}, {"switch_over_seq_len", kChunk}},
            0,
            21,
            40,
@@ -174,7 +188,8 @@ class StateEdits : public ::testing::TestWithParam<Subject> {
 
   StateMatrix matrix(State& state, Index head) const {
     const Subject& s = GetParam();
-    const bool narrow = std::string(s.kind) == "polynomial_attention";
+    const bool narrow =
+        std::string(s.kind) == "polynomial_attention" || std::string(s.kind) == "power_retention";
     const Index elements = s.rows * (narrow ? s.cols : round_up(s.cols, 32));
     return {state.anchor(s.field) + head * elements, s.rows, s.cols,
             narrow ? StateMatrix::Last::narrow : StateMatrix::Last::padded};

@@ -170,7 +170,7 @@ void Walk::run_layer(int node, const Ports& ports, std::span<const Segment> segm
     weights += static_cast<double>(segment.rows) * static_cast<double>(per_row);
     work += static_cast<double>(segment.rows) * static_cast<double>(per_row + per_key);
   }
-  (node == model_.graph().output() ? output_work_ : work_) += weights;
+  if (node != model_.graph().output()) work_ += weights;
   Context context = context_;
   if (work < kWorthThreads) context.compute.threads = 1;
   model_.layer(node).run(ports, segments, context);

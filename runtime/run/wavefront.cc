@@ -238,6 +238,13 @@ class Wavefront::Tile {
   Index rows_ = 0;
 };
 
+WavefrontCost& WavefrontCost::operator+=(const WavefrontCost& more) {
+  rows += more.rows;
+  tokens += more.tokens;
+  tiles += more.tiles;
+  return *this;
+}
+
 Wavefront::Wavefront(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<const EditPlan>> plans,
                      WavefrontOptions options)
     : model_(std::move(model)),
@@ -370,15 +377,13 @@ std::vector<Index> Wavefront::position_cuts(std::span<const VariantDocument> doc
 void Wavefront::run(std::span<const VariantDocument> documents, const VariantSink& sink) {
   for (const VariantDocument& document : documents) check_tokens(*model_, document.tokens);
   const FloatEnvironment environment;
-  const double before = walk_.multiplications();
   const Shape shape = tile_shape(documents);
   for (std::size_t d = 0; d < documents.size(); d += index(shape.documents))
     run_documents(documents.subspan(d, std::min(index(shape.documents), documents.size() - d)), d, shape,
                   sink);
   for (const VariantDocument& document : documents)
     cost_.tokens += static_cast<Index>(document.tokens.size());
-  units_ += (walk_.multiplications() - before) / walk_.row_cost();
-  cost_.forwards_equiv = cost_.tokens > 0 ? units_ / static_cast<double>(cost_.tokens) : 0;
+  cost_.rows += walk_.take_multiplications() / walk_.row_cost();
 }
 
 void Wavefront::run_documents(std::span<const VariantDocument> documents, std::size_t first,

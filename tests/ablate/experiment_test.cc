@@ -109,6 +109,14 @@ class Experiments : public ::testing::Test {
     return text;
   }
 
+  // What run.json says the study cost, without what a clock wrote.
+  Json work(const std::string& run) const {
+    Json cost = Json::parse(testing::read_bytes(folder_ / (run + "/run.json"))).at("cost");
+    EXPECT_GT(cost.at("forwards_equiv").get<double>() + cost.at("task_tokens").get<double>(), 0);
+    cost.erase("seconds");
+    return cost;
+  }
+
   // Mean loss of streams of their own over windows of `context` tokens.
   double loss_alone(std::span<const Token> tokens, const EditList& edits, Index context) const {
     double sum = 0, count = 0;
@@ -239,10 +247,24 @@ TEST_F(Experiments, RemembranceIsReportedByHistory) {
 }
 
 TEST_F(Experiments, AKilledRunEndsWithTheSameBytes) {
+  std::string text;  // of several batches
+  testing::Numbers letters(3);
+  for (int paragraph = 0; paragraph < 40; ++paragraph) {
+    for (const Token t : letters.tokens(250, 26)) text += static_cast<char>('a' + t);
+    text += "\n\n";
+  }
+  testing::write_bytes(folder_ / "text.txt", text);
+  const auto settings = [&](const std::string& run) {
+    ExperimentSettings s = this->settings(run);
+    s.study.score.lengths = {64};
+    return s;
+  };
   ASSERT_TRUE(conduct(settings("whole")).valid);
   const std::string journal = testing::read_bytes(folder_ / "whole/journal.0.bin"),
                     results = timeless("whole");
+  const Json cost = work("whole");
   testing::Numbers numbers(1);
+  int there = 0;
   for (int kill = 0; kill < 6; ++kill) {
     const std::string run = "killed" + std::to_string(kill);
     std::filesystem::create_directory(folder_ / run);
@@ -251,12 +273,15 @@ TEST_F(Experiments, AKilledRunEndsWithTheSameBytes) {
     ExperimentSettings resumed = settings(run);
     EXPECT_THROW(conduct(resumed), Error) << "not without --resume";
     resumed.start = ExperimentSettings::Start::resume;
+    resumed.say = [&](const std::string& line) { there += line.find("there already") != line.npos; };
     ASSERT_TRUE(conduct(resumed).valid);
+    EXPECT_EQ(work(run), cost);
     EXPECT_TRUE(testing::read_bytes(folder_ / (run + "/journal.0.bin")) == journal);
     EXPECT_EQ(testing::read_bytes(folder_ / (run + "/tokens.h5")),
               testing::read_bytes(folder_ / "whole/tokens.h5"));
     EXPECT_EQ(timeless(run), results);
   }
+  EXPECT_GT(there, 0) << "some kills left a whole batch";
 }
 
 TEST_F(Experiments, StopEarlyOnlyIfDeclaredAndWithIntervalsThatAllowIt) {
@@ -304,6 +329,7 @@ TEST_F(Experiments, StopEarlyOnlyIfDeclaredAndWithIntervalsThatAllowIt) {
   s.start = ExperimentSettings::Start::resume;
   ASSERT_TRUE(conduct(s).valid);
   EXPECT_EQ(timeless("again"), results);
+  EXPECT_EQ(work("again"), work("early"));
 }
 
 TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
@@ -312,8 +338,9 @@ TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
   s.study.controls = {};
   s.study.score.nll.clear();  // tasks alone
   s.study.score.tasks = {
+      // the second in two batches
       Json::parse(R"({"generator": "induction", "length": 12, "items": 8})"),
-      Json::parse(R"({"generator": "recall", "length": 64, "pairs": [2, 4], "items": 5})")};
+      Json::parse(R"({"generator": "recall", "length": 64, "pairs": [2, 4], "items": 30})")};
   ASSERT_TRUE(conduct(s).valid);
   std::istringstream samples(testing::read_bytes(folder_ / "run/samples.jsonl"));
   std::map<std::string, int> lines;
@@ -326,7 +353,7 @@ TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
     right[key] += sample["correct"].get<bool>();
   }
   EXPECT_EQ(lines["baseline induction"], 8 * 4) << "a query per quarter";
-  EXPECT_EQ(lines["group.mixer.zero.gated_delta_net recall"], 5 * (2 + 4));
+  EXPECT_EQ(lines["group.mixer.zero.gated_delta_net recall"], 30 * (2 + 4));
   int rows = 0;
   for (const auto& row : table(folder_ / "run/results.csv")) {
     if (row.at("metric") != "exact_match" || !row.at("position_bin").empty()) continue;
@@ -337,6 +364,8 @@ TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
   EXPECT_EQ(rows, 2 * 3);
   const std::string journal = testing::read_bytes(folder_ / "run/journal.tasks.jsonl"),
                     results = timeless("run");
+  const Json cost = work("run");
+  EXPECT_EQ(std::count(journal.begin(), journal.end(), '\n'), 1 + 1 + 2);
   for (const std::size_t kept : {journal.size() / 3, journal.size() / 2, journal.size() - 1}) {
     const std::string run = "again" + std::to_string(kept);
     std::filesystem::create_directory(folder_ / run);
@@ -346,6 +375,7 @@ TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
     ASSERT_TRUE(conduct(s).valid);
     EXPECT_TRUE(testing::read_bytes(folder_ / (run + "/journal.tasks.jsonl")) == journal);
     EXPECT_EQ(timeless(run), results);
+    EXPECT_EQ(work(run), cost);
   }
 }
 

@@ -233,7 +233,7 @@ class Experiment {
     Sweep sweep{settings_.model, {}, texts_, units_, {settings_.compute, memory()}};
     for (const int c : conditions) sweep.plans.push_back(plans_[static_cast<std::size_t>(c)]);
     sweep.progress = [&](double share, const WavefrontCost& cost) {
-      settings_.progress(share, cat(cost.tiles, " tiles, ", fixed(cost.forwards_equiv, 2), " forwards"));
+      settings_.progress(share, cat(cost.tiles, " tiles, ", fixed(cost.forwards_equiv(), 2), " forwards"));
     };
     const std::string name = in_folder(journal_name(number)), sha = plan_sha256(conditions);
     SweepCost cost;
@@ -245,10 +245,10 @@ class Experiment {
         for (const UnitScores& scores : Journal::read(name, sha)) stop_->add(scores);
       cost = run_sweep(sweep, journal);
     }
-    settings_.say(cat("scored ", conditions.size(), " conditions: ", fixed(cost.wavefront.forwards_equiv, 2),
-                      " forward passes of arithmetic, ", cost.wavefront.tiles, " tiles, ",
-                      fixed(cost.seconds, 1), " s",
-                      cost.resumed > 0 ? cat(", ", cost.resumed, " windows were there already") : ""));
+    settings_.say(
+        cat("scored ", conditions.size(), " conditions: ", fixed(cost.wavefront.forwards_equiv(), 2),
+            " forward passes of arithmetic, ", cost.wavefront.tiles, " tiles, ", fixed(cost.seconds, 1), " s",
+            cost.resumed > 0 ? cat(" beside the ", cost.resumed, " windows that were there already") : ""));
     costs_.push_back(cost);
     std::vector<UnitScores> scores = Journal::read(name, sha);
     if (stops) keep_scored(scores);
@@ -330,13 +330,12 @@ class Experiment {
     for (const Task& task : tasks_) tasks.push_back(to_json(task));
     const std::string sha = sha256(plan_sha256(all_conditions()) + tasks.dump());
     samples_.emplace(in_folder("journal.tasks.jsonl"), sha);
-    const TaskCost cost =
-        ask(tasks_, setup, task_conditions_, *samples_, [&](const std::string& task, Index items) {
-          settings_.progress(0, cat(task, ", ", items, " items"));
-        });
-    settings_.say(cat("asked ", samples_->items().size(), " items of ", tasks_.size(), " tasks: ",
-                      cost.tokens, " tokens per condition, ", cost.naive_tokens, " the naive way"));
-    task_cost_ = cost;
+    ask(tasks_, setup, task_conditions_, *samples_, [&](const std::string& task, Index items) {
+      settings_.progress(0, cat(task, ", ", items, " items"));
+    });
+    settings_.say(cat("asked ", samples_->items().size(), " items of ", tasks_.size(),
+                      " tasks: ", samples_->cost().tokens, " tokens per condition, ",
+                      samples_->cost().naive_tokens, " the naive way"));
   }
 
   // Each named condition alone on a short text: the time it saves (P11, P12). Sets that only controls draw
@@ -354,7 +353,7 @@ class Experiment {
         const Stopwatch watch;
         alone.run({&document, 1}, {});
         cost.seconds = repeat == 0 ? watch.seconds() : std::min(cost.seconds, watch.seconds());
-        cost.forwards_equiv = alone.cost().forwards_equiv;
+        cost.forwards_equiv = alone.take_cost().forwards_equiv();
       }
     }
   }
@@ -409,16 +408,17 @@ class Experiment {
   Json cost_json() const {
     double forwards = 0, seconds = 0;
     Index tokens = 0;
+    const TaskCost tasks = samples_ ? samples_->cost() : TaskCost();
     for (const SweepCost& cost : costs_) {
-      forwards += cost.wavefront.forwards_equiv;
+      forwards += cost.wavefront.forwards_equiv();
       seconds += cost.seconds;
       tokens = std::max(tokens, cost.wavefront.tokens);
     }
     return {{"forwards_equiv", forwards},
             {"tokens", tokens},
             {"seconds", seconds},
-            {"task_tokens", task_cost_.tokens},
-            {"task_tokens_naive", task_cost_.naive_tokens}};
+            {"task_tokens", tasks.tokens},
+            {"task_tokens_naive", tasks.naive_tokens}};
   }
 
   // One column per scored token, the units after each other; one row per condition of the plan.
@@ -482,7 +482,6 @@ class Experiment {
   std::vector<Task> tasks_;
   std::vector<std::string> task_conditions_, task_families_;
   std::optional<SampleJournal> samples_;
-  TaskCost task_cost_;
 };
 
 }  // namespace

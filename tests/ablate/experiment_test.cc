@@ -238,6 +238,9 @@ TEST_F(Experiments, RemembranceIsReportedByHistory) {
   double near = -1, far = -1;
   for (const auto& row : table(folder_ / "run/results.csv")) {
     if (row.at("metric") != "effrem") continue;
+    EXPECT_EQ(row.at("ci_method"), "cluster_t");
+    EXPECT_LT(std::stod(row.at("ci_low")), std::stod(row.at("value")));
+    EXPECT_GT(std::stod(row.at("ci_high")), std::stod(row.at("value")));
     if (row.at("position_bin") == "history 1-15") near = std::stod(row.at("value"));
     if (row.at("position_bin") == "history 256-1023") far = std::stod(row.at("value"));
   }

@@ -211,7 +211,7 @@ TEST(Findings, SayWhatTheNumbersSay) {
   for (const Family& family : all) designs.insert(family.design);
   EXPECT_EQ(designs, (std::set<std::string>{"group", "random", "single", "third", "window", "cumulative",
                                             "leave_in", "pair", "shapley", "dose", "spec", "context",
-                                            "position", "distance", "pareto"}));
+                                            "position", "distance", "remembrance", "pareto"}));
 
   const Family mixers = family_of(all, "single-mixer-zero");
   ASSERT_EQ(mixers.rows.size(), 24u);
@@ -229,6 +229,50 @@ TEST(Findings, SayWhatTheNumbersSay) {
   expect_part(mixers.detail, cat(worse, " of 24 make the model clearly worse"));
   expect_part(mixers.fine_print, "72 comparisons, adjusted by Benjamini\u2013Hochberg");
   expect_part(mixers.fine_print, "Intervals: 95 %, cluster bootstrap over 120 documents");
+}
+
+TEST(Findings, TellHowFarBackTheModelRemembers) {
+  const StudyRun run = read_run(usual());
+  const auto curves = remembrance_curves(run);
+  ASSERT_EQ(curves.size(), 6u) << "three cuts on two texts";
+  for (const Curve& curve : curves) {
+    ASSERT_EQ(curve.points.size(), 4u);
+    for (std::size_t i = 0; i < 4; ++i)
+      EXPECT_EQ(curve.points[i].x, std::max(1.0, std::pow(4.0, i) * 4 * (i > 0)));
+  }
+  // The longest past, on the primary text: 0.1 nats are reached in the second bin.
+  const Family family = family_of(families(run), "remembrance");
+  EXPECT_EQ(family.rows.size(), 24u);
+  expect_part(family.headline,
+              "In tiny-shakespeare, 16 tokens of history are enough to come within 0.1 nats");
+  expect_part(family.detail, "With nothing remembered from before token 1024 the next token\u2019s");
+  for (const std::size_t i : {0u, 1u})
+    expect_part(family.detail,
+                with_interval(effect_of(*curves[2].points[i].result, run.measures[0]), "nats"));
+  expect_part(family.detail, "In wikitext-2, 64 tokens of history are enough");
+  expect_part(family.fine_print, "Intervals: 95 %, cluster bootstrap over 120 documents");
+  const std::string page = page_of(run, nullptr, "tables");
+  expect_part(page, "id=\"remembrance\"");
+  expect_part(page, "id=\"remembrance-narrow-t\"");
+  expect_part(summary_of(run, nullptr), cat("How far back it remembers\n  ", family.headline));
+  const CsvTable table(tables_of(run, nullptr).at("remembrance.csv"), "remembrance");
+  EXPECT_EQ(table.text(0, "position_bin"), "history 1-15");
+  EXPECT_EQ(table.text(23, "dataset"), "wikitext-2");
+}
+
+TEST(Findings, SayWhereNoHistoryIsEnough) {
+  const fs::path path = sample("remembers", {.draws = 2});
+  std::string text = read(path / "results.csv");
+  for (std::size_t at = text.find(",history 256-1023,effrem"); at != text.npos;
+       at = text.find(",history 256-1023,effrem", at + 1)) {
+    const std::size_t delta = text.find(",0,", at) + 3;
+    text.replace(delta, text.find(',', delta) - delta, "0.25");
+  }
+  write(path / "results.csv", text);
+  const StudyRun run = read_run(path.string());
+  const Family family = family_of(families(run), "remembrance");
+  expect_part(family.headline, "256 tokens of history are not enough to come within 0.1 nats");
+  expect_part(family.detail, "and 0.25");
 }
 
 TEST(Findings, GiveNoSizeToACollapse) {

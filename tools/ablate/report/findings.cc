@@ -115,6 +115,20 @@ class Teller {
     return text;
   }
 
+  // "Intervals: 95 %, cluster bootstrap over 120 documents."
+  static std::string intervals(const Result& r) {
+    if (r.ci_method.starts_with("refused: ")) return "No intervals: " + r.ci_method.substr(9) + ".";
+    if (!std::isfinite(r.ci_low)) return "No intervals.";
+    const std::string method = r.ci_method.empty() ? "" : ", " + spaced(r.ci_method);
+    const std::string unit = r.ci_method.starts_with("permutation")
+                                 ? " over " + counted(r.n_items, "order") + " of removal"
+                             : r.n_clusters > 0 ? " over " + counted(r.n_clusters, "document")
+                                                : " over " + counted(r.n_items, "item");
+    return cat(
+        "Intervals: ", std::isfinite(r.ci_level) ? decimal(100 * r.ci_level, 0) + " %" : "level not given",
+        method, unit, ".");
+  }
+
  private:
   // "72 comparisons", "24 comparisons in 3 families of their own".
   static std::string comparisons(const Rows& rows) {
@@ -129,19 +143,6 @@ class Teller {
   static std::string adjustment(const std::string& adjust) {
     if (adjust == "bh") return "Benjamini\u2013Hochberg";
     return adjust == "holm" ? "Holm" : adjust;
-  }
-
-  static std::string intervals(const Result& r) {
-    if (r.ci_method.starts_with("refused: ")) return "No intervals: " + r.ci_method.substr(9) + ".";
-    if (!std::isfinite(r.ci_low)) return "No intervals.";
-    const std::string method = r.ci_method.empty() ? "" : ", " + spaced(r.ci_method);
-    const std::string unit = r.ci_method.starts_with("permutation")
-                                 ? " over " + counted(r.n_items, "order") + " of removal"
-                             : r.n_clusters > 0 ? " over " + counted(r.n_clusters, "document")
-                                                : " over " + counted(r.n_items, "item");
-    return cat(
-        "Intervals: ", std::isfinite(r.ci_level) ? decimal(100 * r.ci_level, 0) + " %" : "level not given",
-        method, unit, ".");
   }
 
   const Run& run_;
@@ -428,6 +429,69 @@ Family factor_family(const Teller& tell, const std::string& design, const std::s
   return f;
 }
 
+// Where the whole rest of a curve lies within what one may give up; null if its end does not.
+const Curve::Point* enough(const Teller& tell, const Curve& curve) {
+  const Curve::Point* first = nullptr;
+  for (const Curve::Point& p : curve.points) {
+    if (tell.effect(*p.result).value > kFelt)
+      first = nullptr;
+    else if (!first)
+      first = &p;
+  }
+  return first;
+}
+
+// What a curve of remembrance says.
+struct Reach {
+  std::string verdict;  // "In prose.txt, 64 tokens of history are enough to come within 0.1 nats of the .."
+  std::string sizes;    // "with nothing remembered from before token 256 the next token's .."
+};
+
+Reach reach_of(const Run& run, const Teller& tell, const Curve& curve) {
+  const auto tokens = [](const Curve::Point& p) { return counted(static_cast<long long>(p.x), "token"); };
+  const auto size = [&](const Curve::Point& p) {
+    const Effect e = tell.effect(*p.result);
+    return e.has_interval() ? with_interval(e, tell.unit(*p.result)) : amount(e, tell.unit(*p.result));
+  };
+  const Curve::Point &first = curve.points.front(), &last = curve.points.back();
+  const Curve::Point* within = enough(tell, curve);
+  Reach reach;
+  reach.verdict = cat("In ", run.measure(*first.result).dataset, ", ");
+  if (within == &first)
+    reach.verdict += cat("what came before the last ", static_cast<long long>(curve.points[1].x - 1),
+                         " tokens moves the next one by less than ", decimal(kFelt, 1), " nats");
+  else
+    reach.verdict += cat(tokens(within ? *within : last), " of history are ", within ? "" : "not ",
+                         "enough to come within ", decimal(kFelt, 1), " nats of the whole model");
+  const Curve::Point& then = within && within != &first ? *within : last;
+  reach.sizes = cat("with ", curve.name, " the next token\u2019s distribution lies ", size(first),
+                    " from the whole model\u2019s at first, and ", size(then), " from ", tokens(then), " on");
+  return reach;
+}
+
+// The headline is of the primary measure's text; of each text the last cut is told, with most before it.
+Family remembrance_family(const Run& run, const Teller& tell) {
+  Family f{.id = "remembrance", .design = "remembrance", .kicker = "How far back it remembers"};
+  std::vector<std::pair<std::string, Reach>> told;  // by data set
+  for (const Curve& curve : remembrance_curves(run)) {
+    for (const Curve::Point& p : curve.points) f.rows.push_back(p.result);
+    const std::string& dataset = run.measure(*f.rows.back()).dataset;
+    if (told.empty() || told.back().first != dataset) told.push_back({dataset, {}});
+    told.back().second = reach_of(run, tell, curve);
+  }
+  if (told.empty()) return f;
+  const std::string& primary = run.measures[static_cast<std::size_t>(run.primary)].dataset;
+  std::stable_partition(told.begin(), told.end(), [&](const auto& one) { return one.first == primary; });
+  f.headline = told[0].second.verdict + ".";
+  f.detail = capitalised(told[0].second.sizes) + ". ";
+  for (std::size_t i = 1; i < std::min<std::size_t>(told.size(), 4); ++i)
+    f.detail += cat(told[i].second.verdict, ": ", told[i].second.sizes, ". ");
+  f.fine_print =
+      cat("Mean KL divergence of the next token\u2019s distribution from the whole model\u2019s, by the ",
+          "number of tokens since the cut. ", tell.intervals(*f.rows.front()));
+  return f;
+}
+
 // "Chance does not explain the effect of X: of random sets, 2 of 199 of as many blocks (p = ..) and .. hurt
 // as much." The first `most` kinds of matching are told, all of them judged.
 std::string verdict_of(const Teller& tell, const Result& target, const std::vector<ControlSet>& sets,
@@ -540,6 +604,7 @@ std::vector<Family> families(const Run& run) {
       tell, "distance", "By distance to the needed token", distance_curves(run), [](const std::string& n) {
         return "where the pair of tokens was last seen " + n + " or more tokens before";
       }));
+  all.push_back(remembrance_family(run, tell));
   all.push_back(pareto_family(run, tell));
   std::erase_if(all, [](const Family& f) { return f.rows.empty() || f.headline.empty(); });
   for (Family& f : all)

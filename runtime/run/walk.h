@@ -19,6 +19,7 @@ struct Slice {
   State* state = nullptr;          // of the node that is run next; null for layers without fields
   Index position = 0, first_row = 0, rows = 0;
   Origin origin = Origin::given;
+  Index clean_row = -1;  // first row of the same tokens in the run without edits; -1 = there is none
 };
 
 // Called after each node of each walk with its ports and the segments it ran; what verify reads.

@@ -146,8 +146,10 @@ class Wavefront::Tile {
     std::vector<Slice> slices;
     for (std::size_t s = 0; s < alive; ++s) {
       const Part& part = parts_[slots_[s].part];
+      // The slots that are there from the start, one for each part, hold the baseline.
       slices.push_back({begin_[index(n)][s].plan, stateful ? &states[s] : nullptr, part.position,
-                        slots_[s].first_row, static_cast<Index>(part.tokens.size()), Origin::given});
+                        slots_[s].first_row, static_cast<Index>(part.tokens.size()), Origin::given,
+                        all_.clean_baseline_ ? slots_[slots_[s].part].first_row : -1});
     }
     all_.walk_.run_node(n, slices, {inputs, output, tokens_});
     keep(n, alive, std::move(states));
@@ -254,6 +256,7 @@ Wavefront::Wavefront(std::shared_ptr<const Model> model, std::vector<std::shared
       walk_(*model_, options.compute),
       row_width_(Workspace(*model_).widest()) {
   if (plans_.empty()) fail("a wavefront needs at least the baseline");
+  clean_baseline_ = !plans_[0] || plans_[0]->edits().empty();
   for (int n = 0; n < model_->node_count(); ++n) {
     std::vector<std::span<const EditPlan::Entry>> known;
     for (const auto& plan : plans_) {

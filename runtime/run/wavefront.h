@@ -112,7 +112,8 @@ class Wavefront {
   std::vector<std::vector<int>> keys_;  // by node, variant: equal entries have equal keys, 0 = none
   std::vector<int> order_;  // variants but 0, those with a long common beginning beside each other
   Walk walk_;
-  Index row_width_ = 0;  // floats a row holds in the workspace
+  bool clean_baseline_ = false;  // it has no edits, so that others may take from it what norm/freeze wants
+  Index row_width_ = 0;          // floats a row holds in the workspace
   WavefrontCost cost_;
 };
 

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "runtime/base/error.h"
+#include "runtime/base/random.h"
 #include "runtime/run/recording.h"
 #include "tests/ablate/models.h"
 #include "tests/files.h"
@@ -474,6 +475,75 @@ conditions:
     ++seen;
   }
   EXPECT_EQ(seen, 5);
+}
+
+TEST_F(Experiments, NormsAreThoseOfTheBaselineAndHeadsThoseOfTheReference) {
+  testing::write_bytes(folder_ / "reference.txt", testing::read_bytes(folder_ / "text.txt").substr(100, 300));
+  const Study study = parse_study(read_document(R"(
+reference: {data: reference.txt, tokens: 250}
+conditions:
+  - {id: heads, site: head, op: resample, where: {layers: 1}}
+  - {id: own, site: norm, op: freeze}
+  - {id: zeroed, site: mixer, op: zero, where: {layers: 0}}
+  - id: frozen
+    edits:
+      - {site: mixer, op: zero, where: {layers: 0}}
+      - {where: final_norm/norm, operator: freeze, reference: clean}
+)",
+                                                "s.yaml"),
+                                  folder_ / "");
+  ExperimentSettings s = settings("run");
+  s.study.designs.clear();
+  s.study.controls = {};
+  s.study.conditions = study.conditions;
+  s.study.reference = study.reference;
+  s.study.score.lengths = {64};
+  s.study.score.tasks = {Json::parse(R"({"generator": "induction", "length": 12, "items": 2})")};
+  std::string said;
+  s.say = [&](const std::string& line) { said += line + "\n"; };
+  ASSERT_TRUE(conduct(s).valid);
+  EXPECT_NE(said.find("'own' is asked no task"), std::string::npos);
+
+  // Written out: each window with the values its tokens have.
+  RecordRequest request;
+  request.inner_rows = {Site::head, Site::norm};
+  const ByteTokenizer bytes;
+  const std::vector<std::vector<Token>> reference = {
+      bytes.encode(testing::read_bytes(folder_ / "reference.txt").substr(0, 250))};
+  const auto rows =
+      record(*model_, reference, request, {}).nodes.at("blocks.1.mixer")->inner_rows.at(Site::head);
+  const std::vector<Token> tokens = bytes.encode(testing::read_bytes(folder_ / "text.txt"));
+  Edit zero, norm, heads;
+  zero.node = "blocks.0.mixer";
+  norm.node = "final_norm", norm.site = Site::norm, norm.op = Operator::freeze;
+  heads.node = "blocks.1.mixer", heads.site = Site::head, heads.op = Operator::resample;
+  constexpr std::size_t kWidth = 2 * 8;
+  for (std::size_t p = 0; p < 64; ++p) {
+    const auto row = static_cast<std::ptrdiff_t>(uniform_draw(0, 0, p) * 250) * kWidth;
+    heads.values.insert(heads.values.end(), rows.begin() + row, rows.begin() + row + kWidth);
+  }
+  double frozen = 0, count = 0;
+  for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += 64) {
+    const auto window = std::span(tokens).subspan(begin, std::min<std::size_t>(64, tokens.size() - begin));
+    const std::vector<std::vector<Token>> text = {{window.begin(), window.end()}};
+    const auto scales = record(*model_, text, request, {}).nodes.at("final_norm")->inner_rows.at(Site::norm);
+    norm.values.assign(scales.begin(), scales.end());
+    const auto weight = static_cast<double>(window.size() - 1);
+    frozen += weight * loss_alone(window, {zero, norm}, 64);
+    count += weight;
+  }
+  std::map<std::string, double> value;
+  for (const auto& row : table(folder_ / "run/results.csv")) {
+    if (row.at("metric") != "nll" || row.at("context_len") != "64" || !row.at("position_bin").empty())
+      continue;
+    value[row.at("condition_id")] = std::stod(row.at("value"));
+  }
+  // As above: f32 roundings of a few nats, averaged.
+  EXPECT_NEAR(value.at("frozen"), frozen / count, 1e-6);
+  EXPECT_NEAR(value.at("heads"), loss_alone(tokens, {heads}, 64), 1e-6);
+  EXPECT_EQ(value.at("own"), value.at("baseline")) << "its own scales";
+  EXPECT_NE(value.at("frozen"), value.at("zeroed"));
+  EXPECT_NE(value.at("heads"), value.at("baseline"));
 }
 
 TEST_F(Experiments, BadInputWritesNothing) {

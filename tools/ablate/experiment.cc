@@ -40,12 +40,16 @@ constexpr Index kStream = 0;  // as a context length: the whole sequence
 // What the edits of a study ask of its reference.
 RecordRequest request_of(std::span<const Edit> edits) {
   RecordRequest request;
-  std::set<Site> inner;
+  std::set<Site> means, rows;
   for (const Edit& edit : edits) {
-    if (takes_inner_mean(edit)) inner.insert(edit.site);
-    request.rows = request.rows || edit.op == Operator::resample || edit.op == Operator::patch;
+    if (takes_inner_mean(edit)) means.insert(edit.site);
+    if (takes_inner_rows(edit))
+      rows.insert(edit.site);
+    else
+      request.rows = request.rows || edit.op == Operator::resample || edit.op == Operator::patch;
   }
-  request.inner.assign(inner.begin(), inner.end());
+  request.inner.assign(means.begin(), means.end());
+  request.inner_rows.assign(rows.begin(), rows.end());
   return request;
 }
 
@@ -126,9 +130,10 @@ class Experiment {
                    reads_reference);
     if (readers.empty()) return;
     if (study_.reference.data.empty())
-      fail("the study has edits that take their values from a reference (mean, resample, patch, ",
-           "zero_rescale, and decay.const, write.const, gate.mean, head.mean without values), ",
-           "but no 'reference: {data: ..}'");
+      fail(
+          "the study has edits that take their values from a reference (mean, resample, patch, ",
+          "zero_rescale, and decay.const, write.const, gate.mean, head.mean, head.resample without values), ",
+          "but no 'reference: {data: ..}'");
     const Text text = read_text(study_.reference.data, "blank", *settings_.tokenizer, model_.card().vocab);
     std::vector<Token> tokens = text.sequences[0].tokens;
     if (static_cast<Index>(tokens.size()) > study_.reference.tokens)
@@ -316,12 +321,23 @@ class Experiment {
     phase(1, conditions);
   }
 
-  // Named conditions answer the tasks; sets that only controls and Shapley orders use do not.
+  bool needs_baseline(int condition) const {
+    const EditList& edits = plan_.conditions[static_cast<std::size_t>(condition)].edits;
+    return std::any_of(edits.begin(), edits.end(), reads_baseline);
+  }
+
+  // Named conditions answer the tasks; sets that only controls and Shapley orders use do not, nor can what
+  // reads the baseline: a task has no baseline that writes the same tokens.
   void ask_tasks() {
     if (tasks_.empty()) return;
     TaskSetup setup{settings_.model, settings_.tokenizer, {}, {settings_.compute, memory()}};
     for (const auto& [condition, index] : listed(plan_)) {
       if (condition.design == "random" || condition.design == "shapley") continue;
+      if (needs_baseline(index)) {
+        settings_.say(cat("'", condition.id,
+                          "' is asked no task: it takes norms from the whole model on the ", "same tokens"));
+        continue;
+      }
       setup.plans.push_back(plans_[static_cast<std::size_t>(index)]);
       task_conditions_.push_back(condition.id);
       task_families_.push_back(cat(condition.design, ":", condition.site, ".", condition.op));
@@ -339,13 +355,14 @@ class Experiment {
   }
 
   // Each named condition alone on a short text: the time it saves (P11, P12). Sets that only controls draw
-  // have none.
+  // have none, nor has what cannot run alone.
   void time_alone() {
     constexpr Index kLarge = 100'000'000;  // parameters
     const std::vector<Token> tokens = first_tokens(model_.parameter_count() > kLarge ? 128 : 512);
     const VariantDocument document{tokens, {}, nullptr};
     for (const auto& [condition, index] : listed(plan_)) {
       if (condition.design == "random" || condition.design == "shapley" || solo_.count(index)) continue;
+      if (needs_baseline(index)) continue;
       SoloCost& cost = solo_[index];
       for (int repeat = 0; repeat < 3; ++repeat) {
         Wavefront alone(settings_.model, {plans_[static_cast<std::size_t>(index)]},

@@ -389,20 +389,24 @@ TEST_F(Experiments, ALimitIsRecordedAndTheReportWarns) {
   s.study.controls = {};
   s.study.score.nll.clear();
   s.study.score.tasks = {Json::parse(R"({"generator": "induction", "length": 12, "items": 8})")};
-  const auto warns = [&](const std::string& run) {
+  const auto warns = [&](const std::string& run, const std::string& from) {
     const auto warnings = report::warnings_of(report::read_run(folder_ / run));
-    return std::any_of(warnings.begin(), warnings.end(), [](const std::string& warning) {
-      return warning.find("Only the first 3 items") != std::string::npos;
+    return std::any_of(warnings.begin(), warnings.end(), [&](const std::string& warning) {
+      return warning.find("Only the first 3 items were scored (" + from + "):") != std::string::npos;
     });
   };
   ASSERT_TRUE(conduct(s).valid);
-  EXPECT_FALSE(warns("whole"));
+  EXPECT_TRUE(report::warnings_of(report::read_run(folder_ / "whole")).empty());
   s.folder = folder_ / "limited";
   s.study.score.tasks[0]["limit"] = 3;
   const ExperimentOutcome outcome = conduct(s);
   ASSERT_TRUE(outcome.valid);
   EXPECT_EQ(outcome.run.at("limit"), 3);
-  EXPECT_TRUE(warns("limited"));
+  EXPECT_TRUE(warns("limited", "'limit' of the task 'induction'"));
+  s.folder = folder_ / "flag";
+  s.limits = ExperimentSettings::Limits::flag;
+  ASSERT_TRUE(conduct(s).valid);
+  EXPECT_TRUE(warns("flag", "--limit"));
 }
 
 TEST_F(Experiments, ResumingAnotherStudyIsRefusedAndChangesNothing) {

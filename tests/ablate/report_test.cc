@@ -231,6 +231,40 @@ TEST(Findings, SayWhatTheNumbersSay) {
   expect_part(mixers.fine_print, "Intervals: 95 %, cluster bootstrap over 120 documents");
 }
 
+TEST(Findings, TellTheLongestOfManySeriesFirst) {
+  const auto cumulative = [](const std::string& path) {
+    return family_of(families(read_run(path)), "cumulative");
+  };
+  expect_part(cumulative(usual()).headline,
+              "3 (2 for sure) with mixer.zero from the top; none with mixer.zero from the bottom.");
+  // Windows named as if they went on removing blocks of one kind: sets of other kinds are series of their own
+  // then, and many of them.
+  const fs::path path = sample("series", {.draws = 2});
+  for (const int n : {0, 1}) {
+    const std::string series = cat("cumulative.mixer.zero.mamba2.first.", n + 1);
+    for (const char* file : {"conditions.csv", "results.csv"}) {
+      std::istringstream lines(read(path / file));
+      std::string text;
+      for (std::string line; std::getline(lines, line); text += line + "\n") {
+        const std::string id = cat("window-2-", n, ","), design = ",window,";
+        const std::size_t at = line.find(id);
+        if (at == line.npos) continue;
+        line.replace(at, id.size(), series + ",");
+        if (line.find(design) != line.npos) line.replace(line.find(design), design.size(), ",cumulative,");
+      }
+      write(path / file, text);
+    }
+  }
+  const Family family = cumulative(path.string());
+  EXPECT_EQ(count_of(family.headline, " with "), 1u) << family.headline;
+  expect_part(family.headline, "at most ");
+  expect_part(family.detail, "In other series: ");
+  expect_part(family.detail,
+              "2 with mixer.zero of gated delta net + ttt linear from the bottom and mixer.zero");
+  expect_part(family.detail, "; none with the other ");
+  EXPECT_LE(count_of(family.detail, ";"), 4u) << "one part for each amount";
+}
+
 TEST(Findings, TellHowFarBackTheModelRemembers) {
   const StudyRun run = read_run(usual());
   const auto curves = remembrance_curves(run);

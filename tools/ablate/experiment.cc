@@ -406,7 +406,11 @@ class Experiment {
     run["engine"]["version"] = settings_.version;
     run["cmdline"] = settings_.command_line;
     run["cost"] = cost_json();
-    if (const Index limit = least_limit(); limit > 0) run["limit"] = limit;
+    if (const Task* task = most_limited()) {
+      const bool flag = settings_.limits == ExperimentSettings::Limits::flag;
+      run["limit"] = task->limit;
+      run["limit_from"] = flag ? "--limit" : cat("'limit' of the task '", task->name, "'");
+    }
     run["references"] = Json::object();
     for (const auto& [name, recording] : references_) run["references"][name] = recording->digest;
     write_text("run.json", run.dump(2) + "\n");
@@ -414,12 +418,12 @@ class Experiment {
     outcome.run = std::move(run);
   }
 
-  // Of the tasks that ask a part of their items only; 0 = none does.
-  Index least_limit() const {
-    Index least = 0;
+  // Of the tasks that ask a part of their items only, the one that asks fewest; null if none does.
+  const Task* most_limited() const {
+    const Task* most = nullptr;
     for (const Task& task : tasks_)
-      if (task.limit > 0) least = least > 0 ? std::min(least, task.limit) : task.limit;
-    return least;
+      if (task.limit > 0 && (!most || task.limit < most->limit)) most = &task;
+    return most;
   }
 
   Json cost_json() const {

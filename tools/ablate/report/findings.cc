@@ -283,9 +283,14 @@ Family ranked_family(const Teller& tell, const std::string& design, const std::s
   return f;
 }
 
-// How many blocks can go, counted from the first, before the loss passes kFelt; the interval's own count
-// beside it.
-std::string tolerated(const Teller& tell, const Curve& curve) {
+// How many blocks of a series can go, counted from the first, before the loss passes kFelt.
+struct Tolerance {
+  double count = 0;
+  std::string amount;  // "3 (2 for sure)": the interval's own count beside it
+  std::string series;
+};
+
+Tolerance tolerance_of(const Teller& tell, const Curve& curve) {
   double count = 0, sure = 0;
   bool open = true, open_high = true;
   for (const Curve::Point& p : curve.points) {
@@ -295,25 +300,50 @@ std::string tolerated(const Teller& tell, const Curve& curve) {
     if (open) count = p.x;
     if (open_high) sure = p.x;
   }
-  return cat(count > 0 ? cat(count) : "none", sure < count ? cat(" (", sure, " for sure)") : "", " with ",
-             curve.name);
+  return {count, cat(count > 0 ? cat(count) : "none", sure < count ? cat(" (", sure, " for sure)") : ""),
+          curve.name};
+}
+
+// "3 with A and B; 1 with C; none with the other 7": series of one amount together, most first.
+std::string by_amount(std::span<const Tolerance> sorted) {
+  constexpr std::size_t kNamed = 2;  // of those that allow nothing
+  std::string text;
+  for (std::size_t i = 0, end; i < sorted.size(); i = end) {
+    std::vector<std::string> names;
+    for (end = i; end < sorted.size() && sorted[end].amount == sorted[i].amount; ++end)
+      names.push_back(sorted[end].series);
+    const bool many = sorted[i].count == 0 && names.size() > kNamed;
+    text += cat(text.empty() ? "" : "; ", sorted[i].amount, " with ",
+                many ? cat("the other ", names.size()) : listed(names));
+  }
+  return text;
 }
 
 Family cumulative_family(const Run& run, const Teller& tell) {
   Family f{.id = "cumulative", .design = "cumulative", .kicker = "More and more"};
   f.rows = tell.sorted(results_of(run, "cumulative"));
-  std::vector<std::string> parts;
-  for (const Curve& curve : cumulative_curves(run)) parts.push_back(tolerated(tell, curve));
-  if (parts.empty()) return f;
-  f.headline = cat("Blocks that can go before the loss rises by ", decimal(kFelt, 1),
-                   " nats per token: ", listed(parts), ".");
+  std::vector<Tolerance> all;
+  for (const Curve& curve : cumulative_curves(run)) all.push_back(tolerance_of(tell, curve));
+  if (all.empty()) return f;
+  std::stable_sort(all.begin(), all.end(), [](const Tolerance& a, const Tolerance& b) {
+    return a.count != b.count ? a.count > b.count : a.amount < b.amount;
+  });
+  constexpr std::size_t kFewSeries = 2;  // a headline holds no more
+  const bool few = all.size() <= kFewSeries;
+  const std::string begin =
+      cat("Blocks that can go before the loss rises by ", decimal(kFelt, 1), " nats per token: ");
+  f.headline = few                ? cat(begin, by_amount(all), ".")
+               : all[0].count > 0 ? cat(begin, "at most ", all[0].amount, ", with ", all[0].series, ".")
+                                  : cat(begin, "none, whichever is the first.");
+  if (!few && all[0].count > 0)
+    f.detail = cat("In other series: ", by_amount(std::span(all).subspan(1)), ". ");
   const auto collapsed =
       std::count_if(f.rows.begin(), f.rows.end(), [](const Result* r) { return r->collapsed; });
-  f.detail = cat(collapsed > 0
-                     ? cat("In ", grouped(collapsed), " of ", grouped(static_cast<long long>(f.rows.size())),
-                           " steps the model has collapsed, so no size is given there. ")
-                     : std::string(),
-                 "\u201cFor sure\u201d counts the steps whose whole interval stays below that line. ");
+  f.detail += cat(collapsed > 0
+                      ? cat("In ", grouped(collapsed), " of ", grouped(static_cast<long long>(f.rows.size())),
+                            " steps the model has collapsed, so no size is given there. ")
+                      : std::string(),
+                  "\u201cFor sure\u201d counts the steps whose whole interval stays below that line. ");
   return f;
 }
 

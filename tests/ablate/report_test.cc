@@ -10,6 +10,7 @@
 
 #include "runtime/base/error.h"
 #include "tests/ablate/sample_run.h"
+#include "tools/ablate/report/chart.h"
 #include "tools/ablate/report/controls.h"
 #include "tools/ablate/report/csv.h"
 #include "tools/ablate/report/curves.h"
@@ -164,6 +165,46 @@ TEST(Figures, LabelsKeepTheirDistance) {
   const auto placed = spread({10, 11, 12, 90}, 14, 0, 100);
   for (std::size_t i = 1; i < placed.size(); ++i) EXPECT_GE(placed[i] - placed[i - 1], 14 - 1e-9);
   EXPECT_LE(placed.back(), 100);
+}
+
+// x and y of every text element of a figure that says `text`.
+std::vector<std::pair<double, double>> places_of(const std::string& svg, const std::string& text) {
+  std::vector<std::pair<double, double>> places;
+  std::istringstream lines(svg);
+  for (std::string line; std::getline(lines, line);) {
+    double x = 0, y = 0;
+    const std::size_t at = line.find("\" x=\"");
+    if (line.find(">" + text + "</text>") == line.npos || at == line.npos) continue;
+    if (std::sscanf(line.c_str() + at, "\" x=\"%lf\" y=\"%lf\"", &x, &y) == 2) places.push_back({x, y});
+  }
+  return places;
+}
+
+TEST(Figures, ValuesPastTheScaleDoNotLieOnEachOther) {
+  LineChart chart;
+  chart.panels.push_back({"panel", {}});
+  for (const double last : {6.5, 7.25, 6.5}) {
+    LineChart::Series series{"", 0, {}};
+    for (int x = 0; x < 16; ++x)
+      series.points.push_back(
+          {static_cast<double>(x), {x == 15 ? last : 0.1, kNone, kNone}, Certainty::clear, 0, ""});
+    chart.panels[0].series.push_back(std::move(series));
+  }
+  const std::string svg = draw(chart, 343);
+  const auto low = places_of(svg, "+6.50"), high = places_of(svg, "+7.25");
+  ASSERT_EQ(low.size(), 1u) << "two points that say the same";
+  ASSERT_EQ(high.size(), 1u);
+  EXPECT_GE(std::abs(low[0].second - high[0].second), kLabelSize);
+}
+
+TEST(Figures, TicksStayInside) {
+  ForestChart chart;
+  for (const double value : {0.001, 0.013, 0.027})
+    chart.rows.push_back({"row", {value, kNone, kNone}, Certainty::clear, 0, kNone, ""});
+  const std::string svg = draw(chart, 343);
+  const auto zero = places_of(svg, "0.00");
+  ASSERT_EQ(zero.size(), 1u);
+  EXPECT_GE(zero[0].first, text_width("0.00", kLabelSize) / 2);
 }
 
 TEST(Figures, AnOutlierDoesNotFlattenTheRest) {

@@ -193,12 +193,23 @@ class Drawing {
     }
   }
 
-  // A value past the end of the scale is written out.
+  // A value past the end of the scale is written out, below those whose place it would take; once where two
+  // points say the same.
   void beyond(double x, double top, const LineChart::Point& p) {
     svg_.path(PathData().move(x - 3.5, top - 5).to(x + 3.5, top - 5).to(x, top - 11).close().str(), "arrow");
     const bool left = x > (kLeft + right_) / 2;
-    svg_.text(x + (left ? -8 : 8), top + 3, left ? Anchor::end : Anchor::start, "label halo",
-              short_amount(p.effect));
+    Written own{x + 8, top + 3, short_amount(p.effect)};
+    if (left) own.x = x - 8 - text_width(own.text, kLabelSize);
+    for (const Written& other : written_) {
+      const bool apart = own.x > other.x + text_width(other.text, kLabelSize) ||
+                         other.x > own.x + text_width(own.text, kLabelSize);
+      if (apart || own.y != other.y) continue;
+      if (own.text == other.text) return;
+      own.y += kLine;
+    }
+    svg_.text(left ? x - 8 : x + 8, own.y, left ? Anchor::end : Anchor::start, "label halo", own.text);
+    const auto below = [](const Written& a, const Written& b) { return a.y < b.y; };
+    written_.insert(std::upper_bound(written_.begin(), written_.end(), own, below), own);
   }
 
   void names(const LineChart::Panel& panel, double top) {
@@ -280,9 +291,14 @@ class Drawing {
     }
   }
 
+  struct Written {
+    double x, y;  // of its first letter
+    std::string text;
+  };
   const LineChart& chart_;
   double band_, pitch_, right_;
   Svg svg_;
+  std::vector<Written> written_;  // past the end of the scale, from the top down
   Scale x_, y_;
 };
 

@@ -119,12 +119,13 @@ class Experiments : public ::testing::Test {
   }
 
   // Mean loss of streams of their own over windows of `context` tokens.
-  double loss_alone(std::span<const Token> tokens, const EditList& edits, Index context) const {
+  double loss_alone(std::span<const Token> tokens, const EditList& edits, Index context,
+                    const References& references = {}) const {
     double sum = 0, count = 0;
     for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += static_cast<std::size_t>(context)) {
       const auto window = tokens.subspan(
           begin, std::min<std::size_t>(static_cast<std::size_t>(context), tokens.size() - begin));
-      Stream stream(model_, {{}, 0, edits, {}, 0});
+      Stream stream(model_, {{}, 0, edits, references, 0});
       stream.feed(window, [&](Index p, std::span<const float> row) {
         if (static_cast<std::size_t>(p + 1) == window.size()) return;
         double exponentials = 0;
@@ -548,6 +549,55 @@ conditions:
   EXPECT_EQ(value.at("own"), value.at("baseline")) << "its own scales";
   EXPECT_NE(value.at("frozen"), value.at("zeroed"));
   EXPECT_NE(value.at("heads"), value.at("baseline"));
+}
+
+TEST_F(Experiments, StatesAreSwappedForThoseOfTheReference) {
+  const std::string reference = testing::read_bytes(folder_ / "text.txt").substr(100, 300);
+  testing::write_bytes(folder_ / "reference.txt", reference);
+  const auto with = [&](const std::string& run, const std::string& more) {
+    const Study study = parse_study(read_document(R"(
+reference: {data: reference.txt}
+conditions:
+  - {id: swapped, site: state, op: swap, at: 20, where: {kind: gated_delta_net}}
+)" + more,
+                                                  "s.yaml"),
+                                    folder_ / "");
+    ExperimentSettings s = settings(run);
+    s.study.designs.clear();
+    s.study.controls = {};
+    s.study.conditions = study.conditions;
+    s.study.reference = study.reference;
+    s.study.score.lengths = {64};
+    return s;
+  };
+  EXPECT_THROW(conduct(with("none", "  - {id: other, site: state, op: swap, at: 21, where: {layers: 0}}\n")),
+               Error);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
+  ASSERT_TRUE(conduct(with("run", "")).valid);
+  RecordRequest request;
+  request.state_at = 20;
+  const std::vector<std::vector<Token>> texts = {ByteTokenizer().encode(reference)};
+  const References references = {
+      {"ref", std::make_shared<const Recording>(record(*model_, texts, request, {}))}};
+  EditList edits(2);
+  for (std::size_t i = 0; i < 2; ++i) {
+    edits[i].node = cat("blocks.", 2 * i, ".mixer");
+    edits[i].site = Site::state;
+    edits[i].op = Operator::swap;
+    edits[i].begin = 20;
+    edits[i].reference = "ref";
+  }
+  const std::vector<Token> tokens = ByteTokenizer().encode(testing::read_bytes(folder_ / "text.txt"));
+  int seen = 0;
+  for (const auto& row : table(folder_ / "run/results.csv")) {
+    if (row.at("metric") != "nll" || !row.at("position_bin").empty() || row.at("condition_id") != "swapped")
+      continue;
+    // As above: f32 roundings of a few nats, averaged.
+    EXPECT_NEAR(std::stod(row.at("value")), loss_alone(tokens, edits, 64, references), 1e-6);
+    EXPECT_NE(std::stod(row.at("delta")), 0);
+    ++seen;
+  }
+  EXPECT_EQ(seen, 1);
 }
 
 TEST_F(Experiments, BadInputWritesNothing) {

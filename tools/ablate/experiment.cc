@@ -43,6 +43,12 @@ RecordRequest request_of(std::span<const Edit> edits) {
   std::set<Site> means, rows;
   for (const Edit& edit : edits) {
     if (takes_inner_mean(edit)) means.insert(edit.site);
+    if (edit.op == Operator::swap) {
+      if (request.state_at >= 0 && request.state_at != edit.begin)
+        fail("state.swap before token ", edit.begin, " beside one before token ", request.state_at,
+             ": a study keeps the states of its reference at one position");
+      request.state_at = edit.begin;
+    }
     if (takes_inner_rows(edit))
       rows.insert(edit.site);
     else
@@ -130,10 +136,10 @@ class Experiment {
                    reads_reference);
     if (readers.empty()) return;
     if (study_.reference.data.empty())
-      fail(
-          "the study has edits that take their values from a reference (mean, resample, patch, ",
-          "zero_rescale, and decay.const, write.const, gate.mean, head.mean, head.resample without values), ",
-          "but no 'reference: {data: ..}'");
+      fail("the study has edits that take their values from a reference (mean, resample, patch, ",
+           "zero_rescale, state.swap, and decay.const, write.const, gate.mean, head.mean, head.resample "
+           "without values), ",
+           "but no 'reference: {data: ..}'");
     const Text text = read_text(study_.reference.data, "blank", *settings_.tokenizer, model_.card().vocab);
     std::vector<Token> tokens = text.sequences[0].tokens;
     if (static_cast<Index>(tokens.size()) > study_.reference.tokens)

@@ -61,7 +61,8 @@ std::vector<Alias> make_aliases() {
       {"state.no_read", inner, "state", "no_read", At::only, "", "the read-out := 0"},
       {"state.delete_write", inner, "state", "delete_write", At::only, "tokens",
        "the update of token t is left out"},
-      {"state.swap", inner, "state", "swap", At::from, "", "the state := that of another stream"},
+      {"state.swap", inner, "state", "swap", At::from, "",
+       "the state before token t := that of the reference there"},
       {"state.stale", inner, "state", "stale", At::none, "value",
        "reads see the state of value tokens before"},
       {"state.rank", inner, "state", "rank", At::none, "value",
@@ -206,6 +207,7 @@ Edit edit_at(const Operation& operation, const std::string& place) {
 }
 
 bool reads_reference(const Edit& edit) {
+  if (edit.op == Operator::swap) return true;
   if (edit.site != Site::output && edit.site != Site::residual)
     return (takes_inner_mean(edit) || takes_inner_rows(edit)) && edit.reference != kClean;
   return edit.op == Operator::mean || edit.op == Operator::resample || edit.op == Operator::patch ||

@@ -47,7 +47,7 @@ struct Operation {
 Edit edit_at(const Operation& operation, const std::string& place);
 
 inline constexpr const char* kReference = "reference";  // the name of a study's own reference in its edits
-// Whether the edit reads a recording of outputs or of inner sites, and takes the study's if it names none.
+// Whether the edit reads a recording of outputs, of inner sites or of a state, and takes the study's if it names none.
 bool reads_reference(const Edit& edit);
 // Whether the edit reads the baseline on the same tokens, which only stands beside it in a sweep.
 bool reads_baseline(const Edit& edit);

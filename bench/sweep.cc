@@ -55,7 +55,7 @@ void report(const Settings& s, const std::string& path) {
     prefill = std::min(prefill, seconds([&] { baseline.run({&clean, 1}, {}); }));
     Wavefront all(model, plans, options);
     sweep = std::min(sweep, seconds([&] { all.run({&document, 1}, [](const VariantLogits&) {}); }));
-    forwards = all.cost().forwards_equiv;
+    forwards = all.cost().forwards_equiv();
     tiles = all.cost().tiles;
   }
   // The output node's share of a forward pass, by multiplications: rows scored, one per variant.

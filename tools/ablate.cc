@@ -100,6 +100,7 @@ int Ablate::run() const {
   settings.memory = common.memory;
   settings.folder = out.empty() ? "plait-" + settings.study.name : out;
   if (resume) settings.start = ablate::ExperimentSettings::Start::resume;
+  if (limit) settings.limits = ablate::ExperimentSettings::Limits::flag;
   settings.command_line = command_line();
   settings.version = PLAIT_VERSION;
   Progress progress(common, "scoring");

@@ -22,8 +22,8 @@ class LayerNorm final : public Layer, public NormScale {
   }
 
   void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
-    for_each_frozen(segments, [&](Index row, float factor) {
-      const Kernels& k = kernels(context.compute);
+    const Kernels& k = kernels(context.compute);
+    for_each_frozen(*this, ports, segments, k, [&](Index row, float factor) {
       const float* x = ports.input().row(row);
       float* y = ports.output.row(row);
       k.add_scalar(x, -(k.sum(x, width()) / static_cast<float>(width())), y, width());

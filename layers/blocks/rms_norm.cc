@@ -21,8 +21,8 @@ class RmsNorm final : public Layer, public NormScale {
   float scale(const float* row, const Kernels& k) const override { return rms_scale(k, row, width(), eps_); }
 
   void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
-    for_each_frozen(segments, [&](Index row, float factor) {
-      const Kernels& k = kernels(context.compute);
+    const Kernels& k = kernels(context.compute);
+    for_each_frozen(*this, ports, segments, k, [&](Index row, float factor) {
       k.scale(ports.input().row(row), factor, ports.output.row(row), width());
       k.multiply(ports.output.row(row), gain_.data(), ports.output.row(row), width());
     });

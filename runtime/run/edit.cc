@@ -146,11 +146,12 @@ void check_values(const Edit& edit, const SiteSpec& spec) {
   const auto count = static_cast<Index>(edit.values.size()), all = spec.heads * spec.channels;
   const char *site = name_of(edit.site), *op = name_of(edit.op);
   if (edit.op == Operator::resample) {
-    if (count == 0 || all == 0 || count % all != 0)
+    if (!takes_inner_rows(edit) && (count == 0 || all == 0 || count % all != 0))
       fail("edit of '", edit.node, "': ", site, "/resample needs a row of ", all,
-           " 'values' per token, found ", count);
+           " 'values' per token, or a 'reference'; found ", count);
   } else if (edit.site == Site::norm) {
-    if (count == 0) fail("edit of '", edit.node, "': norm/freeze needs a value per token of its range");
+    if (count == 0 && edit.reference != kClean)
+      fail("edit of '", edit.node, "': norm/freeze needs a value per token of its range, or a 'reference'");
   } else if (count > 1 && count != spec.heads && (count != all || all == 0)) {
     fail("edit of '", edit.node, "': ", site, "/", op, " takes a value for each of ", spec.heads, " heads",
          spec.channels > 1 ? cat(" or ", all, " channels") : "", ", found ", count);
@@ -255,6 +256,12 @@ bool takes_inner_mean(const Edit& edit) {
   const bool strength = edit.site == Site::decay || edit.site == Site::write;
   const bool factor = edit.site == Site::gate || edit.site == Site::head;
   return (strength && edit.op == Operator::constant) || (factor && edit.op == Operator::mean);
+}
+
+bool takes_inner_rows(const Edit& edit) {
+  if (edit.reference.empty() || !edit.values.empty()) return false;
+  return (edit.site == Site::head && edit.op == Operator::resample) ||
+         (edit.site == Site::norm && edit.op == Operator::freeze);
 }
 
 bool covers(const Edit& edit, Index head) {

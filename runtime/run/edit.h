@@ -43,10 +43,10 @@ enum class Operator {
   constant,  // decay: g := value (or per head); write: strength := value (or per head)
   off,       // erase: nothing is erased; qk_norm: no normalisation
   identity,  // conv: bypass
-  current_tap,   // conv: only the weight on the current token
-  freeze,        // state: no decay, no erase, no write; norm: the rows' scales := values
-  no_write,      // state: decay continues, nothing is erased or written
-  no_read,       // state: o := 0, the skip term stays
+  current_tap,  // conv: only the weight on the current token
+  freeze,    // state: no decay, no erase, no write; norm: the rows' scales := values, or those of a reference
+  no_write,  // state: decay continues, nothing is erased or written
+  no_read,   // state: o := 0, the skip term stays
   delete_write,  // state: as no_write (for one token's range)
   reset,         // state: before the first row of the range
   reset_every,   // state: at every multiple of value
@@ -56,8 +56,8 @@ enum class Operator {
   none,          // position: no rotary
   shift,         // position: rotary positions + value
   mean,          // output, residual: := the reference's mean over its rows; head, gate: := values
-  resample,  // output, residual: := a row of the reference, drawn by (seed, position); head: := values, one
-             // row of all heads per token of the range
+  resample,  // output, residual: := a row of the reference, drawn by (seed, position); head: the same of its
+             // rows, or := values, one row of all heads per token of the range
   noise,     // output, residual: + value x the row's RMS x a normal draw by (seed, node, position, channel);
              // head, state: + value x its RMS x normal numbers by (seed, node, head, position)
   patch,     // output, residual: := the reference's row at the same position
@@ -94,7 +94,7 @@ struct Edit {
   double strength = 1;  // 0 drops the edit
   double value = 0;
   // Per head or per channel, where the operator takes it; empty = `value` for all. norm/freeze: one per token
-  // of the range; head/resample: [tokens, heads * channels]; see takes_inner_mean.
+  // of the range; head/resample: [tokens, heads * channels]; see takes_inner_mean, takes_inner_rows.
   std::vector<double> values;
   std::vector<Index> heads;          // empty = all
   Index begin = 0, end = -1;         // token range in positions; end -1 = no end
@@ -164,6 +164,12 @@ class Edits {
 // Whether EditPlan gives the edit the mean of its site over its reference, by channel, as `values`:
 // decay/constant, write/constant, gate/mean and head/mean with a reference and no values.
 bool takes_inner_mean(const Edit& edit);
+// Whether the edit, without values, takes rows of its site from its reference: head/resample draws them,
+// norm/freeze takes the scale of the same position.
+bool takes_inner_rows(const Edit& edit);
+// The reference of a norm/freeze that takes its scales from the run without edits on the same tokens. That
+// run stands beside it in a wavefront; elsewhere it is a recording of this name.
+inline constexpr const char* kClean = "clean";
 bool covers(const Edit& edit, Index head);
 // edit.values[head] or edit.value
 double value_of(const Edit& edit, Index head);

@@ -6,6 +6,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/random.h"
+#include "runtime/run/edit_rows.h"
 
 namespace plait {
 namespace {
@@ -121,7 +122,7 @@ class EditPlan::Builder {
                       edit.op == Operator::patch || edit.op == Operator::zero_rescale;
     // Other edits of inner sites take their numbers from `values`.
     const bool reads = (output && rows) || edit.op == Operator::swap || !edit.reference.empty();
-    if (!reads) return nullptr;
+    if (!reads || is_beside(edit)) return nullptr;
     if (edit.reference.empty()) fail("edit of '", edit.node, "': ", name_of(edit.op), " needs a 'reference'");
     const auto recording = references_.find(edit.reference);
     if (recording == references_.end())
@@ -136,7 +137,7 @@ class EditPlan::Builder {
 
   void check_recorded(const Edit& edit, const Recorded& recorded) const {
     const bool rows = edit.op == Operator::resample || edit.op == Operator::patch;
-    if (rows && recorded.rows.empty())
+    if (rows && !takes_inner_rows(edit) && recorded.rows.empty())
       fail("edit of '", edit.node, "': ", name_of(edit.op), " needs a reference that kept rows; '",
            edit.reference, "' kept means only");
     if (edit.op == Operator::patch && (edit.end < 0 || edit.end > recorded.count))
@@ -157,12 +158,33 @@ class EditPlan::Builder {
       if (!supports(model_.layer(n), edit)) continue;
       Edit own = edit;
       if (takes_inner_mean(edit)) own.values = inner_mean(n, edit);
+      if (takes_inner_rows(edit)) take_rows(n, own);
       for (const SiteSpec& spec : model_.layer(n).sites())
         if (spec.site == edit.site) check(own, spec);
       add(n, std::move(own), is_reset(edit) ? Action::reset : is_swap(edit) ? Action::swap : Action::inner);
       placed = true;
     }
     if (!placed) fail("edit: ", describe(edit.node), " has no ", name_of(edit.site), "/", name_of(edit.op));
+  }
+
+  // Holds a reference against what the edit wants of it; gives a frozen norm its scales as values. Those of
+  // the run without edits that nobody recorded are left to the executor.
+  void take_rows(int node, Edit& edit) const {
+    if (is_beside(edit)) return;
+    const auto held = recorded(node, edit);
+    const auto found = held->inner_rows.find(edit.site);
+    if (found == held->inner_rows.end())
+      fail("edit of '", edit.node, "': reference '", edit.reference, "' kept no rows of ", name_of(edit.site),
+           " of node '", node_of(node).name, "'");
+    if (edit.op != Operator::freeze) return;
+    const auto& rows = found->second;
+    const Index count = static_cast<Index>(rows.size()),
+                end = edit.end < 0 ? count : std::min(count, edit.end);
+    if (edit.begin < end) edit.values.assign(rows.begin() + edit.begin, rows.begin() + end);
+  }
+
+  bool is_beside(const Edit& edit) const {
+    return takes_inner_rows(edit) && edit.reference == kClean && !references_.count(kClean);
   }
 
   std::vector<double> inner_mean(int node, const Edit& edit) const {
@@ -457,13 +479,6 @@ void scale_channels(const Edit& edit, float* row, Index width) {
     for (Index c = 0; c < width; ++c) put(c);
   else
     for (const Index c : edit.channels) put(c);
-}
-
-// Which row of the reference stands at `position`.
-Index drawn_row(const Edit& edit, Index position) {
-  const double u = uniform_draw(edit.seed, 0, static_cast<std::uint64_t>(position));
-  return std::min(edit.recorded->count - 1,
-                  static_cast<Index>(u * static_cast<double>(edit.recorded->count)));
 }
 
 }  // namespace

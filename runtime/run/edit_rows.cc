@@ -5,12 +5,24 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/noise.h"
+#include "runtime/base/random.h"
+#include "runtime/run/recording.h"
 
 namespace plait {
 namespace {
 
 void resample(const Edit& edit, const Segment& segment, Index heads, Index head, View<float> rows) {
-  const Index width = heads * rows.cols, count = static_cast<Index>(edit.values.size()) / width;
+  const Index width = heads * rows.cols;
+  if (takes_inner_rows(edit)) {
+    const std::vector<float>& held = edit.recorded->inner_rows.at(edit.site);
+    for (Index r = 0; r < rows.rows; ++r) {
+      const auto first =
+          static_cast<std::size_t>(drawn_row(edit, segment.position + r) * width + head * rows.cols);
+      std::copy_n(&held[first], rows.cols, rows.row(r));
+    }
+    return;
+  }
+  const Index count = static_cast<Index>(edit.values.size()) / width;
   const Index first = segment.position - edit.begin;
   if (first < 0 || first + rows.rows > count)
     fail("edit of '", edit.node, "': ", name_of(edit.site), "/resample has values for ", count,
@@ -35,6 +47,12 @@ void disturb(const Edit& edit, const Segment& segment, Index head, View<float> r
 }
 
 }  // namespace
+
+Index drawn_row(const Edit& edit, Index position) {
+  const double u = uniform_draw(edit.seed, 0, static_cast<std::uint64_t>(position));
+  return std::min(edit.recorded->count - 1,
+                  static_cast<Index>(u * static_cast<double>(edit.recorded->count)));
+}
 
 void fill_values(const Edit& edit, Index heads, Index head, View<float> rows) {
   const bool by_channel = rows.cols > 1 && static_cast<Index>(edit.values.size()) == heads * rows.cols;

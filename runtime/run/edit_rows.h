@@ -8,8 +8,11 @@ namespace plait {
 
 // rows [segment.rows, channels]: head `head` of `heads`, the rows of the segment. noise: + value * rms(row) *
 // normal, rms over the head's channels of the row, the numbers keyed by (seed, layer, head, position). Throws
-// Error when resample has no row for a token.
+// Error when resample has values, but no row for a token.
 void edit_rows(const Edit& edit, const Segment& segment, Index heads, Index head, View<float> rows);
+
+// Which row of its reference a resample puts at a position: drawn by (seed, position).
+Index drawn_row(const Edit& edit, Index position);
 
 // rows := the edit's values by channel if it has them (heads * channels), else its value for the head.
 void fill_values(const Edit& edit, Index heads, Index head, View<float> rows);

@@ -17,8 +17,8 @@ class InnerWatch {
  public:
   virtual ~InnerWatch() = default;
   // values [rows of the segment, heads * channels] of the site's SiteSpec, [.., heads] where that has no
-  // channels: log decays, write strengths, gate factors, head outputs. Valid during the call, which comes
-  // from the thread that runs the layer.
+  // channels: log decays, write strengths, gate factors, head outputs, a norm's scales. Valid during the
+  // call, which comes from the thread that runs the layer.
   virtual void see(Site site, View<const float> values) = 0;
 };
 
@@ -35,8 +35,11 @@ struct Segment {
   Index first_row = 0, rows = 0;
   const Edits* edits = nullptr;  // this node's inner edits for these rows; null or empty = none
   // Null = nobody. Told by a layer, once per run, of every site that has decay/constant, write/constant,
-  // gate/mean or head/mean. Only segments without edits have one.
+  // gate/mean, head/mean or norm/freeze. Only segments without edits have one.
   InnerWatch* watch = nullptr;
+  // Where the inputs of the same tokens in the run without edits begin; -1 = it is not in this call. Only
+  // norms under norm/freeze look there.
+  Index clean_row = -1;
 
   // Null-safe look-up: the edit of this site and operator that covers `head`.
   const Edit* edit(Site site, Operator op, Index head) const {

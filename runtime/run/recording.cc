@@ -17,13 +17,20 @@ double norm_of(const float* row, Index width) {
   return std::sqrt(squares);
 }
 
-// Sums what a node's inner sites hold.
+bool contains(const std::vector<Site>& sites, Site site) {
+  return std::find(sites.begin(), sites.end(), site) != sites.end();
+}
+
+// Sums, and keeps where that is asked for, what a node's inner sites hold.
 class InnerSums final : public InnerWatch {
  public:
-  explicit InnerSums(std::span<const Site> sites) : sites_(sites.begin(), sites.end()) {}
+  explicit InnerSums(const RecordRequest& request) : request_(request) {}
 
   void see(Site site, View<const float> values) override {
-    if (std::find(sites_.begin(), sites_.end(), site) == sites_.end()) return;
+    if (contains(request_.inner_rows, site))
+      for (Index r = 0; r < values.rows; ++r)
+        rows_[site].insert(rows_[site].end(), values.row(r), values.row(r) + values.cols);
+    if (!contains(request_.inner, site)) return;
     auto& [count, sums] = seen_[site];
     count += values.rows;
     sums.resize(static_cast<std::size_t>(values.cols));
@@ -40,14 +47,19 @@ class InnerSums final : public InnerWatch {
     return all;
   }
 
+  std::map<Site, std::vector<float>> take_rows() { return std::move(rows_); }
+
  private:
   struct Sums {
     Index count = 0;
     std::vector<double> sums;  // [heads * channels]
   };
-  std::vector<Site> sites_;
+  const RecordRequest& request_;
   std::map<Site, Sums> seen_;
+  std::map<Site, std::vector<float>> rows_;
 };
+
+bool watches(const RecordRequest& request) { return !request.inner.empty() || !request.inner_rows.empty(); }
 
 // Gathers what the walk shows after every node.
 class Recorder {
@@ -59,7 +71,7 @@ class Recorder {
       if (!asked.empty() && std::find(asked.begin(), asked.end(), name) == asked.end()) continue;
       auto& node = nodes_[n];
       node.mean.assign(static_cast<std::size_t>(model.width(n)), 0.0);
-      if (!request.inner.empty()) inner_.emplace(n, request.inner);
+      if (watches(request)) inner_.emplace(n, request);
     }
     for (const std::string& name : request.nodes)
       if (model.graph().find(name) < 0) fail("reference: the model has no node '", name, "'");
@@ -94,7 +106,10 @@ class Recorder {
       const auto count = static_cast<double>(std::max<Index>(1, node.count));
       for (double& m : node.mean) m /= count;
       node.norm /= count;
-      if (const auto inner = inner_.find(n); inner != inner_.end()) node.inner = inner->second.means();
+      if (const auto inner = inner_.find(n); inner != inner_.end()) {
+        node.inner = inner->second.means();
+        node.inner_rows = inner->second.take_rows();
+      }
       node.step_norm = node.norm;
       if (const auto branch = branches_.find(n); branch != branches_.end()) {
         node.norm = branch->second.own / count;
@@ -155,11 +170,12 @@ Recording record(const Model& model, std::span<const std::vector<Token>> texts, 
   options.observer = [&](int node, const Ports& ports, std::span<const Segment> segments) {
     if (node != model.graph().output()) recorder.see(node, ports, segments);
   };
-  if (!request.inner.empty()) options.watches = [&](int node) { return recorder.watch(node); };
+  if (watches(request)) options.watches = [&](int node) { return recorder.watch(node); };
   Digest digest;
   const std::string knows = model.identity() + arithmetic_digest(model.card(), compute);
   digest.add(knows.data(), knows.size());
   for (const Site site : request.inner) digest.add(name_of(site), std::strlen(name_of(site)));
+  for (const Site site : request.inner_rows) digest.add(cat("rows of ", name_of(site)));
   for (std::size_t t = 0; t < texts.size(); ++t) {
     Sequence sequence(model);
     const std::span<const Token> tokens = texts[t];

@@ -23,6 +23,8 @@ struct Recorded {
   std::vector<float> rows;   // [count, width], the texts after each other; empty unless asked for
   // Means of the inner sites that were asked for and the layer has, by column as InnerWatch is told them.
   std::map<Site, std::vector<double>> inner;
+  // Their rows, [count, columns]: head outputs, a norm's scales.
+  std::map<Site, std::vector<float>> inner_rows;
   Index position = 0;  // where `state` was taken
   std::vector<State::Image>
       state;  // of the first text at `position`; empty unless asked for or without fields
@@ -37,10 +39,11 @@ struct Recording {
 using References = std::map<std::string, std::shared_ptr<const Recording>>;
 
 struct RecordRequest {
-  std::vector<std::string> nodes;  // empty = all but the output node
-  bool rows = false;               // keep every row: memory of count x width floats per node
-  Index state_at = -1;             // keep the nodes' states of the first text before this position
-  std::vector<Site> inner;         // sites to keep means of: decay, write, gate, head (Segment::watch)
+  std::vector<std::string> nodes;     // empty = all but the output node
+  bool rows = false;                  // keep every row: memory of count x width floats per node
+  Index state_at = -1;                // keep the nodes' states of the first text before this position
+  std::vector<Site> inner;            // sites to keep means of: decay, write, gate, head (Segment::watch)
+  std::vector<Site> inner_rows = {};  // sites to keep every row of: head, norm
 };
 
 // Runs every text as a stream of its own, without edits. Sums are f64 chains in the order of the rows.

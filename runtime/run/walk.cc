@@ -128,6 +128,7 @@ void Walk::run_pieces(int node, std::span<Placed* const> pieces, const Ports& po
   std::vector<Segment> segments;
   for (Placed* placed : pieces) {
     const Piece& piece = placed->piece;
+    const Slice& slice = *placed->slice;
     const View<float> rows = ports.output.slice_rows(placed->first_row, piece.rows);
     if (piece.has(EditPlan::Action::pass)) {
       copy(ports.inputs[0].slice_rows(placed->first_row, piece.rows), rows);
@@ -136,8 +137,8 @@ void Walk::run_pieces(int node, std::span<Placed* const> pieces, const Ports& po
     } else {
       State* state = layer.fields().empty() ? nullptr : prepare(node, *placed);
       segments.push_back({state, piece.position, placed->first_row, piece.rows,
-                          piece.inner.empty() ? nullptr : &piece.inner,
-                          piece.inner.empty() ? watch : nullptr});
+                          piece.inner.empty() ? nullptr : &piece.inner, piece.inner.empty() ? watch : nullptr,
+                          slice.clean_row < 0 ? -1 : slice.clean_row + placed->first_row - slice.first_row});
     }
   }
   // Rows of one call bound the layer's scratch; the weights of a node are read from memory once per call.
@@ -170,7 +171,7 @@ void Walk::run_layer(int node, const Ports& ports, std::span<const Segment> segm
     weights += static_cast<double>(segment.rows) * static_cast<double>(per_row);
     work += static_cast<double>(segment.rows) * static_cast<double>(per_row + per_key);
   }
-  (node == model_.graph().output() ? output_work_ : work_) += weights;
+  if (node != model_.graph().output()) work_ += weights;
   Context context = context_;
   if (work < kWorthThreads) context.compute.threads = 1;
   model_.layer(node).run(ports, segments, context);

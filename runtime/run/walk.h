@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/arena.h"
@@ -18,6 +19,7 @@ struct Slice {
   State* state = nullptr;          // of the node that is run next; null for layers without fields
   Index position = 0, first_row = 0, rows = 0;
   Origin origin = Origin::given;
+  Index clean_row = -1;  // first row of the same tokens in the run without edits; -1 = there is none
 };
 
 // Called after each node of each walk with its ports and the segments it ran; what verify reads.
@@ -63,10 +65,9 @@ class Walk {
   View<float> gathered_output(std::span<const Slice> rows, const Workspace& workspace,
                               std::span<const Token> tokens, Arena::Scope& scope);
 
-  // Work so far: multiplications by weights, without and with those of the output node; one row through all
-  // other nodes costs `row_cost()`.
-  double multiplications() const { return work_; }
-  double output_multiplications() const { return output_work_; }
+  // Work since it was last asked for: multiplications by weights, without those of the output node, of which
+  // one row costs `row_cost()`. From 0 each time, so that the same walk has the same number to the last bit.
+  double take_multiplications() { return std::exchange(work_, 0.0); }
   double row_cost() const;
   double output_row_cost() const;
 
@@ -85,7 +86,7 @@ class Walk {
   Observer observer_;
   InnerWatches watches_;
   std::vector<Index> multiplications_;  // by node: those a row costs, about
-  double work_ = 0, output_work_ = 0;
+  double work_ = 0;
 };
 
 }  // namespace plait

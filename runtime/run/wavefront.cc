@@ -146,8 +146,10 @@ class Wavefront::Tile {
     std::vector<Slice> slices;
     for (std::size_t s = 0; s < alive; ++s) {
       const Part& part = parts_[slots_[s].part];
+      // The slots that are there from the start, one for each part, hold the baseline.
       slices.push_back({begin_[index(n)][s].plan, stateful ? &states[s] : nullptr, part.position,
-                        slots_[s].first_row, static_cast<Index>(part.tokens.size()), Origin::given});
+                        slots_[s].first_row, static_cast<Index>(part.tokens.size()), Origin::given,
+                        all_.clean_baseline_ ? slots_[slots_[s].part].first_row : -1});
     }
     all_.walk_.run_node(n, slices, {inputs, output, tokens_});
     keep(n, alive, std::move(states));
@@ -238,6 +240,13 @@ class Wavefront::Tile {
   Index rows_ = 0;
 };
 
+WavefrontCost& WavefrontCost::operator+=(const WavefrontCost& more) {
+  rows += more.rows;
+  tokens += more.tokens;
+  tiles += more.tiles;
+  return *this;
+}
+
 Wavefront::Wavefront(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<const EditPlan>> plans,
                      WavefrontOptions options)
     : model_(std::move(model)),
@@ -247,6 +256,7 @@ Wavefront::Wavefront(std::shared_ptr<const Model> model, std::vector<std::shared
       walk_(*model_, options.compute),
       row_width_(Workspace(*model_).widest()) {
   if (plans_.empty()) fail("a wavefront needs at least the baseline");
+  clean_baseline_ = !plans_[0] || plans_[0]->edits().empty();
   for (int n = 0; n < model_->node_count(); ++n) {
     std::vector<std::span<const EditPlan::Entry>> known;
     for (const auto& plan : plans_) {
@@ -370,15 +380,13 @@ std::vector<Index> Wavefront::position_cuts(std::span<const VariantDocument> doc
 void Wavefront::run(std::span<const VariantDocument> documents, const VariantSink& sink) {
   for (const VariantDocument& document : documents) check_tokens(*model_, document.tokens);
   const FloatEnvironment environment;
-  const double before = walk_.multiplications();
   const Shape shape = tile_shape(documents);
   for (std::size_t d = 0; d < documents.size(); d += index(shape.documents))
     run_documents(documents.subspan(d, std::min(index(shape.documents), documents.size() - d)), d, shape,
                   sink);
   for (const VariantDocument& document : documents)
     cost_.tokens += static_cast<Index>(document.tokens.size());
-  units_ += (walk_.multiplications() - before) / walk_.row_cost();
-  cost_.forwards_equiv = cost_.tokens > 0 ? units_ / static_cast<double>(cost_.tokens) : 0;
+  cost_.rows += walk_.take_multiplications() / walk_.row_cost();
 }
 
 void Wavefront::run_documents(std::span<const VariantDocument> documents, std::size_t first,

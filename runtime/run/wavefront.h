@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "runtime/run/batch.h"
@@ -58,10 +59,13 @@ struct WavefrontOptions {
 };
 
 struct WavefrontCost {
-  // One unit: all rows of the documents through all nodes but the output node, once, without edits.
-  double forwards_equiv = 0;
+  double rows = 0;   // one unit: a row through all nodes but the output node, without edits
   Index tokens = 0;  // of the documents
   Index tiles = 0;
+  // One unit: all rows of the documents, each once.
+  double forwards_equiv() const { return tokens > 0 ? rows / static_cast<double>(tokens) : 0; }
+  WavefrontCost& operator+=(const WavefrontCost& more);
+  bool operator==(const WavefrontCost&) const = default;
 };
 
 class Wavefront {
@@ -84,7 +88,9 @@ class Wavefront {
   std::size_t state_bytes(Index tokens, Kept kept) const;
 
   int variant_count() const { return static_cast<int>(plans_.size()); }
+  // Of the runs since the cost was last taken.
   const WavefrontCost& cost() const { return cost_; }
+  WavefrontCost take_cost() { return std::exchange(cost_, {}); }
 
  private:
   class Tile;
@@ -106,9 +112,9 @@ class Wavefront {
   std::vector<std::vector<int>> keys_;  // by node, variant: equal entries have equal keys, 0 = none
   std::vector<int> order_;  // variants but 0, those with a long common beginning beside each other
   Walk walk_;
-  Index row_width_ = 0;  // floats a row holds in the workspace
+  bool clean_baseline_ = false;  // it has no edits, so that others may take from it what norm/freeze wants
+  Index row_width_ = 0;          // floats a row holds in the workspace
   WavefrontCost cost_;
-  double units_ = 0;  // rows through all nodes but the output node
 };
 
 }  // namespace plait

@@ -34,6 +34,10 @@ FAULTS = """(() => {
     faults.push(`there is a <${e.tagName}>`);
   const figures = [...document.querySelectorAll('svg')].filter(shown);
   if (figures.length < 5) faults.push(`only ${figures.length} figures are shown`);
+  const sections = [...document.querySelectorAll('section')].filter((s) => !['checks', 'manifest'].includes(s.id));
+  if (!sections.some((s) => s.id == 'remembrance')) faults.push('nothing is said of remembrance');
+  for (const s of sections)
+    if (![...s.querySelectorAll('svg')].some(shown)) faults.push(`section '${s.id}' has no figure`);
   for (const svg of figures) {
     const name = svg.querySelector('title')?.textContent ?? '';
     const box = svg.getBoundingClientRect();

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "runtime/base/error.h"
+#include "runtime/base/random.h"
 #include "runtime/run/recording.h"
 #include "tests/ablate/models.h"
 #include "tests/files.h"
@@ -109,13 +110,22 @@ class Experiments : public ::testing::Test {
     return text;
   }
 
+  // What run.json says the study cost, without what a clock wrote.
+  Json work(const std::string& run) const {
+    Json cost = Json::parse(testing::read_bytes(folder_ / (run + "/run.json"))).at("cost");
+    EXPECT_GT(cost.at("forwards_equiv").get<double>() + cost.at("task_tokens").get<double>(), 0);
+    cost.erase("seconds");
+    return cost;
+  }
+
   // Mean loss of streams of their own over windows of `context` tokens.
-  double loss_alone(std::span<const Token> tokens, const EditList& edits, Index context) const {
+  double loss_alone(std::span<const Token> tokens, const EditList& edits, Index context,
+                    const References& references = {}) const {
     double sum = 0, count = 0;
     for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += static_cast<std::size_t>(context)) {
       const auto window = tokens.subspan(
           begin, std::min<std::size_t>(static_cast<std::size_t>(context), tokens.size() - begin));
-      Stream stream(model_, {{}, 0, edits, {}, 0});
+      Stream stream(model_, {{}, 0, edits, references, 0});
       stream.feed(window, [&](Index p, std::span<const float> row) {
         if (static_cast<std::size_t>(p + 1) == window.size()) return;
         double exponentials = 0;
@@ -230,6 +240,9 @@ TEST_F(Experiments, RemembranceIsReportedByHistory) {
   double near = -1, far = -1;
   for (const auto& row : table(folder_ / "run/results.csv")) {
     if (row.at("metric") != "effrem") continue;
+    EXPECT_EQ(row.at("ci_method"), "cluster_t");
+    EXPECT_LT(std::stod(row.at("ci_low")), std::stod(row.at("value")));
+    EXPECT_GT(std::stod(row.at("ci_high")), std::stod(row.at("value")));
     if (row.at("position_bin") == "history 1-15") near = std::stod(row.at("value"));
     if (row.at("position_bin") == "history 256-1023") far = std::stod(row.at("value"));
   }
@@ -239,10 +252,24 @@ TEST_F(Experiments, RemembranceIsReportedByHistory) {
 }
 
 TEST_F(Experiments, AKilledRunEndsWithTheSameBytes) {
+  std::string text;  // of several batches
+  testing::Numbers letters(3);
+  for (int paragraph = 0; paragraph < 40; ++paragraph) {
+    for (const Token t : letters.tokens(250, 26)) text += static_cast<char>('a' + t);
+    text += "\n\n";
+  }
+  testing::write_bytes(folder_ / "text.txt", text);
+  const auto settings = [&](const std::string& run) {
+    ExperimentSettings s = this->settings(run);
+    s.study.score.lengths = {64};
+    return s;
+  };
   ASSERT_TRUE(conduct(settings("whole")).valid);
   const std::string journal = testing::read_bytes(folder_ / "whole/journal.0.bin"),
                     results = timeless("whole");
+  const Json cost = work("whole");
   testing::Numbers numbers(1);
+  int there = 0;
   for (int kill = 0; kill < 6; ++kill) {
     const std::string run = "killed" + std::to_string(kill);
     std::filesystem::create_directory(folder_ / run);
@@ -251,12 +278,15 @@ TEST_F(Experiments, AKilledRunEndsWithTheSameBytes) {
     ExperimentSettings resumed = settings(run);
     EXPECT_THROW(conduct(resumed), Error) << "not without --resume";
     resumed.start = ExperimentSettings::Start::resume;
+    resumed.say = [&](const std::string& line) { there += line.find("there already") != line.npos; };
     ASSERT_TRUE(conduct(resumed).valid);
+    EXPECT_EQ(work(run), cost);
     EXPECT_TRUE(testing::read_bytes(folder_ / (run + "/journal.0.bin")) == journal);
     EXPECT_EQ(testing::read_bytes(folder_ / (run + "/tokens.h5")),
               testing::read_bytes(folder_ / "whole/tokens.h5"));
     EXPECT_EQ(timeless(run), results);
   }
+  EXPECT_GT(there, 0) << "some kills left a whole batch";
 }
 
 TEST_F(Experiments, StopEarlyOnlyIfDeclaredAndWithIntervalsThatAllowIt) {
@@ -304,6 +334,7 @@ TEST_F(Experiments, StopEarlyOnlyIfDeclaredAndWithIntervalsThatAllowIt) {
   s.start = ExperimentSettings::Start::resume;
   ASSERT_TRUE(conduct(s).valid);
   EXPECT_EQ(timeless("again"), results);
+  EXPECT_EQ(work("again"), work("early"));
 }
 
 TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
@@ -312,8 +343,9 @@ TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
   s.study.controls = {};
   s.study.score.nll.clear();  // tasks alone
   s.study.score.tasks = {
+      // the second in two batches
       Json::parse(R"({"generator": "induction", "length": 12, "items": 8})"),
-      Json::parse(R"({"generator": "recall", "length": 64, "pairs": [2, 4], "items": 5})")};
+      Json::parse(R"({"generator": "recall", "length": 64, "pairs": [2, 4], "items": 30})")};
   ASSERT_TRUE(conduct(s).valid);
   std::istringstream samples(testing::read_bytes(folder_ / "run/samples.jsonl"));
   std::map<std::string, int> lines;
@@ -326,7 +358,7 @@ TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
     right[key] += sample["correct"].get<bool>();
   }
   EXPECT_EQ(lines["baseline induction"], 8 * 4) << "a query per quarter";
-  EXPECT_EQ(lines["group.mixer.zero.gated_delta_net recall"], 5 * (2 + 4));
+  EXPECT_EQ(lines["group.mixer.zero.gated_delta_net recall"], 30 * (2 + 4));
   int rows = 0;
   for (const auto& row : table(folder_ / "run/results.csv")) {
     if (row.at("metric") != "exact_match" || !row.at("position_bin").empty()) continue;
@@ -337,6 +369,8 @@ TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
   EXPECT_EQ(rows, 2 * 3);
   const std::string journal = testing::read_bytes(folder_ / "run/journal.tasks.jsonl"),
                     results = timeless("run");
+  const Json cost = work("run");
+  EXPECT_EQ(std::count(journal.begin(), journal.end(), '\n'), 1 + 1 + 2);
   for (const std::size_t kept : {journal.size() / 3, journal.size() / 2, journal.size() - 1}) {
     const std::string run = "again" + std::to_string(kept);
     std::filesystem::create_directory(folder_ / run);
@@ -346,6 +380,7 @@ TEST_F(Experiments, TasksAreAskedJournaledAndSummedUp) {
     ASSERT_TRUE(conduct(s).valid);
     EXPECT_TRUE(testing::read_bytes(folder_ / (run + "/journal.tasks.jsonl")) == journal);
     EXPECT_EQ(timeless(run), results);
+    EXPECT_EQ(work(run), cost);
   }
 }
 
@@ -355,20 +390,24 @@ TEST_F(Experiments, ALimitIsRecordedAndTheReportWarns) {
   s.study.controls = {};
   s.study.score.nll.clear();
   s.study.score.tasks = {Json::parse(R"({"generator": "induction", "length": 12, "items": 8})")};
-  const auto warns = [&](const std::string& run) {
+  const auto warns = [&](const std::string& run, const std::string& from) {
     const auto warnings = report::warnings_of(report::read_run(folder_ / run));
-    return std::any_of(warnings.begin(), warnings.end(), [](const std::string& warning) {
-      return warning.find("Only the first 3 items") != std::string::npos;
+    return std::any_of(warnings.begin(), warnings.end(), [&](const std::string& warning) {
+      return warning.find("Only the first 3 items were scored (" + from + "):") != std::string::npos;
     });
   };
   ASSERT_TRUE(conduct(s).valid);
-  EXPECT_FALSE(warns("whole"));
+  EXPECT_TRUE(report::warnings_of(report::read_run(folder_ / "whole")).empty());
   s.folder = folder_ / "limited";
   s.study.score.tasks[0]["limit"] = 3;
   const ExperimentOutcome outcome = conduct(s);
   ASSERT_TRUE(outcome.valid);
   EXPECT_EQ(outcome.run.at("limit"), 3);
-  EXPECT_TRUE(warns("limited"));
+  EXPECT_TRUE(warns("limited", "'limit' of the task 'induction'"));
+  s.folder = folder_ / "flag";
+  s.limits = ExperimentSettings::Limits::flag;
+  ASSERT_TRUE(conduct(s).valid);
+  EXPECT_TRUE(warns("flag", "--limit"));
 }
 
 TEST_F(Experiments, ResumingAnotherStudyIsRefusedAndChangesNothing) {
@@ -441,6 +480,124 @@ conditions:
     ++seen;
   }
   EXPECT_EQ(seen, 5);
+}
+
+TEST_F(Experiments, NormsAreThoseOfTheBaselineAndHeadsThoseOfTheReference) {
+  testing::write_bytes(folder_ / "reference.txt", testing::read_bytes(folder_ / "text.txt").substr(100, 300));
+  const Study study = parse_study(read_document(R"(
+reference: {data: reference.txt, tokens: 250}
+conditions:
+  - {id: heads, site: head, op: resample, where: {layers: 1}}
+  - {id: own, site: norm, op: freeze}
+  - {id: zeroed, site: mixer, op: zero, where: {layers: 0}}
+  - id: frozen
+    edits:
+      - {site: mixer, op: zero, where: {layers: 0}}
+      - {where: final_norm/norm, operator: freeze, reference: clean}
+)",
+                                                "s.yaml"),
+                                  folder_ / "");
+  ExperimentSettings s = settings("run");
+  s.study.designs.clear();
+  s.study.controls = {};
+  s.study.conditions = study.conditions;
+  s.study.reference = study.reference;
+  s.study.score.lengths = {64};
+  s.study.score.tasks = {Json::parse(R"({"generator": "induction", "length": 12, "items": 2})")};
+  std::string said;
+  s.say = [&](const std::string& line) { said += line + "\n"; };
+  ASSERT_TRUE(conduct(s).valid);
+  EXPECT_NE(said.find("'own' is asked no task"), std::string::npos);
+
+  // Written out: each window with the values its tokens have.
+  RecordRequest request;
+  request.inner_rows = {Site::head, Site::norm};
+  const ByteTokenizer bytes;
+  const std::vector<std::vector<Token>> reference = {
+      bytes.encode(testing::read_bytes(folder_ / "reference.txt").substr(0, 250))};
+  const auto rows =
+      record(*model_, reference, request, {}).nodes.at("blocks.1.mixer")->inner_rows.at(Site::head);
+  const std::vector<Token> tokens = bytes.encode(testing::read_bytes(folder_ / "text.txt"));
+  Edit zero, norm, heads;
+  zero.node = "blocks.0.mixer";
+  norm.node = "final_norm", norm.site = Site::norm, norm.op = Operator::freeze;
+  heads.node = "blocks.1.mixer", heads.site = Site::head, heads.op = Operator::resample;
+  constexpr std::size_t kWidth = 2 * 8;
+  for (std::size_t p = 0; p < 64; ++p) {
+    const auto row = static_cast<std::ptrdiff_t>(uniform_draw(0, 0, p) * 250) * kWidth;
+    heads.values.insert(heads.values.end(), rows.begin() + row, rows.begin() + row + kWidth);
+  }
+  double frozen = 0, count = 0;
+  for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += 64) {
+    const auto window = std::span(tokens).subspan(begin, std::min<std::size_t>(64, tokens.size() - begin));
+    const std::vector<std::vector<Token>> text = {{window.begin(), window.end()}};
+    const auto scales = record(*model_, text, request, {}).nodes.at("final_norm")->inner_rows.at(Site::norm);
+    norm.values.assign(scales.begin(), scales.end());
+    const auto weight = static_cast<double>(window.size() - 1);
+    frozen += weight * loss_alone(window, {zero, norm}, 64);
+    count += weight;
+  }
+  std::map<std::string, double> value;
+  for (const auto& row : table(folder_ / "run/results.csv")) {
+    if (row.at("metric") != "nll" || row.at("context_len") != "64" || !row.at("position_bin").empty())
+      continue;
+    value[row.at("condition_id")] = std::stod(row.at("value"));
+  }
+  // As above: f32 roundings of a few nats, averaged.
+  EXPECT_NEAR(value.at("frozen"), frozen / count, 1e-6);
+  EXPECT_NEAR(value.at("heads"), loss_alone(tokens, {heads}, 64), 1e-6);
+  EXPECT_EQ(value.at("own"), value.at("baseline")) << "its own scales";
+  EXPECT_NE(value.at("frozen"), value.at("zeroed"));
+  EXPECT_NE(value.at("heads"), value.at("baseline"));
+}
+
+TEST_F(Experiments, StatesAreSwappedForThoseOfTheReference) {
+  const std::string reference = testing::read_bytes(folder_ / "text.txt").substr(100, 300);
+  testing::write_bytes(folder_ / "reference.txt", reference);
+  const auto with = [&](const std::string& run, const std::string& more) {
+    const Study study = parse_study(read_document(R"(
+reference: {data: reference.txt}
+conditions:
+  - {id: swapped, site: state, op: swap, at: 20, where: {kind: gated_delta_net}}
+)" + more,
+                                                  "s.yaml"),
+                                    folder_ / "");
+    ExperimentSettings s = settings(run);
+    s.study.designs.clear();
+    s.study.controls = {};
+    s.study.conditions = study.conditions;
+    s.study.reference = study.reference;
+    s.study.score.lengths = {64};
+    return s;
+  };
+  EXPECT_THROW(conduct(with("none", "  - {id: other, site: state, op: swap, at: 21, where: {layers: 0}}\n")),
+               Error);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
+  ASSERT_TRUE(conduct(with("run", "")).valid);
+  RecordRequest request;
+  request.state_at = 20;
+  const std::vector<std::vector<Token>> texts = {ByteTokenizer().encode(reference)};
+  const References references = {
+      {"ref", std::make_shared<const Recording>(record(*model_, texts, request, {}))}};
+  EditList edits(2);
+  for (std::size_t i = 0; i < 2; ++i) {
+    edits[i].node = cat("blocks.", 2 * i, ".mixer");
+    edits[i].site = Site::state;
+    edits[i].op = Operator::swap;
+    edits[i].begin = 20;
+    edits[i].reference = "ref";
+  }
+  const std::vector<Token> tokens = ByteTokenizer().encode(testing::read_bytes(folder_ / "text.txt"));
+  int seen = 0;
+  for (const auto& row : table(folder_ / "run/results.csv")) {
+    if (row.at("metric") != "nll" || !row.at("position_bin").empty() || row.at("condition_id") != "swapped")
+      continue;
+    // As above: f32 roundings of a few nats, averaged.
+    EXPECT_NEAR(std::stod(row.at("value")), loss_alone(tokens, edits, 64, references), 1e-6);
+    EXPECT_NE(std::stod(row.at("delta")), 0);
+    ++seen;
+  }
+  EXPECT_EQ(seen, 1);
 }
 
 TEST_F(Experiments, BadInputWritesNothing) {

@@ -22,6 +22,15 @@ UnitScores unit(Index number, Index conditions, Index tokens) {
   return unit;
 }
 
+ScoredBatch batch(std::initializer_list<Index> units, Index conditions, Index tokens) {
+  ScoredBatch batch;
+  for (const Index u : units) {
+    batch.units.push_back(unit(u, conditions, tokens));
+    batch.cost += {0.1 * static_cast<double>(u + 1), tokens, 1};
+  }
+  return batch;
+}
+
 void expect_equal(const UnitScores& a, const UnitScores& b) {
   ASSERT_EQ(a.unit, b.unit);
   ASSERT_EQ(a.scores.size(), b.scores.size());
@@ -40,8 +49,13 @@ TEST(Journals, GiveBackWhatTheyWereGivenInTheOrderOfUnits) {
   const std::string path = folder / "j";
   {
     Journal journal(path, kPlan);
-    for (const Index u : {2, 0, 1}) journal.append(unit(u, 3, 7));
+    journal.append(batch({2, 0}, 3, 7));
+    journal.append(batch({1}, 3, 7));
     EXPECT_EQ(journal.done(), (std::vector<Index>{2, 0, 1}));
+    EXPECT_EQ(journal.cost(), (WavefrontCost{0.3 + 0.1 + 0.2, 21, 3}));
+    const Journal again(path, kPlan);
+    EXPECT_EQ(again.done(), journal.done());
+    EXPECT_EQ(again.cost(), journal.cost());
   }
   const auto back = Journal::read(path, kPlan);
   ASSERT_EQ(back.size(), 3u);
@@ -53,16 +67,22 @@ TEST(Journals, GiveBackWhatTheyWereGivenInTheOrderOfUnits) {
 TEST(Journals, AnyTornTailIsCutAndWrittenAgainWithTheSameBytes) {
   const Folder folder;
   const std::string path = folder / "j";
+  WavefrontCost cost;
   {
     Journal journal(path, kPlan);
-    for (Index u = 0; u < 3; ++u) journal.append(unit(u, 2, 5));
+    journal.append(batch({0, 1}, 2, 5));
+    journal.append(batch({2}, 2, 5));
+    cost = journal.cost();
   }
   const std::string whole = testing::read_bytes(path);
   for (std::size_t length = 0; length < whole.size(); ++length) {
     testing::write_bytes(path, whole.substr(0, length));
     {
       Journal journal(path, kPlan);
-      for (Index u = static_cast<Index>(journal.done().size()); u < 3; ++u) journal.append(unit(u, 2, 5));
+      ASSERT_TRUE(journal.done().empty() || journal.done().size() == 2) << "a batch is there or it is not";
+      if (journal.done().empty()) journal.append(batch({0, 1}, 2, 5));
+      journal.append(batch({2}, 2, 5));
+      ASSERT_EQ(journal.cost(), cost);
     }
     ASSERT_EQ(testing::read_bytes(path), whole) << "cut after " << length << " bytes";
   }
@@ -73,7 +93,7 @@ TEST(Journals, AFlippedBitEndsWhatIsBelieved) {
   const std::string path = folder / "j";
   {
     Journal journal(path, kPlan);
-    for (Index u = 0; u < 2; ++u) journal.append(unit(u, 2, 5));
+    for (Index u = 0; u < 2; ++u) journal.append(batch({u}, 2, 5));
   }
   const std::string whole = testing::read_bytes(path);
   for (std::size_t at = 72; at < whole.size(); at += 3) {
@@ -88,11 +108,13 @@ TEST(Journals, AFlippedBitEndsWhatIsBelieved) {
 TEST(Journals, OfAnotherPlanAreRefusedAndLeftAsTheyAre) {
   const Folder folder;
   const std::string path = folder / "j";
-  { Journal(path, kPlan).append(unit(0, 2, 5)); }
+  { Journal(path, kPlan).append(batch({0}, 2, 5)); }
   const std::string whole = testing::read_bytes(path);
   EXPECT_THROW(Journal(path, kOther), Error);
   EXPECT_THROW(Journal::read(path, kOther), Error);
   EXPECT_EQ(testing::read_bytes(path), whole);
+  testing::write_bytes(path, "PLAITJ01" + whole.substr(8));
+  EXPECT_THROW(Journal(path, kPlan), Error) << "of an earlier version";
   testing::write_bytes(path, std::string(100, 'x'));
   EXPECT_THROW(Journal(path, kPlan), Error);
   EXPECT_THROW(Journal::read(folder / "none", kPlan), Error);

@@ -10,6 +10,7 @@
 
 #include "runtime/base/error.h"
 #include "tests/ablate/sample_run.h"
+#include "tools/ablate/report/chart.h"
 #include "tools/ablate/report/controls.h"
 #include "tools/ablate/report/csv.h"
 #include "tools/ablate/report/curves.h"
@@ -166,6 +167,46 @@ TEST(Figures, LabelsKeepTheirDistance) {
   EXPECT_LE(placed.back(), 100);
 }
 
+// x and y of every text element of a figure that says `text`.
+std::vector<std::pair<double, double>> places_of(const std::string& svg, const std::string& text) {
+  std::vector<std::pair<double, double>> places;
+  std::istringstream lines(svg);
+  for (std::string line; std::getline(lines, line);) {
+    double x = 0, y = 0;
+    const std::size_t at = line.find("\" x=\"");
+    if (line.find(">" + text + "</text>") == line.npos || at == line.npos) continue;
+    if (std::sscanf(line.c_str() + at, "\" x=\"%lf\" y=\"%lf\"", &x, &y) == 2) places.push_back({x, y});
+  }
+  return places;
+}
+
+TEST(Figures, ValuesPastTheScaleDoNotLieOnEachOther) {
+  LineChart chart;
+  chart.panels.push_back({"panel", {}});
+  for (const double last : {6.5, 7.25, 6.5}) {
+    LineChart::Series series{"", 0, {}};
+    for (int x = 0; x < 16; ++x)
+      series.points.push_back(
+          {static_cast<double>(x), {x == 15 ? last : 0.1, kNone, kNone}, Certainty::clear, 0, ""});
+    chart.panels[0].series.push_back(std::move(series));
+  }
+  const std::string svg = draw(chart, 343);
+  const auto low = places_of(svg, "+6.50"), high = places_of(svg, "+7.25");
+  ASSERT_EQ(low.size(), 1u) << "two points that say the same";
+  ASSERT_EQ(high.size(), 1u);
+  EXPECT_GE(std::abs(low[0].second - high[0].second), kLabelSize);
+}
+
+TEST(Figures, TicksStayInside) {
+  ForestChart chart;
+  for (const double value : {0.001, 0.013, 0.027})
+    chart.rows.push_back({"row", {value, kNone, kNone}, Certainty::clear, 0, kNone, ""});
+  const std::string svg = draw(chart, 343);
+  const auto zero = places_of(svg, "0.00");
+  ASSERT_EQ(zero.size(), 1u);
+  EXPECT_GE(zero[0].first, text_width("0.00", kLabelSize) / 2);
+}
+
 TEST(Figures, AnOutlierDoesNotFlattenTheRest) {
   EXPECT_LT(readable_range({0.1, 0.2, 0.1, 0.15, 0.2, 0.1, 6}).high, 0.3);
   EXPECT_GT(readable_range({0.1, 0.2, 0.4, 0.6, 0.9, 1.1}).high, 1.1);
@@ -211,7 +252,7 @@ TEST(Findings, SayWhatTheNumbersSay) {
   for (const Family& family : all) designs.insert(family.design);
   EXPECT_EQ(designs, (std::set<std::string>{"group", "random", "single", "third", "window", "cumulative",
                                             "leave_in", "pair", "shapley", "dose", "spec", "context",
-                                            "position", "distance", "pareto"}));
+                                            "position", "distance", "remembrance", "pareto"}));
 
   const Family mixers = family_of(all, "single-mixer-zero");
   ASSERT_EQ(mixers.rows.size(), 24u);
@@ -229,6 +270,84 @@ TEST(Findings, SayWhatTheNumbersSay) {
   expect_part(mixers.detail, cat(worse, " of 24 make the model clearly worse"));
   expect_part(mixers.fine_print, "72 comparisons, adjusted by Benjamini\u2013Hochberg");
   expect_part(mixers.fine_print, "Intervals: 95 %, cluster bootstrap over 120 documents");
+}
+
+TEST(Findings, TellTheLongestOfManySeriesFirst) {
+  const auto cumulative = [](const std::string& path) {
+    return family_of(families(read_run(path)), "cumulative");
+  };
+  expect_part(cumulative(usual()).headline,
+              "3 (2 for sure) with mixer.zero from the top; none with mixer.zero from the bottom.");
+  // Windows named as if they went on removing blocks of one kind: sets of other kinds are series of their own
+  // then, and many of them.
+  const fs::path path = sample("series", {.draws = 2});
+  for (const int n : {0, 1}) {
+    const std::string series = cat("cumulative.mixer.zero.mamba2.first.", n + 1);
+    for (const char* file : {"conditions.csv", "results.csv"}) {
+      std::istringstream lines(read(path / file));
+      std::string text;
+      for (std::string line; std::getline(lines, line); text += line + "\n") {
+        const std::string id = cat("window-2-", n, ","), design = ",window,";
+        const std::size_t at = line.find(id);
+        if (at == line.npos) continue;
+        line.replace(at, id.size(), series + ",");
+        if (line.find(design) != line.npos) line.replace(line.find(design), design.size(), ",cumulative,");
+      }
+      write(path / file, text);
+    }
+  }
+  const Family family = cumulative(path.string());
+  EXPECT_EQ(count_of(family.headline, " with "), 1u) << family.headline;
+  expect_part(family.headline, "at most ");
+  expect_part(family.detail, "In other series: ");
+  expect_part(family.detail,
+              "2 with mixer.zero of gated delta net + ttt linear from the bottom and mixer.zero");
+  expect_part(family.detail, "; none with the other ");
+  EXPECT_LE(count_of(family.detail, ";"), 4u) << "one part for each amount";
+}
+
+TEST(Findings, TellHowFarBackTheModelRemembers) {
+  const StudyRun run = read_run(usual());
+  const auto curves = remembrance_curves(run);
+  ASSERT_EQ(curves.size(), 6u) << "three cuts on two texts";
+  for (const Curve& curve : curves) {
+    ASSERT_EQ(curve.points.size(), 4u);
+    for (std::size_t i = 0; i < 4; ++i)
+      EXPECT_EQ(curve.points[i].x, std::max(1.0, std::pow(4.0, i) * 4 * (i > 0)));
+  }
+  // The longest past, on the primary text: 0.1 nats are reached in the second bin.
+  const Family family = family_of(families(run), "remembrance");
+  EXPECT_EQ(family.rows.size(), 24u);
+  expect_part(family.headline,
+              "In tiny-shakespeare, 16 tokens of history are enough to come within 0.1 nats");
+  expect_part(family.detail, "With nothing remembered from before token 1024 the next token\u2019s");
+  for (const std::size_t i : {0u, 1u})
+    expect_part(family.detail,
+                with_interval(effect_of(*curves[2].points[i].result, run.measures[0]), "nats"));
+  expect_part(family.detail, "In wikitext-2, 64 tokens of history are enough");
+  expect_part(family.fine_print, "Intervals: 95 %, cluster bootstrap over 120 documents");
+  const std::string page = page_of(run, nullptr, "tables");
+  expect_part(page, "id=\"remembrance\"");
+  expect_part(page, "id=\"remembrance-narrow-t\"");
+  expect_part(summary_of(run, nullptr), cat("How far back it remembers\n  ", family.headline));
+  const CsvTable table(tables_of(run, nullptr).at("remembrance.csv"), "remembrance");
+  EXPECT_EQ(table.text(0, "position_bin"), "history 1-15");
+  EXPECT_EQ(table.text(23, "dataset"), "wikitext-2");
+}
+
+TEST(Findings, SayWhereNoHistoryIsEnough) {
+  const fs::path path = sample("remembers", {.draws = 2});
+  std::string text = read(path / "results.csv");
+  for (std::size_t at = text.find(",history 256-1023,effrem"); at != text.npos;
+       at = text.find(",history 256-1023,effrem", at + 1)) {
+    const std::size_t delta = text.find(",0,", at) + 3;
+    text.replace(delta, text.find(',', delta) - delta, "0.25");
+  }
+  write(path / "results.csv", text);
+  const StudyRun run = read_run(path.string());
+  const Family family = family_of(families(run), "remembrance");
+  expect_part(family.headline, "256 tokens of history are not enough to come within 0.1 nats");
+  expect_part(family.detail, "and 0.25");
 }
 
 TEST(Findings, GiveNoSizeToACollapse) {

@@ -63,6 +63,7 @@ class Writer {
     pairs();
     doses();
     named();
+    remembrance();
     shapley();
     for (const char* target : {"group-softmax_attention", "group-gated_delta_net"})
       for (const char* kind : {"count", "params", "depth"}) controls(target, kind);
@@ -252,6 +253,20 @@ class Writer {
         0.5);
     add("noforget", "decay fixed at one", "spec", "decay", "one", of_kind("gated_delta_net"), 0.4);
     add("reset", "state reset at token 1,024", "spec", "state", "reset", of_kind("gated_delta_net"), 0.15);
+  }
+
+  // What is left of a past that was cut off: less the more history there is since, on both texts.
+  void remembrance() {
+    constexpr std::pair<const char*, double> bins[] = {
+        {"history 1-15", 4}, {"history 16-63", 32}, {"history 64-255", 128}, {"history 256-1023", 512}};
+    for (const int cut : {64, 256, 1024}) {
+      const std::string id = cat("remembrance.", cut);
+      add(id, cat("nothing remembered from before token ", cut), "spec", "history", "cut", {}, 1);
+      for (const MeasureRow& m : {MeasureRow{"tiny-shakespeare", "2048", "effrem", false, 0, 1},
+                                  MeasureRow{"wikitext-2", "2048", "effrem", false, 0, 1.8}})
+        for (const auto& [bin, tokens] : bins)
+          result(id, m, m.context, m.per_nat * std::log2(cut) / 10 * std::pow(tokens, -0.7), "spec", bin);
+    }
   }
 
   void shapley() {

@@ -135,7 +135,8 @@ plan: {confirmatory: [half], stop_rule: anytime}
 TEST(Spec, APhaseIsAFactor) {
   const Study study = study_of(
       "designs:\n"
-      "  - {design: group, sites: [mixer.zero, mlp.zero], phases: [always, prefill, decode], options: {shadow: off}}\n"
+      "  - {design: group, sites: [mixer.zero, mlp.zero], phases: [always, prefill, decode], options: "
+      "{shadow: off}}\n"
       "  - {design: group, site: mixer.zero, options: {shadow: off}}\n");
   ASSERT_EQ(study.designs.size(), 7u);
   EXPECT_EQ(study.designs[0], study.designs[6]);
@@ -259,6 +260,20 @@ TEST(Aliases, NameThingsOfTheVocabulary) {
   EXPECT_EQ(find_alias("layer").name, "layer.skip");
   EXPECT_EQ(find_alias("window.set").site, "window");
   EXPECT_THROW(find_alias("output.zero"), Error);
+}
+
+TEST(Aliases, TakeTheirNumbersFromARunWhereNoneAreGiven) {
+  const auto reference = [](const char* name, const Json& options) {
+    return edit_at({find_alias(name), options}, "x").reference;
+  };
+  for (const char* name : {"decay.const", "write.const", "gate.mean", "head.mean", "head.resample"}) {
+    EXPECT_EQ(reference(name, Json::object()), kReference) << name;
+    EXPECT_EQ(reference(name, {{"values", {1, 2}}}), "") << name;
+  }
+  EXPECT_EQ(reference("norm.freeze", Json::object()), kClean);
+  EXPECT_EQ(reference("norm.freeze", {{"values", {1, 2}}}), "");
+  EXPECT_EQ(reference("norm.freeze", {{"reference", "other"}}), "other");
+  EXPECT_EQ(reference("head.noise", {{"value", 1}}), "");
 }
 
 TEST(Aliases, AtBecomesARange) {

@@ -100,11 +100,16 @@ ablate::Task task_of(const Json& json, const std::string& folder) {
 
 AskedSamples ask(const ablate::Task& task, const ablate::TaskSetup& setup, Index done) {
   AskedSamples all;
-  all.cost = ablate::run_task(task, setup, done, [&](const ablate::ItemResult& item) {
-    all.items.push_back(item);
-    for (const ablate::QueryResult& query : item.queries)
-      for (std::size_t v = 0; v < query.outcomes.size(); ++v)
-        all.samples.push_back(ablate::sample_json(item, query, v, cat("c", v)).dump());
+  ablate::run_task(task, setup, done, [&](const ablate::AskedBatch& batch) {
+    for (const ablate::ItemResult& item : batch.items) {
+      all.items.push_back(item);
+      for (const ablate::QueryResult& query : item.queries)
+        for (std::size_t v = 0; v < query.outcomes.size(); ++v)
+          all.samples.push_back(ablate::sample_json(item, query, v, cat("c", v)).dump());
+    }
+    all.ends.push_back(done + std::ssize(all.items));
+    all.costs.push_back(batch.cost);
+    all.cost += batch.cost;
   });
   return all;
 }

@@ -47,8 +47,10 @@ ablate::Task task_of(const Json& json, const std::string& folder = ".");
 // What a run gives, one dump of each sample.
 struct AskedSamples {
   std::vector<ablate::ItemResult> items;
-  std::vector<std::string> samples;  // by item, query and variant
-  ablate::TaskCost cost;
+  std::vector<std::string> samples;     // by item, query and variant
+  std::vector<Index> ends;              // of the batches: how many items there were then
+  std::vector<ablate::TaskCost> costs;  // of the batches
+  ablate::TaskCost cost;                // of all
 };
 AskedSamples ask(const ablate::Task& task, const ablate::TaskSetup& setup, Index done = 0);
 

@@ -296,6 +296,31 @@ TEST_F(Tasks, ARunGoesOnWhereItEnded) {
   }
 }
 
+TEST_F(Tasks, WhatFollowsTheEndOfABatchCostsWhatItDoesInAWholeRun) {
+  // Where memory is short, groups of a file take several batches, and the first pays for the examples; with
+  // still less, variants are run in tiles, each through the whole group. Of generated items a batch has as
+  // many as make a walk.
+  constexpr std::size_t kFewItems = std::size_t{3} << 19;
+  const Task choices = file_task(two_groups(), 1);
+  const Task recall =
+      testing::task_of({{"generator", "recall"}, {"length", 300}, {"pairs", 2}, {"items", 12}});
+  const auto expect_same = [&](const Task& task, std::size_t memory, std::size_t batches) {
+    const AskedSamples whole = ask(task, setup(bytes_, memory));
+    ASSERT_EQ(whole.ends.size(), batches);
+    for (std::size_t b = 0; b < whole.ends.size(); ++b) {
+      EXPECT_GT(whole.costs[b].rows, 0);
+      const AskedSamples rest = ask(task, setup(bytes_, memory), whole.ends[b]);
+      EXPECT_TRUE(std::equal(rest.costs.begin(), rest.costs.end(),
+                             whole.costs.begin() + static_cast<std::ptrdiff_t>(b) + 1, whole.costs.end()))
+          << b;
+    }
+  };
+  expect_same(choices, kRoomy, 2);
+  expect_same(choices, kTight, 2);
+  expect_same(choices, kFewItems, 4);
+  expect_same(recall, kRoomy, 2);
+}
+
 TEST_F(Tasks, ExamplesComeFromTheirOwnFileOrTheItemsOwn) {
   Task task = file_task(sums(4), 2);
   std::get<FileTask>(task.source).fewshot = parse_items(

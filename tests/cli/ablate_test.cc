@@ -74,6 +74,12 @@ TEST(Ablate, KilledRunsEndWithTheSameBytes) {
   EXPECT_TRUE(read(file("killed/journal.0.bin")) == read(file("whole/journal.0.bin")));
   EXPECT_TRUE(read(file("killed/tokens.h5")) == read(file("whole/tokens.h5")));
   EXPECT_EQ(read(file("killed/conditions.csv")), read(file("whole/conditions.csv")));
+  const auto work = [](const std::string& run) {
+    Json cost = Json::parse(read(file(run + "/run.json"))).at("cost");
+    cost.erase("seconds");
+    return cost;
+  };
+  EXPECT_EQ(work("killed"), work("whole"));
 }
 
 TEST(Ablate, AFullDiskIsASentenceAndNothingHalfWritten) {

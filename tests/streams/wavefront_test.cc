@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "runtime/base/error.h"
+#include "runtime/base/random.h"
 #include "tests/testing.h"
 
 namespace plait {
@@ -50,6 +51,7 @@ class Waves : public ::testing::Test {
     RecordRequest request;
     request.rows = true;
     request.state_at = 40;
+    request.inner_rows = {Site::head};
     const std::vector<std::vector<Token>> texts = {Numbers(11).tokens(150, 97)};
     return record(*model_, texts, request, {});
   }
@@ -81,6 +83,9 @@ class Waves : public ::testing::Test {
     all.push_back({edit("blocks.2.mixer", "mean", {{"reference", "ref"}})});
     all.push_back({edit("blocks.2.mixer", "mean", {{"reference", "ref"}, {"strength", 0.5}})});
     all.push_back({edit("blocks.2.mixer", "resample", {{"reference", "ref"}, {"seed", 3}})});
+    all.push_back({edit("blocks.2.mixer/head", "resample", {{"reference", "ref"}, {"seed", 4}})});
+    all.push_back({edit("blocks.3.mixer.delta/head", "resample",
+                        {{"reference", "ref"}, {"heads", {1}}, {"tokens", {20, 70}}})});
     all.push_back({edit("blocks.2.mixer", "noise", {{"value", 0.5}, {"seed", 3}, {"channels", {1, 5, 9}}})});
     all.push_back({edit("blocks.2/residual", "patch", {{"reference", "ref"}, {"tokens", {20, 30}}})});
     all.push_back({edit("blocks.4.mixer", "scale",
@@ -110,8 +115,26 @@ class Waves : public ::testing::Test {
     return rows;
   }
 
+  // What a stream has in place of the run without edits that stands beside it in a wavefront.
+  std::vector<float> solo_beside_clean(const EditList& edits, const std::vector<Token>& tokens) const {
+    RecordRequest request;
+    request.inner_rows = {Site::norm};
+    const std::vector<std::vector<Token>> texts = {tokens};
+    StreamOptions options;
+    options.edits = edits;
+    options.references = {{kClean, std::make_shared<const Recording>(record(*model_, texts, request, {}))}};
+    Stream stream(model_, options);
+    return all_logits(stream, tokens, {static_cast<Index>(tokens.size())});
+  }
+
   // Runs the wavefront and holds every row it gives against the solo runs. Returns what it cost.
   WavefrontCost expect_solo(const std::vector<EditList>& edits, std::size_t memory) const {
+    return expect_alone(edits, memory,
+                        [&](const EditList& own, const auto& tokens) { return solo(own, tokens); });
+  }
+
+  template <class Alone>
+  WavefrontCost expect_alone(const std::vector<EditList>& edits, std::size_t memory, Alone&& alone) const {
     Wavefront wavefront(model_, plans(edits), {{}, memory});
     std::vector<VariantDocument> documents;
     std::vector<std::vector<Index>> scored;
@@ -133,7 +156,7 @@ class Waves : public ::testing::Test {
     });
     for (std::size_t d = 0; d < documents_.size(); ++d)
       for (std::size_t v = 0; v < edits.size(); ++v)
-        EXPECT_TRUE(same_bits(got[{d, static_cast<int>(v)}], solo(edits[v], documents_[d])))
+        EXPECT_TRUE(same_bits(got[{d, static_cast<int>(v)}], alone(edits[v], documents_[d])))
             << "document " << d << ", variant " << v;
     return wavefront.cost();
   }
@@ -145,11 +168,51 @@ TEST_F(Waves, EveryVariantEqualsItsOwnRunWhateverTheTiles) {
   const WavefrontCost tightest = expect_solo(variants(), std::size_t{5} << 17);
   EXPECT_LT(roomy.tiles, tight.tiles);
   EXPECT_LT(tight.tiles, tightest.tiles);
-  EXPECT_LT(roomy.forwards_equiv, tightest.forwards_equiv) << "variant tiles repeat the baseline";
+  EXPECT_LT(roomy.forwards_equiv(), tightest.forwards_equiv()) << "variant tiles repeat the baseline";
+}
+
+TEST_F(Waves, AFrozenNormTakesTheScalesOfTheRunWithoutEdits) {
+  const Edit freeze = edit("final_norm/norm", "freeze", {{"reference", kClean}}),
+             within = edit("blocks.3/norm", "freeze", {{"reference", kClean}, {"tokens", {21, 64}}}),
+             skip = edit("blocks.1", "skip");
+  const std::vector<EditList> all = {{}, {freeze}, {skip}, {skip, freeze}, {skip, within}};
+  for (const std::size_t memory : {std::size_t{1} << 30, std::size_t{3} << 20, std::size_t{5} << 17})
+    expect_alone(all, memory,
+                 [&](const EditList& own, const auto& tokens) { return solo_beside_clean(own, tokens); });
+  const auto& tokens = documents_[0];
+  EXPECT_TRUE(same_bits(solo_beside_clean({freeze}, tokens), solo({}, tokens))) << "its own scales";
+  EXPECT_FALSE(same_bits(solo_beside_clean({skip, freeze}, tokens), solo({skip}, tokens)));
+  EXPECT_FALSE(same_bits(solo_beside_clean({skip, within}, tokens), solo({skip}, tokens)));
+  // Nothing runs beside a stream, and a baseline with edits is none.
+  EXPECT_THROW(solo({freeze}, tokens), Error);
+  Wavefront edited(model_, plans({{skip}, {freeze}}), {{}, std::size_t{1} << 30});
+  const VariantDocument document{tokens, {}, nullptr};
+  EXPECT_THROW(edited.run({&document, 1}, {}), Error);
+  // A recording that kept no scales.
+  EXPECT_THROW(solo({edit("final_norm/norm", "freeze", {{"reference", "ref"}})}, tokens), Error);
+}
+
+TEST_F(Waves, HeadsAreDrawnFromTheReferenceAsRowsAre) {
+  // Every token's heads come from one row, which the seed and the position draw.
+  const Edit drawn = edit("blocks.2.mixer/head", "resample", {{"reference", "ref"}, {"seed", 4}});
+  const Recorded& held = *references_.at("ref")->nodes.at("blocks.2.mixer");
+  const std::vector<float>& rows = held.inner_rows.at(Site::head);
+  constexpr std::size_t kWidth = 2 * 24;
+  ASSERT_EQ(rows.size(), 150 * kWidth);
+  Edit given = drawn;
+  given.reference.clear();
+  for (std::size_t p = 0; p < documents_[0].size(); ++p) {
+    const auto row = static_cast<std::size_t>(uniform_draw(4, 0, p) * 150);
+    given.values.insert(given.values.end(), rows.begin() + static_cast<std::ptrdiff_t>(row * kWidth),
+                        rows.begin() + static_cast<std::ptrdiff_t>((row + 1) * kWidth));
+  }
+  EXPECT_TRUE(same_bits(solo({drawn}, documents_[0]), solo({given}, documents_[0])));
+  EXPECT_FALSE(same_bits(solo({drawn}, documents_[0]), solo({}, documents_[0])));
+  EXPECT_THROW(solo({edit("blocks.0.mixer.attention/head", "resample")}, documents_[0]), Error);
 }
 
 TEST_F(Waves, TheBaselineAloneCostsOneForward) {
-  EXPECT_DOUBLE_EQ(expect_solo({{}}, std::size_t{1} << 30).forwards_equiv, 1);
+  EXPECT_DOUBLE_EQ(expect_solo({{}}, std::size_t{1} << 30).forwards_equiv(), 1);
 }
 
 // Blocks of equal cost: zeroing step k of L leaves L - k - 1 steps of its own. Of a sweep over all steps that
@@ -161,20 +224,20 @@ TEST_F(Waves, ASweepCostsWhatLiesBehindEachSite) {
   model_ = testing::random_model(plain, 3);
   std::vector<EditList> sweep = {{}};
   for (int b = 0; b < 4; ++b) sweep.push_back({edit("blocks." + std::to_string(b), "skip")});
-  EXPECT_NEAR(expect_solo(sweep, std::size_t{1} << 30).forwards_equiv, 1 + (3 + 2 + 1 + 0) / 4.0, 0.05);
+  EXPECT_NEAR(expect_solo(sweep, std::size_t{1} << 30).forwards_equiv(), 1 + (3 + 2 + 1 + 0) / 4.0, 0.05);
 }
 
 TEST_F(Waves, AnEditThatBeginsLateSharesWhatLiesBefore) {
   documents_ = {Numbers(5).tokens(100, 97)};
   const auto cost =
       expect_solo({{}, {edit("blocks.0", "skip", {{"tokens", {75, nullptr}}})}}, std::size_t{1} << 30);
-  EXPECT_NEAR(cost.forwards_equiv, 1 + 0.25 * 0.8, 0.05);  // a quarter of the rows, four blocks of five
+  EXPECT_NEAR(cost.forwards_equiv(), 1 + 0.25 * 0.8, 0.05);  // a quarter of the rows, four blocks of five
 }
 
 TEST_F(Waves, EqualVariantsShareEverything) {
   const EditList same = {edit("blocks.1", "skip")};
   const auto cost = expect_solo({{}, same, same, same}, std::size_t{1} << 30);
-  EXPECT_LT(cost.forwards_equiv, 2);
+  EXPECT_LT(cost.forwards_equiv(), 2);
 }
 
 TEST_F(Waves, StatesGoOnForkAndBecomeSequences) {

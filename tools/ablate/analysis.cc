@@ -268,26 +268,46 @@ class Analyst {
   // How far the distribution is from the baseline's, by the history that is left.
   void remembrance(const Condition& condition, int index) {
     const Index at_token = condition.edits[0].begin;
-    std::map<std::string, std::pair<double, Index>> by_history;
+    std::map<std::string, std::map<int, Cluster>> by_history;
+    std::size_t i = 0;
     for (const std::size_t unit : slice_->units) {
       const auto scores = in_.scores.of(index, unit);
-      for (std::size_t t = 0; t < scores.size(); ++t) {
+      for (std::size_t t = 0; t < scores.size(); ++t, ++i) {
         const Index history = in_.units[unit].scored[t] - at_token + 1;
-        if (history < 1) continue;
-        auto& [sum, count] = by_history[history_bin(history)];
-        sum += scores[t].kl;
-        ++count;
+        if (history >= 1) add_token(by_history[history_bin(history)][slice_->cluster[i]], scores[t].kl);
       }
     }
-    for (const auto& [bin, sum] : by_history) {
-      ResultRow r = row(condition, "effrem", false, sum.first / static_cast<double>(sum.second), 0);
-      r.position_bin = bin;
-      r.n_items = r.n_paired = sum.second;
-      rows_.push_back(std::move(r));
+    for (const auto& [bin, members] : by_history) {
+      double sum = 0, tokens = 0;
+      for (const auto& [id, cluster] : members) sum += cluster.sum, tokens += cluster.weight;
+      add_bin(condition, bin, members, row(condition, "effrem", false, sum / tokens, 0));
     }
   }
 
-  // The effect by bin of a factor, with a cluster-robust error and Student's interval.
+  static void add_token(Cluster& cluster, double value) {
+    cluster.sum += value;
+    cluster.weight += 1;
+    cluster.items += 1;
+  }
+
+  // The row of one bin of a factor: with a cluster-robust error and Student's interval.
+  void add_bin(const Condition& condition, const std::string& bin, const std::map<int, Cluster>& members,
+               ResultRow r) {
+    std::vector<Cluster> pairs;
+    Index items = 0;
+    for (const auto& [id, cluster] : members) pairs.push_back(cluster), items += cluster.items;
+    r.position_bin = bin;
+    r.n_items = r.n_paired = items;
+    r.n_clusters = static_cast<Index>(pairs.size());
+    if (condition.design != "baseline" && refusal(pairs).empty()) {
+      const StudentTest t = student_test(pairs, kLevel);
+      r.stderr_ = standard_error(pairs);
+      r.ci_low = t.interval.low, r.ci_high = t.interval.high, r.ci_level = kLevel, r.ci_method = "cluster_t";
+    }
+    rows_.push_back(std::move(r));
+  }
+
+  // The effect by bin of a factor.
   void bins(const Condition& condition, int index, const std::vector<std::string>& bin_of) {
     std::map<std::string, std::map<int, Cluster>> by_bin;
     std::map<std::string, std::pair<double, double>> sums;
@@ -295,10 +315,7 @@ class Analyst {
     for (const std::size_t unit : slice_->units) {
       const auto own = in_.scores.of(index, unit), base = in_.scores.of(0, unit);
       for (std::size_t t = 0; t < own.size(); ++t, ++i) {
-        Cluster& cluster = by_bin[bin_of[i]][slice_->cluster[i]];
-        cluster.sum += static_cast<double>(own[t].nll) - base[t].nll;
-        cluster.weight += 1;
-        cluster.items += 1;
+        add_token(by_bin[bin_of[i]][slice_->cluster[i]], static_cast<double>(own[t].nll) - base[t].nll);
         auto& [mine, theirs] = sums[bin_of[i]];
         mine += own[t].nll;
         theirs += base[t].nll;
@@ -306,21 +323,10 @@ class Analyst {
     }
     if (by_bin.size() < 2) return;
     for (const auto& [bin, members] : by_bin) {
-      std::vector<Cluster> pairs;
-      Index items = 0;
-      for (const auto& [id, cluster] : members) pairs.push_back(cluster), items += cluster.items;
-      const auto n = static_cast<double>(items);
-      ResultRow r = row(condition, "nll", false, sums[bin].first / n, sums[bin].second / n);
-      r.position_bin = bin;
-      r.n_items = r.n_paired = items;
-      r.n_clusters = static_cast<Index>(pairs.size());
-      if (condition.design != "baseline" && refusal(pairs).empty()) {
-        const StudentTest t = student_test(pairs, kLevel);
-        r.stderr_ = standard_error(pairs);
-        r.ci_low = t.interval.low, r.ci_high = t.interval.high, r.ci_level = kLevel,
-        r.ci_method = "cluster_t";
-      }
-      rows_.push_back(std::move(r));
+      double n = 0;
+      for (const auto& [id, cluster] : members) n += cluster.weight;
+      add_bin(condition, bin, members,
+              row(condition, "nll", false, sums[bin].first / n, sums[bin].second / n));
     }
   }
 

@@ -9,6 +9,7 @@
 #include "runtime/run/wavefront.h"
 #include "tools/ablate/checking.h"
 #include "tools/ablate/reduced_model.h"
+#include "tools/ablate/sites.h"
 #include "tools/equalities.h"
 
 namespace plait::ablate {
@@ -234,6 +235,18 @@ std::vector<std::size_t> sample_of(std::span<const EditList> conditions) {
   return {chosen.begin(), chosen.end()};
 }
 
+// The plan of a condition that runs without the baseline beside it: what it reads there is recorded before.
+Plan plan_alone(const Subject& subject, const EditList& edits, References references,
+                const std::vector<Token>& text) {
+  if (std::any_of(edits.begin(), edits.end(), reads_baseline)) {
+    RecordRequest request;
+    request.inner_rows = {Site::norm};
+    references[kClean] =
+        std::make_shared<const Recording>(record(*subject.model, {&text, 1}, request, subject.compute));
+  }
+  return std::make_shared<const EditPlan>(*subject.model, edits, references);
+}
+
 }  // namespace
 
 Check check_wavefront(const Subject& subject, std::span<const EditList> conditions,
@@ -249,8 +262,9 @@ Check check_wavefront(const Subject& subject, std::span<const EditList> conditio
     const auto rows = together(subject, plans, text, scored);
     Index effective = 0;
     for (std::size_t v = 0; v < plans.size(); ++v) {
+      const Plan own = v == 0 ? nullptr : plan_alone(subject, conditions[chosen[v - 1]], references, text);
       const std::string where =
-          difference(rows[v], solo(*subject.model, subject.compute, plans[v], text, scored), scored);
+          difference(rows[v], solo(*subject.model, subject.compute, own, text, scored), scored);
       if (!where.empty())
         return refute(cat(v == 0 ? "the baseline" : cat("condition ", chosen[v - 1]),
                           " in the wavefront and alone differ ", where));

@@ -40,12 +40,22 @@ constexpr Index kStream = 0;  // as a context length: the whole sequence
 // What the edits of a study ask of its reference.
 RecordRequest request_of(std::span<const Edit> edits) {
   RecordRequest request;
-  std::set<Site> inner;
+  std::set<Site> means, rows;
   for (const Edit& edit : edits) {
-    if (takes_inner_mean(edit)) inner.insert(edit.site);
-    request.rows = request.rows || edit.op == Operator::resample || edit.op == Operator::patch;
+    if (takes_inner_mean(edit)) means.insert(edit.site);
+    if (edit.op == Operator::swap) {
+      if (request.state_at >= 0 && request.state_at != edit.begin)
+        fail("state.swap before token ", edit.begin, " beside one before token ", request.state_at,
+             ": a study keeps the states of its reference at one position");
+      request.state_at = edit.begin;
+    }
+    if (takes_inner_rows(edit))
+      rows.insert(edit.site);
+    else
+      request.rows = request.rows || edit.op == Operator::resample || edit.op == Operator::patch;
   }
-  request.inner.assign(inner.begin(), inner.end());
+  request.inner.assign(means.begin(), means.end());
+  request.inner_rows.assign(rows.begin(), rows.end());
   return request;
 }
 
@@ -127,7 +137,8 @@ class Experiment {
     if (readers.empty()) return;
     if (study_.reference.data.empty())
       fail("the study has edits that take their values from a reference (mean, resample, patch, ",
-           "zero_rescale, and decay.const, write.const, gate.mean, head.mean without values), ",
+           "zero_rescale, state.swap, and decay.const, write.const, gate.mean, head.mean, head.resample "
+           "without values), ",
            "but no 'reference: {data: ..}'");
     const Text text = read_text(study_.reference.data, "blank", *settings_.tokenizer, model_.card().vocab);
     std::vector<Token> tokens = text.sequences[0].tokens;
@@ -233,7 +244,7 @@ class Experiment {
     Sweep sweep{settings_.model, {}, texts_, units_, {settings_.compute, memory()}};
     for (const int c : conditions) sweep.plans.push_back(plans_[static_cast<std::size_t>(c)]);
     sweep.progress = [&](double share, const WavefrontCost& cost) {
-      settings_.progress(share, cat(cost.tiles, " tiles, ", fixed(cost.forwards_equiv, 2), " forwards"));
+      settings_.progress(share, cat(cost.tiles, " tiles, ", fixed(cost.forwards_equiv(), 2), " forwards"));
     };
     const std::string name = in_folder(journal_name(number)), sha = plan_sha256(conditions);
     SweepCost cost;
@@ -245,10 +256,10 @@ class Experiment {
         for (const UnitScores& scores : Journal::read(name, sha)) stop_->add(scores);
       cost = run_sweep(sweep, journal);
     }
-    settings_.say(cat("scored ", conditions.size(), " conditions: ", fixed(cost.wavefront.forwards_equiv, 2),
-                      " forward passes of arithmetic, ", cost.wavefront.tiles, " tiles, ",
-                      fixed(cost.seconds, 1), " s",
-                      cost.resumed > 0 ? cat(", ", cost.resumed, " windows were there already") : ""));
+    settings_.say(
+        cat("scored ", conditions.size(), " conditions: ", fixed(cost.wavefront.forwards_equiv(), 2),
+            " forward passes of arithmetic, ", cost.wavefront.tiles, " tiles, ", fixed(cost.seconds, 1), " s",
+            cost.resumed > 0 ? cat(" beside the ", cost.resumed, " windows that were there already") : ""));
     costs_.push_back(cost);
     std::vector<UnitScores> scores = Journal::read(name, sha);
     if (stops) keep_scored(scores);
@@ -316,12 +327,23 @@ class Experiment {
     phase(1, conditions);
   }
 
-  // Named conditions answer the tasks; sets that only controls and Shapley orders use do not.
+  bool needs_baseline(int condition) const {
+    const EditList& edits = plan_.conditions[static_cast<std::size_t>(condition)].edits;
+    return std::any_of(edits.begin(), edits.end(), reads_baseline);
+  }
+
+  // Named conditions answer the tasks; sets that only controls and Shapley orders use do not, nor can what
+  // reads the baseline: a task has no baseline that writes the same tokens.
   void ask_tasks() {
     if (tasks_.empty()) return;
     TaskSetup setup{settings_.model, settings_.tokenizer, {}, {settings_.compute, memory()}};
     for (const auto& [condition, index] : listed(plan_)) {
       if (condition.design == "random" || condition.design == "shapley") continue;
+      if (needs_baseline(index)) {
+        settings_.say(cat("'", condition.id,
+                          "' is asked no task: it takes norms from the whole model on the ", "same tokens"));
+        continue;
+      }
       setup.plans.push_back(plans_[static_cast<std::size_t>(index)]);
       task_conditions_.push_back(condition.id);
       task_families_.push_back(cat(condition.design, ":", condition.site, ".", condition.op));
@@ -330,23 +352,23 @@ class Experiment {
     for (const Task& task : tasks_) tasks.push_back(to_json(task));
     const std::string sha = sha256(plan_sha256(all_conditions()) + tasks.dump());
     samples_.emplace(in_folder("journal.tasks.jsonl"), sha);
-    const TaskCost cost =
-        ask(tasks_, setup, task_conditions_, *samples_, [&](const std::string& task, Index items) {
-          settings_.progress(0, cat(task, ", ", items, " items"));
-        });
-    settings_.say(cat("asked ", samples_->items().size(), " items of ", tasks_.size(), " tasks: ",
-                      cost.tokens, " tokens per condition, ", cost.naive_tokens, " the naive way"));
-    task_cost_ = cost;
+    ask(tasks_, setup, task_conditions_, *samples_, [&](const std::string& task, Index items) {
+      settings_.progress(0, cat(task, ", ", items, " items"));
+    });
+    settings_.say(cat("asked ", samples_->items().size(), " items of ", tasks_.size(),
+                      " tasks: ", samples_->cost().tokens, " tokens per condition, ",
+                      samples_->cost().naive_tokens, " the naive way"));
   }
 
   // Each named condition alone on a short text: the time it saves (P11, P12). Sets that only controls draw
-  // have none.
+  // have none, nor has what cannot run alone.
   void time_alone() {
     constexpr Index kLarge = 100'000'000;  // parameters
     const std::vector<Token> tokens = first_tokens(model_.parameter_count() > kLarge ? 128 : 512);
     const VariantDocument document{tokens, {}, nullptr};
     for (const auto& [condition, index] : listed(plan_)) {
       if (condition.design == "random" || condition.design == "shapley" || solo_.count(index)) continue;
+      if (needs_baseline(index)) continue;
       SoloCost& cost = solo_[index];
       for (int repeat = 0; repeat < 3; ++repeat) {
         Wavefront alone(settings_.model, {plans_[static_cast<std::size_t>(index)]},
@@ -354,7 +376,7 @@ class Experiment {
         const Stopwatch watch;
         alone.run({&document, 1}, {});
         cost.seconds = repeat == 0 ? watch.seconds() : std::min(cost.seconds, watch.seconds());
-        cost.forwards_equiv = alone.cost().forwards_equiv;
+        cost.forwards_equiv = alone.take_cost().forwards_equiv();
       }
     }
   }
@@ -390,7 +412,11 @@ class Experiment {
     run["engine"]["version"] = settings_.version;
     run["cmdline"] = settings_.command_line;
     run["cost"] = cost_json();
-    if (const Index limit = least_limit(); limit > 0) run["limit"] = limit;
+    if (const Task* task = most_limited()) {
+      const bool flag = settings_.limits == ExperimentSettings::Limits::flag;
+      run["limit"] = task->limit;
+      run["limit_from"] = flag ? "--limit" : cat("'limit' of the task '", task->name, "'");
+    }
     run["references"] = Json::object();
     for (const auto& [name, recording] : references_) run["references"][name] = recording->digest;
     write_text("run.json", run.dump(2) + "\n");
@@ -398,27 +424,28 @@ class Experiment {
     outcome.run = std::move(run);
   }
 
-  // Of the tasks that ask a part of their items only; 0 = none does.
-  Index least_limit() const {
-    Index least = 0;
+  // Of the tasks that ask a part of their items only, the one that asks fewest; null if none does.
+  const Task* most_limited() const {
+    const Task* most = nullptr;
     for (const Task& task : tasks_)
-      if (task.limit > 0) least = least > 0 ? std::min(least, task.limit) : task.limit;
-    return least;
+      if (task.limit > 0 && (!most || task.limit < most->limit)) most = &task;
+    return most;
   }
 
   Json cost_json() const {
     double forwards = 0, seconds = 0;
     Index tokens = 0;
+    const TaskCost tasks = samples_ ? samples_->cost() : TaskCost();
     for (const SweepCost& cost : costs_) {
-      forwards += cost.wavefront.forwards_equiv;
+      forwards += cost.wavefront.forwards_equiv();
       seconds += cost.seconds;
       tokens = std::max(tokens, cost.wavefront.tokens);
     }
     return {{"forwards_equiv", forwards},
             {"tokens", tokens},
             {"seconds", seconds},
-            {"task_tokens", task_cost_.tokens},
-            {"task_tokens_naive", task_cost_.naive_tokens}};
+            {"task_tokens", tasks.tokens},
+            {"task_tokens_naive", tasks.naive_tokens}};
   }
 
   // One column per scored token, the units after each other; one row per condition of the plan.
@@ -482,7 +509,6 @@ class Experiment {
   std::vector<Task> tasks_;
   std::vector<std::string> task_conditions_, task_families_;
   std::optional<SampleJournal> samples_;
-  TaskCost task_cost_;
 };
 
 }  // namespace

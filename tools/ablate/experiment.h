@@ -22,6 +22,8 @@ struct ExperimentSettings {
   std::string folder;
   enum class Start { fresh, resume } start = Start::fresh;
   std::string command_line, version;
+  // Whether the tasks' limits are --limit's, or their own; for run.json.
+  enum class Limits { own, flag } limits = Limits::own;
   std::function<void(const std::string& line)> say = [](const std::string&) {};  // a line for people
   std::function<void(double share, const std::string& detail)> progress = [](double, const std::string&) {};
 };

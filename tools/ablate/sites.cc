@@ -37,7 +37,7 @@ std::vector<Alias> make_aliases() {
       {"head.mean", inner, "head", "mean", At::only, "",
        "a head's output := its mean over the reference, or values"},
       {"head.resample", inner, "head", "resample", At::only, "",
-       "a head's output := one drawn from the reference"},
+       "a head's output := one drawn from the reference, or values"},
       {"head.noise", inner, "head", "noise", At::only, "value",
        "a head's output + value x its RMS x a normal draw"},
       {"head.scale", inner, "head", "scale", At::only, "value", "a head's output x value"},
@@ -61,7 +61,8 @@ std::vector<Alias> make_aliases() {
       {"state.no_read", inner, "state", "no_read", At::only, "", "the read-out := 0"},
       {"state.delete_write", inner, "state", "delete_write", At::only, "tokens",
        "the update of token t is left out"},
-      {"state.swap", inner, "state", "swap", At::from, "", "the state := that of another stream"},
+      {"state.swap", inner, "state", "swap", At::from, "",
+       "the state before token t := that of the reference there"},
       {"state.stale", inner, "state", "stale", At::none, "value",
        "reads see the state of value tokens before"},
       {"state.rank", inner, "state", "rank", At::none, "value",
@@ -85,7 +86,8 @@ std::vector<Alias> make_aliases() {
        "the output gate := its mean over the reference, or values"},
       {"qk_norm.off", inner, "qk_norm", "off", At::none, "", "queries and keys are not normalised"},
       {"skip_d.zero", inner, "skip_d", "zero", At::only, "", "the skip term D := 0"},
-      {"norm.freeze", inner, "norm", "freeze", At::none, "", "the norm's scale is taken from the clean run"},
+      {"norm.freeze", inner, "norm", "freeze", At::none, "",
+       "the norm's scale := the whole model's at the same token, or values"},
   };
   all.insert(all.end(), std::begin(inner_sites), std::end(inner_sites));
   return all;
@@ -198,17 +200,21 @@ Edit edit_at(const Operation& operation, const std::string& place) {
   json["operator"] = alias.op;
   if (!json.contains("value") && !json.contains("values") && !json.contains("reference")) {
     Edit measured = parse_edit(json);
-    measured.reference = kReference;
-    if (takes_inner_mean(measured)) return measured;
+    measured.reference = measured.site == Site::norm ? kClean : kReference;
+    if (takes_inner_mean(measured) || takes_inner_rows(measured)) return measured;
   }
   return parse_edit(json);
 }
 
 bool reads_reference(const Edit& edit) {
-  if (edit.site != Site::output && edit.site != Site::residual) return takes_inner_mean(edit);
+  if (edit.op == Operator::swap) return true;
+  if (edit.site != Site::output && edit.site != Site::residual)
+    return (takes_inner_mean(edit) || takes_inner_rows(edit)) && edit.reference != kClean;
   return edit.op == Operator::mean || edit.op == Operator::resample || edit.op == Operator::patch ||
          edit.op == Operator::zero_rescale;
 }
+
+bool reads_baseline(const Edit& edit) { return takes_inner_rows(edit) && edit.reference == kClean; }
 
 bool Pool::crowded() const {
   for (std::size_t i = 1; i < places.size(); ++i)

@@ -41,13 +41,16 @@ struct Operation {
   Json options = Json::object();
 };
 // Throws Error when the alias needs a key that the options lack, or when a key or value is none of an edit or
-// says what the alias says. decay.const, write.const, gate.mean and head.mean without value, values and
-// reference get the mean over the study's reference.
+// says what the alias says. Without value, values and reference decay.const, write.const, gate.mean and
+// head.mean get the mean over the study's reference, head.resample draws from it, and norm.freeze takes the
+// scales of the baseline.
 Edit edit_at(const Operation& operation, const std::string& place);
 
 inline constexpr const char* kReference = "reference";  // the name of a study's own reference in its edits
-// Whether the edit reads a recording of outputs or of inner sites, and takes the study's if it names none.
+// Whether the edit reads a recording of outputs, of inner sites or of a state, and takes the study's if it names none.
 bool reads_reference(const Edit& edit);
+// Whether the edit reads the baseline on the same tokens, which only stands beside it in a sweep.
+bool reads_baseline(const Edit& edit);
 
 // Where an operation can act: each place once, in the order of the blocks.
 struct Pool {

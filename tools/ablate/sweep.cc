@@ -42,7 +42,7 @@ class UnitBatch {
     wavefront.run(documents_, [this](const VariantLogits& at) { take(at); });
   }
 
-  const std::vector<UnitScores>& scores() const { return scores_; }
+  std::vector<UnitScores> take_scores() { return std::move(scores_); }
 
  private:
   void take(const VariantLogits& at) {
@@ -82,18 +82,14 @@ std::size_t batch_end(const Sweep& sweep, std::size_t first) {
   return end;
 }
 
-// Units of a batch that still have to be run. Whether to run a text and context is asked once per batch:
-// where some of its units are done, the answer was yes.
+// Units of a batch that still have to be run: none where the journal holds some, because it holds whole
+// batches and the others were skipped then.
 std::vector<Index> to_run(const Sweep& sweep, const std::set<Index>& done, std::size_t first,
                           std::size_t end) {
-  const auto group = [&](std::size_t u) { return std::pair(sweep.units[u].text, sweep.units[u].context); };
-  std::set<std::pair<int, Index>> begun;
-  for (std::size_t u = first; u < end; ++u)
-    if (done.count(static_cast<Index>(u))) begun.insert(group(u));
   std::vector<Index> units;
   for (std::size_t u = first; u < end; ++u) {
-    const bool wanted = begun.count(group(u)) || !sweep.skip || !sweep.skip(sweep.units[u]);
-    if (wanted && !done.count(static_cast<Index>(u))) units.push_back(static_cast<Index>(u));
+    if (done.count(static_cast<Index>(u))) return {};
+    if (!sweep.skip || !sweep.skip(sweep.units[u])) units.push_back(static_cast<Index>(u));
   }
   return units;
 }
@@ -115,14 +111,14 @@ SweepCost run_sweep(const Sweep& sweep, Journal& journal) {
     if (units.empty()) continue;
     UnitBatch batch(sweep, units);
     batch.run(wavefront);
-    for (const UnitScores& scores : batch.scores()) {
-      if (sweep.observe) sweep.observe(scores);
-      journal.append(scores);
-    }
+    const ScoredBatch scored{batch.take_scores(), wavefront.take_cost()};
+    if (sweep.observe)
+      for (const UnitScores& scores : scored.units) sweep.observe(scores);
+    journal.append(scored);
     if (sweep.progress)
-      sweep.progress(static_cast<double>(finished) / static_cast<double>(all), wavefront.cost());
+      sweep.progress(static_cast<double>(finished) / static_cast<double>(all), journal.cost());
   }
-  cost.wavefront = wavefront.cost();
+  cost.wavefront = journal.cost();
   cost.seconds = watch.seconds();
   return cost;
 }

@@ -27,12 +27,12 @@ struct Sweep {
 };
 
 struct SweepCost {
-  WavefrontCost wavefront;  // of the units that were run now, not those the journal held
-  double seconds = 0;
-  Index resumed = 0;  // units the journal held
+  WavefrontCost wavefront;  // of all units of the journal, as if the sweep had never been interrupted
+  double seconds = 0;       // of what was run now
+  Index resumed = 0;        // units the journal held
 };
 
-// Scores what the journal does not hold yet and is not skipped. A unit's record is on the disk before the
+// Scores what the journal does not hold yet and is not skipped. A batch's record is on the disk before the
 // next batch begins.
 SweepCost run_sweep(const Sweep& sweep, Journal& journal);
 

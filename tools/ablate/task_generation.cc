@@ -133,7 +133,7 @@ class GenerationRun final : public FileTaskRun {
           batch.push_back({&row.sequence, {&row.next.token, 1}, Want::last, Origin::sampled});
         }
       if (batch.empty()) break;
-      context_.cost.sampled += std::ssize(batch);
+      cost_.sampled += std::ssize(batch);
       RunOptions options;
       options.compute = context_.setup.options.compute;
       std::vector<Next> nexts(going.size());

@@ -37,10 +37,8 @@ class ProbeRun {
       std::vector<Asked> batch = next_batch(i, count);
       i += std::ssize(batch);
       ask(batch);
-      for (const Asked& asked : batch) deliver(asked);
+      deliver(batch);
     }
-    context_.cost.tokens = context_.cost.naive_tokens = wavefront_.cost().tokens;
-    context_.cost.rows = wavefront_.cost().forwards_equiv * static_cast<double>(wavefront_.cost().tokens);
   }
 
  private:
@@ -112,7 +110,16 @@ class ProbeRun {
     return outcome;
   }
 
-  void deliver(const Asked& asked) const {
+  void deliver(std::span<const Asked> batch) {
+    AskedBatch results;
+    for (const Asked& asked : batch) results.items.push_back(result_of(asked));
+    const WavefrontCost cost = wavefront_.take_cost();
+    results.cost.tokens = results.cost.naive_tokens = cost.tokens;
+    results.cost.rows = cost.rows;
+    context_.sink(results);
+  }
+
+  ItemResult result_of(const Asked& asked) const {
     const Probe& probe = asked.probe;
     const auto sha = [&](Index count) {
       return sha256({reinterpret_cast<const char*>(probe.tokens.data()),
@@ -137,7 +144,7 @@ class ProbeRun {
             outcome(target, std::span(asked.guesses).subspan(v * asked.scored.size() + row, count)));
       row += count;
     }
-    context_.sink(result);
+    return result;
   }
 
   const TaskContext& context_;

@@ -124,14 +124,14 @@ PromptItem Prompts::encode_item(const std::string& prefix, std::size_t index) co
   return encoded;
 }
 
-PromptGroup Prompts::encode(std::size_t group, Index first) const {
+PromptGroup Prompts::encode(std::size_t group) const {
   const Group& own = groups_[group];
   PromptGroup encoded{encoder_.encode(own.prefix), {}};
   const std::vector<Token>& prefix = encoded.prefix;
   std::size_t shared = prefix.size();
   std::vector<std::size_t> dropped;  // tokens of the prefix that a stem no longer holds
-  for (std::size_t i = static_cast<std::size_t>(first); i < own.items.size(); ++i) {
-    PromptItem& item = encoded.items.emplace_back(encode_item(own.prefix, own.items[i]));
+  for (const std::size_t index : own.items) {
+    PromptItem& item = encoded.items.emplace_back(encode_item(own.prefix, index));
     const auto common = std::min(shared_length(prefix, item.stem), item.stem.size() - 1);
     item.stem.erase(item.stem.begin(), item.stem.begin() + static_cast<std::ptrdiff_t>(common));
     item.stem.shrink_to_fit();

@@ -46,9 +46,8 @@ class Prompts {
 
   std::size_t group_count() const { return groups_.size(); }
   Index item_count(std::size_t group) const { return static_cast<Index>(groups_[group].items.size()); }
-  // The group's items from its `first` on. Throws Error naming file and line of an item whose answer the
-  // likelihood of no token tells.
-  PromptGroup encode(std::size_t group, Index first) const;
+  // Throws Error naming file and line of an item whose answer the likelihood of no token tells.
+  PromptGroup encode(std::size_t group) const;
 
  private:
   struct Group {

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 
 #include "runtime/base/error.h"
 #include "tools/ablate/statistics/paired.h"
@@ -32,6 +33,26 @@ void write_line(const std::string& path, const std::string& line) {
   const int error = errno;
   ::close(file);
   if (!whole) fail("'", path, "' cannot be written: ", std::strerror(error));
+}
+
+Json to_json(const TaskCost& cost) {
+  return {{"tokens", cost.tokens},
+          {"naive_tokens", cost.naive_tokens},
+          {"sampled", cost.sampled},
+          {"rows", cost.rows}};
+}
+
+// A batch as a line of the journal; nothing if it is none.
+struct Line {
+  Json items;
+  TaskCost cost;
+};
+std::optional<Line> parse_line(std::string_view text) {
+  const Json json = Json::parse(text, nullptr, false);
+  if (!json.is_object() || !json.contains("items") || !json.contains("cost")) return std::nullopt;
+  const Json& cost = json["cost"];
+  return Line{json["items"],
+              {cost.at("tokens"), cost.at("naive_tokens"), cost.at("sampled"), cost.at("rows")}};
 }
 
 // One sample's measurement: a metric of an item, in one cluster.
@@ -173,17 +194,17 @@ SampleJournal::SampleJournal(const std::string& path, const std::string& plan_sh
     std::ifstream file(path, std::ios::binary);
     bytes.assign(std::istreambuf_iterator<char>(file), {});
   }
-  const std::string header = Json{{"plan_sha256", plan_sha256}}.dump() + "\n";
+  const std::string header = Json{{"journal", 2}, {"plan_sha256", plan_sha256}}.dump() + "\n";
   if (bytes.size() >= header.size() && bytes.compare(0, header.size(), header) != 0)
-    fail("'", path, "' belongs to another study: its plan, model, tasks or arithmetic differ");
+    fail("'", path, "' belongs to another study, or to another version of plait: ",
+         "its plan, model, tasks, arithmetic or format differ");
   std::size_t end = bytes.size() < header.size() ? 0 : header.size();
   while (end > 0) {
     const std::size_t stop = bytes.find('\n', end);
     if (stop == std::string::npos) break;
-    Json item = Json::parse(bytes.begin() + static_cast<std::ptrdiff_t>(end),
-                            bytes.begin() + static_cast<std::ptrdiff_t>(stop), nullptr, false);
-    if (!item.is_array() || item.empty()) break;
-    items_.push_back(std::move(item));
+    const auto line = parse_line(std::string_view(bytes).substr(end, stop - end));
+    if (!line) break;
+    add(line->items, line->cost);
     end = stop + 1;
   }
   if (std::filesystem::exists(path)) std::filesystem::resize_file(path, end);
@@ -195,30 +216,33 @@ Index SampleJournal::done(const std::string& task) const {
                        [&](const Json& item) { return item[0]["task"] == task; });
 }
 
-void SampleJournal::append(const Json& samples) {
-  write_line(path_, samples.dump() + "\n");
-  items_.push_back(samples);
+void SampleJournal::add(const Json& samples, const TaskCost& cost) {
+  items_.insert(items_.end(), samples.begin(), samples.end());
+  cost_ += cost;
 }
 
-TaskCost ask(const std::vector<Task>& tasks, const TaskSetup& setup,
-             const std::vector<std::string>& condition_ids, SampleJournal& journal,
-             const std::function<void(const std::string& task, Index items)>& progress) {
-  TaskCost all;
-  for (const Task& task : tasks) {
-    const TaskCost cost = run_task(task, setup, journal.done(task.name), [&](const ItemResult& item) {
-      Json samples = Json::array();
-      for (const QueryResult& query : item.queries)
-        for (std::size_t v = 0; v < condition_ids.size(); ++v)
-          samples.push_back(sample_json(item, query, v, condition_ids[v]));
-      journal.append(samples);
+void SampleJournal::append(const Json& samples, const TaskCost& cost) {
+  write_line(path_, Json{{"cost", to_json(cost)}, {"items", samples}}.dump() + "\n");
+  add(samples, cost);
+}
+
+void ask(const std::vector<Task>& tasks, const TaskSetup& setup,
+         const std::vector<std::string>& condition_ids, SampleJournal& journal,
+         const std::function<void(const std::string& task, Index items)>& progress) {
+  const auto samples_of = [&](const ItemResult& item) {
+    Json samples = Json::array();
+    for (const QueryResult& query : item.queries)
+      for (std::size_t v = 0; v < condition_ids.size(); ++v)
+        samples.push_back(sample_json(item, query, v, condition_ids[v]));
+    return samples;
+  };
+  for (const Task& task : tasks)
+    run_task(task, setup, journal.done(task.name), [&](const AskedBatch& batch) {
+      Json items = Json::array();
+      for (const ItemResult& item : batch.items) items.push_back(samples_of(item));
+      journal.append(items, batch.cost);
       progress(task.name, journal.done(task.name));
     });
-    all.tokens += cost.tokens;
-    all.naive_tokens += cost.naive_tokens;
-    all.sampled += cost.sampled;
-    all.rows += cost.rows;
-  }
-  return all;
 }
 
 std::string samples_jsonl(const SampleJournal& journal) {

@@ -11,24 +11,30 @@
 
 namespace plait::ablate {
 
-// One line per item: a list of its samples, of all conditions and queries. A line that a kill tore is cut
-// off. Throws Error when the file belongs to another plan (its first line is the plan's SHA-256).
+// One line per batch: what it cost, and of each item the list of its samples, of all conditions and queries.
+// A line that a kill tore is cut off. Throws Error when the file belongs to another plan (its first line is
+// the plan's SHA-256).
 class SampleJournal {
  public:
   SampleJournal(const std::string& path, const std::string& plan_sha256);
   Index done(const std::string& task) const;  // items of the task that are there
-  void append(const Json& samples);           // on the disk when it returns
+  // samples: a list per item. On the disk when it returns.
+  void append(const Json& samples, const TaskCost& cost);
   const std::vector<Json>& items() const { return items_; }
+  const TaskCost& cost() const { return cost_; }  // of all batches
 
  private:
+  void add(const Json& samples, const TaskCost& cost);
+
   std::string path_;
   std::vector<Json> items_;
+  TaskCost cost_;
 };
 
 // Asks what the journal does not hold yet. condition_ids: by plan of the setup.
-TaskCost ask(const std::vector<Task>& tasks, const TaskSetup& setup,
-             const std::vector<std::string>& condition_ids, SampleJournal& journal,
-             const std::function<void(const std::string& task, Index items)>& progress);
+void ask(const std::vector<Task>& tasks, const TaskSetup& setup,
+         const std::vector<std::string>& condition_ids, SampleJournal& journal,
+         const std::function<void(const std::string& task, Index items)>& progress);
 
 // samples.jsonl: every sample on a line of its own.
 std::string samples_jsonl(const SampleJournal& journal);

@@ -18,7 +18,6 @@ struct TaskContext {
   const TaskSetup& setup;
   Index done;
   const TaskSink& sink;
-  TaskCost& cost;
 };
 
 // Reads rows of logits. Not thread-safe.
@@ -61,12 +60,16 @@ class FileTaskRun {
   const TaskContext& context_;
   const FileTask& task_;
   RowReader read_;
+  TaskCost cost_;  // of the items that are delivered next
 
  private:
-  void run_group(PromptGroup& group);
-  void run_tile(PromptGroup& group, std::size_t first, std::size_t count, std::size_t state_bytes);
+  // The group's items from `done` on.
+  void run_group(PromptGroup& group, std::size_t done);
+  void run_tile(PromptGroup& group, std::size_t done, std::size_t first, std::size_t count,
+                std::size_t state_bytes);
   std::size_t batch_size(std::span<const PromptItem> items, const Tile& tile) const;
-  void deliver(const PromptItem& item);
+  void deliver(std::span<const PromptItem> items);
+  ItemResult result_of(const PromptItem& item) const;
   Index prefix_tokens_ = 0;
 };
 

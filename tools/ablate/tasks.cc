@@ -126,16 +126,22 @@ Json sample_json(const ItemResult& item, const QueryResult& query, std::size_t v
   return json;
 }
 
-TaskCost run_task(const Task& task, const TaskSetup& setup, Index done, const TaskSink& sink) {
-  TaskCost cost;
-  const TaskContext context{task, setup, done, sink, cost};
+TaskCost& TaskCost::operator+=(const TaskCost& more) {
+  tokens += more.tokens;
+  naive_tokens += more.naive_tokens;
+  sampled += more.sampled;
+  rows += more.rows;
+  return *this;
+}
+
+void run_task(const Task& task, const TaskSetup& setup, Index done, const TaskSink& sink) {
+  const TaskContext context{task, setup, done, sink};
   if (const auto* generator = std::get_if<Generator>(&task.source)) {
     run_probes(context, *generator);
   } else {
     const auto& own = std::get<FileTask>(task.source);
     own.file.kind == ItemFile::Kind::choice ? run_choices(context, own) : run_generation(context, own);
   }
-  return cost;
 }
 
 }  // namespace plait::ablate

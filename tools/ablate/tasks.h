@@ -90,7 +90,6 @@ struct ItemResult {
   std::string doc_sha, prompt_sha;   // of the item; of the text or tokens before the answer
   std::vector<QueryResult> queries;  // one, but for generators
 };
-using TaskSink = std::function<void(const ItemResult& item)>;
 
 // One line of samples.jsonl.
 Json sample_json(const ItemResult& item, const QueryResult& query, std::size_t variant,
@@ -108,12 +107,22 @@ struct TaskCost {
   Index naive_tokens = 0;  // that would have run if every choice were a sequence of its own
   Index sampled = 0;       // tokens the variants wrote, all together
   double rows = 0;         // given rows through all nodes but the output node, all variants together
+  TaskCost& operator+=(const TaskCost& more);
+  bool operator==(const TaskCost&) const = default;
 };
 
+// Items that were asked together, and what that cost.
+struct AskedBatch {
+  std::vector<ItemResult> items;
+  TaskCost cost;
+};
+using TaskSink = std::function<void(const AskedBatch& batch)>;
+
 // Asks every item but the first `done` and gives the sink each with all its variants, in an order that
-// depends on the task only: a run that ended after n items goes on with done = n. Generation is greedy; a
-// reply ends before a stop text, at an end-of-sequence token, after max_tokens, or where logits are not
-// numbers.
-TaskCost run_task(const Task& task, const TaskSetup& setup, Index done, const TaskSink& sink);
+// depends on the task only: a run that ended after n items goes on with done = n. Where n is the end of a
+// batch, the batches that follow cost what they do in a run that never ended; what is run again because items
+// share it is not counted. Generation is greedy; a reply ends before a stop text, at an end-of-sequence
+// token, after max_tokens, or where logits are not numbers.
+void run_task(const Task& task, const TaskSetup& setup, Index done, const TaskSink& sink);
 
 }  // namespace plait::ablate

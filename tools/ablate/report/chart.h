@@ -34,9 +34,13 @@ struct LineChart {
     std::vector<Series> series;
   };
   enum class Axis { linear, doubling };  // doubling: base-2 logarithm, for lengths
+  // Of the vertical axis. tenfold: base-10 logarithm, for positive values; five powers of ten at most, what
+  // lies below stands at the bottom.
+  enum class Scale { linear, tenfold };
   Caption caption;
   std::string x_label, unit;  // unit: of the vertical scale
   Axis axis = Axis::linear;
+  Scale scale = Scale::linear;
   std::vector<Panel> panels;
   std::vector<int> strip;  // kind of each block, drawn under the axis; empty for none
 };

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "runtime/base/error.h"
+#include "tools/ablate/report/effect.h"
 #include "tools/ablate/report/text.h"
 
 namespace plait::ablate::report {
@@ -15,8 +16,9 @@ namespace {
 // Curves by name, in the order in which the names first come up.
 class Curves {
  public:
-  void add(const std::string& name, double x, const Result* result) {
-    const auto [at, fresh] = places_.emplace(name, curves_.size());
+  // group: tells curves of one name apart.
+  void add(const std::string& name, double x, const Result* result, const std::string& group = "") {
+    const auto [at, fresh] = places_.emplace(std::pair(group, name), curves_.size());
     if (fresh) curves_.push_back({name, {}});
     curves_[at->second].points.push_back({x, result});
   }
@@ -27,9 +29,13 @@ class Curves {
   }
 
  private:
-  std::map<std::string, std::size_t> places_;
+  std::map<std::pair<std::string, std::string>, std::size_t> places_;
   std::vector<Curve> curves_;
 };
+
+void drop_single_points(std::vector<Curve>& curves) {
+  std::erase_if(curves, [](const Curve& curve) { return curve.points.size() < 2; });
+}
 
 bool of_one_block(const ConditionRow& c) { return c.layers.size() == 1 && c.heads.empty(); }
 
@@ -82,7 +88,7 @@ std::vector<Curve> factor_curves(const Run& run, std::string Measure::*factor, N
       curves.add(run.condition(r).name(), *x, &r);
   }
   std::vector<Curve> found = curves.take();
-  std::erase_if(found, [](const Curve& curve) { return curve.points.size() < 2; });
+  drop_single_points(found);
   return found;
 }
 
@@ -182,6 +188,26 @@ std::vector<Curve> position_curves(const Run& run) {
 std::vector<Curve> distance_curves(const Run& run) {
   return factor_curves(run, &Measure::position_bin,
                        [](const std::string& bin) { return first_after("pair last seen: ", bin); });
+}
+
+std::vector<Curve> remembrance_curves(const Run& run) {
+  const std::string& context = run.measures[static_cast<std::size_t>(run.primary)].context_len;
+  Curves curves;
+  for (const Result& r : run.results) {
+    const Measure& measure = run.measure(r);
+    const auto x = first_after("history ", measure.position_bin);
+    if (x && measure.metric == "effrem" && measure.context_len == context && has_size(r))
+      curves.add(run.condition(r).name(), *x, &r, measure.dataset);
+  }
+  std::vector<Curve> found = curves.take();
+  drop_single_points(found);
+  std::map<std::string, std::size_t> place;  // of a data set
+  const auto dataset = [&](const Curve& c) { return run.measure(*c.points[0].result).dataset; };
+  for (const Curve& curve : found) place.emplace(dataset(curve), place.size());
+  std::stable_sort(found.begin(), found.end(), [&](const Curve& a, const Curve& b) {
+    return place.at(dataset(a)) < place.at(dataset(b));
+  });
+  return found;
 }
 
 }  // namespace plait::ablate::report

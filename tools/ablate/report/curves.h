@@ -36,5 +36,9 @@ std::vector<Curve> dose_curves(const Run& run);
 std::vector<Curve> context_curves(const Run& run);
 std::vector<Curve> position_curves(const Run& run);
 std::vector<Curve> distance_curves(const Run& run);
+// Effective remembrance, one curve per data set and token before which everything was forgotten, those of a
+// data set beside each other, in the primary measure's length of context; x is the least history of a bin
+// ("history 16-63").
+std::vector<Curve> remembrance_curves(const Run& run);
 
 }  // namespace plait::ablate::report

@@ -30,7 +30,7 @@ MetricText metric_text(const std::string& metric) {
   if (metric == "acc_norm") return {"normalised accuracy", "points", 100};
   if (metric == "exact_match") return {"exact match", "points", 100};
   if (metric == "shapley") return {"Shapley share of the loss", "nats per token", 1};
-  if (metric == "effrem") return {"effective remembrance", "", 1};
+  if (metric == "effrem") return {"effective remembrance", "nats", 1};
   return {spaced(metric), "", 1};
 }
 

@@ -113,13 +113,19 @@ std::string shorten(std::vector<LineChart::Series>& series) {
   return cat(first.substr(0, head), "\u2026", first.substr(first.size() - tail));
 }
 
+// Cuts lines to what one panel can show, and says so.
+template <class Lines>
+std::string fitting(Lines& lines) {
+  if (lines.size() <= kMostCurves) return {};
+  const std::string note = cat("The first ", kMostCurves, " of ", lines.size(), "; the table has all. ");
+  lines.resize(kMostCurves);
+  return note;
+}
+
 // All curves in one panel, the first ones where they are many; says so in `note`.
 LineChart overlay_of(const Run& run, std::vector<Curve> curves, const Caption& caption,
                      const std::string& x_label, std::string& note) {
-  if (curves.size() > kMostCurves) {
-    note += cat("The first ", kMostCurves, " of ", curves.size(), "; the table has all. ");
-    curves.resize(kMostCurves);
-  }
+  note += fitting(curves);
   LineChart chart;
   chart.caption = caption;
   chart.x_label = x_label;
@@ -211,6 +217,34 @@ std::string overlay_figure(const Run& run, const std::vector<Curve>& curves, con
       overlay_of(run, curves, {family.id, family.kicker, extremes(run, results_in(curves))}, x_label, note);
   chart.axis = axis;
   if (family.design == "window") chart.strip = strip_of(run);
+  return figure(chart, note);
+}
+
+// One panel per data set, a line for each token before which everything was forgotten.
+std::string remembrance_figure(const Run& run, const Family& family) {
+  const auto curves = remembrance_curves(run);
+  LineChart chart;
+  chart.caption = {family.id, family.kicker, extremes(run, family.rows)};
+  chart.x_label = "tokens since the cut, first of a bin";
+  chart.unit = "nats of KL from the whole model";
+  chart.axis = LineChart::Axis::doubling;
+  chart.scale = LineChart::Scale::tenfold;
+  for (const Curve& curve : curves) {
+    const std::string& dataset = run.measure(*curve.points[0].result).dataset;
+    if (chart.panels.empty() || chart.panels.back().title != dataset) chart.panels.push_back({dataset, {}});
+    auto& lines = chart.panels.back().series;
+    const auto colour = static_cast<int>(lines.size());
+    lines.push_back(series_of(run, curve, colour, curve.name));
+    for (auto& p : lines.back().points) p.kind = colour;
+  }
+  std::string note;
+  for (auto& panel : chart.panels) {
+    note = fitting(panel.series);  // the same of every text: each has all cuts
+    shorten(panel.series);
+  }
+  note +=
+      "Each line: everything before the token at its end was forgotten, recurrent states and keys alike. The "
+      "scale is tenfold: where a line has fallen low, what came before the cut no longer matters.";
   return figure(chart, note);
 }
 
@@ -355,6 +389,7 @@ std::string figures_of(const Run& run, const Family& family) {
   if (d == "distance")
     return overlay_figure(run, distance_curves(run), family, "tokens since the pair was seen",
                           LineChart::Axis::doubling);
+  if (d == "remembrance") return remembrance_figure(run, family);
   if (d == "pareto") return pareto_figure(run);
   return forest_figure(run, family);
 }

@@ -115,6 +115,20 @@ class Teller {
     return text;
   }
 
+  // "Intervals: 95 %, cluster bootstrap over 120 documents."
+  static std::string intervals(const Result& r) {
+    if (r.ci_method.starts_with("refused: ")) return "No intervals: " + r.ci_method.substr(9) + ".";
+    if (!std::isfinite(r.ci_low)) return "No intervals.";
+    const std::string method = r.ci_method.empty() ? "" : ", " + spaced(r.ci_method);
+    const std::string unit = r.ci_method.starts_with("permutation")
+                                 ? " over " + counted(r.n_items, "order") + " of removal"
+                             : r.n_clusters > 0 ? " over " + counted(r.n_clusters, "document")
+                                                : " over " + counted(r.n_items, "item");
+    return cat(
+        "Intervals: ", std::isfinite(r.ci_level) ? decimal(100 * r.ci_level, 0) + " %" : "level not given",
+        method, unit, ".");
+  }
+
  private:
   // "72 comparisons", "24 comparisons in 3 families of their own".
   static std::string comparisons(const Rows& rows) {
@@ -129,19 +143,6 @@ class Teller {
   static std::string adjustment(const std::string& adjust) {
     if (adjust == "bh") return "Benjamini\u2013Hochberg";
     return adjust == "holm" ? "Holm" : adjust;
-  }
-
-  static std::string intervals(const Result& r) {
-    if (r.ci_method.starts_with("refused: ")) return "No intervals: " + r.ci_method.substr(9) + ".";
-    if (!std::isfinite(r.ci_low)) return "No intervals.";
-    const std::string method = r.ci_method.empty() ? "" : ", " + spaced(r.ci_method);
-    const std::string unit = r.ci_method.starts_with("permutation")
-                                 ? " over " + counted(r.n_items, "order") + " of removal"
-                             : r.n_clusters > 0 ? " over " + counted(r.n_clusters, "document")
-                                                : " over " + counted(r.n_items, "item");
-    return cat(
-        "Intervals: ", std::isfinite(r.ci_level) ? decimal(100 * r.ci_level, 0) + " %" : "level not given",
-        method, unit, ".");
   }
 
   const Run& run_;
@@ -282,9 +283,14 @@ Family ranked_family(const Teller& tell, const std::string& design, const std::s
   return f;
 }
 
-// How many blocks can go, counted from the first, before the loss passes kFelt; the interval's own count
-// beside it.
-std::string tolerated(const Teller& tell, const Curve& curve) {
+// How many blocks of a series can go, counted from the first, before the loss passes kFelt.
+struct Tolerance {
+  double count = 0;
+  std::string amount;  // "3 (2 for sure)": the interval's own count beside it
+  std::string series;
+};
+
+Tolerance tolerance_of(const Teller& tell, const Curve& curve) {
   double count = 0, sure = 0;
   bool open = true, open_high = true;
   for (const Curve::Point& p : curve.points) {
@@ -294,25 +300,50 @@ std::string tolerated(const Teller& tell, const Curve& curve) {
     if (open) count = p.x;
     if (open_high) sure = p.x;
   }
-  return cat(count > 0 ? cat(count) : "none", sure < count ? cat(" (", sure, " for sure)") : "", " with ",
-             curve.name);
+  return {count, cat(count > 0 ? cat(count) : "none", sure < count ? cat(" (", sure, " for sure)") : ""),
+          curve.name};
+}
+
+// "3 with A and B; 1 with C; none with the other 7": series of one amount together, most first.
+std::string by_amount(std::span<const Tolerance> sorted) {
+  constexpr std::size_t kNamed = 2;  // of those that allow nothing
+  std::string text;
+  for (std::size_t i = 0, end; i < sorted.size(); i = end) {
+    std::vector<std::string> names;
+    for (end = i; end < sorted.size() && sorted[end].amount == sorted[i].amount; ++end)
+      names.push_back(sorted[end].series);
+    const bool many = sorted[i].count == 0 && names.size() > kNamed;
+    text += cat(text.empty() ? "" : "; ", sorted[i].amount, " with ",
+                many ? cat("the other ", names.size()) : listed(names));
+  }
+  return text;
 }
 
 Family cumulative_family(const Run& run, const Teller& tell) {
   Family f{.id = "cumulative", .design = "cumulative", .kicker = "More and more"};
   f.rows = tell.sorted(results_of(run, "cumulative"));
-  std::vector<std::string> parts;
-  for (const Curve& curve : cumulative_curves(run)) parts.push_back(tolerated(tell, curve));
-  if (parts.empty()) return f;
-  f.headline = cat("Blocks that can go before the loss rises by ", decimal(kFelt, 1),
-                   " nats per token: ", listed(parts), ".");
+  std::vector<Tolerance> all;
+  for (const Curve& curve : cumulative_curves(run)) all.push_back(tolerance_of(tell, curve));
+  if (all.empty()) return f;
+  std::stable_sort(all.begin(), all.end(), [](const Tolerance& a, const Tolerance& b) {
+    return a.count != b.count ? a.count > b.count : a.amount < b.amount;
+  });
+  constexpr std::size_t kFewSeries = 2;  // a headline holds no more
+  const bool few = all.size() <= kFewSeries;
+  const std::string begin =
+      cat("Blocks that can go before the loss rises by ", decimal(kFelt, 1), " nats per token: ");
+  f.headline = few                ? cat(begin, by_amount(all), ".")
+               : all[0].count > 0 ? cat(begin, "at most ", all[0].amount, ", with ", all[0].series, ".")
+                                  : cat(begin, "none, whichever is the first.");
+  if (!few && all[0].count > 0)
+    f.detail = cat("In other series: ", by_amount(std::span(all).subspan(1)), ". ");
   const auto collapsed =
       std::count_if(f.rows.begin(), f.rows.end(), [](const Result* r) { return r->collapsed; });
-  f.detail = cat(collapsed > 0
-                     ? cat("In ", grouped(collapsed), " of ", grouped(static_cast<long long>(f.rows.size())),
-                           " steps the model has collapsed, so no size is given there. ")
-                     : std::string(),
-                 "\u201cFor sure\u201d counts the steps whose whole interval stays below that line. ");
+  f.detail += cat(collapsed > 0
+                      ? cat("In ", grouped(collapsed), " of ", grouped(static_cast<long long>(f.rows.size())),
+                            " steps the model has collapsed, so no size is given there. ")
+                      : std::string(),
+                  "\u201cFor sure\u201d counts the steps whose whole interval stays below that line. ");
   return f;
 }
 
@@ -428,6 +459,69 @@ Family factor_family(const Teller& tell, const std::string& design, const std::s
   return f;
 }
 
+// Where the whole rest of a curve lies within what one may give up; null if its end does not.
+const Curve::Point* enough(const Teller& tell, const Curve& curve) {
+  const Curve::Point* first = nullptr;
+  for (const Curve::Point& p : curve.points) {
+    if (tell.effect(*p.result).value > kFelt)
+      first = nullptr;
+    else if (!first)
+      first = &p;
+  }
+  return first;
+}
+
+// What a curve of remembrance says.
+struct Reach {
+  std::string verdict;  // "In prose.txt, 64 tokens of history are enough to come within 0.1 nats of the .."
+  std::string sizes;    // "with nothing remembered from before token 256 the next token's .."
+};
+
+Reach reach_of(const Run& run, const Teller& tell, const Curve& curve) {
+  const auto tokens = [](const Curve::Point& p) { return counted(static_cast<long long>(p.x), "token"); };
+  const auto size = [&](const Curve::Point& p) {
+    const Effect e = tell.effect(*p.result);
+    return e.has_interval() ? with_interval(e, tell.unit(*p.result)) : amount(e, tell.unit(*p.result));
+  };
+  const Curve::Point &first = curve.points.front(), &last = curve.points.back();
+  const Curve::Point* within = enough(tell, curve);
+  Reach reach;
+  reach.verdict = cat("In ", run.measure(*first.result).dataset, ", ");
+  if (within == &first)
+    reach.verdict += cat("what came before the last ", static_cast<long long>(curve.points[1].x - 1),
+                         " tokens moves the next one by less than ", decimal(kFelt, 1), " nats");
+  else
+    reach.verdict += cat(tokens(within ? *within : last), " of history are ", within ? "" : "not ",
+                         "enough to come within ", decimal(kFelt, 1), " nats of the whole model");
+  const Curve::Point& then = within && within != &first ? *within : last;
+  reach.sizes = cat("with ", curve.name, " the next token\u2019s distribution lies ", size(first),
+                    " from the whole model\u2019s at first, and ", size(then), " from ", tokens(then), " on");
+  return reach;
+}
+
+// The headline is of the primary measure's text; of each text the last cut is told, with most before it.
+Family remembrance_family(const Run& run, const Teller& tell) {
+  Family f{.id = "remembrance", .design = "remembrance", .kicker = "How far back it remembers"};
+  std::vector<std::pair<std::string, Reach>> told;  // by data set
+  for (const Curve& curve : remembrance_curves(run)) {
+    for (const Curve::Point& p : curve.points) f.rows.push_back(p.result);
+    const std::string& dataset = run.measure(*f.rows.back()).dataset;
+    if (told.empty() || told.back().first != dataset) told.push_back({dataset, {}});
+    told.back().second = reach_of(run, tell, curve);
+  }
+  if (told.empty()) return f;
+  const std::string& primary = run.measures[static_cast<std::size_t>(run.primary)].dataset;
+  std::stable_partition(told.begin(), told.end(), [&](const auto& one) { return one.first == primary; });
+  f.headline = told[0].second.verdict + ".";
+  f.detail = capitalised(told[0].second.sizes) + ". ";
+  for (std::size_t i = 1; i < std::min<std::size_t>(told.size(), 4); ++i)
+    f.detail += cat(told[i].second.verdict, ": ", told[i].second.sizes, ". ");
+  f.fine_print =
+      cat("Mean KL divergence of the next token\u2019s distribution from the whole model\u2019s, by the ",
+          "number of tokens since the cut. ", tell.intervals(*f.rows.front()));
+  return f;
+}
+
 // "Chance does not explain the effect of X: of random sets, 2 of 199 of as many blocks (p = ..) and .. hurt
 // as much." The first `most` kinds of matching are told, all of them judged.
 std::string verdict_of(const Teller& tell, const Result& target, const std::vector<ControlSet>& sets,
@@ -540,6 +634,7 @@ std::vector<Family> families(const Run& run) {
       tell, "distance", "By distance to the needed token", distance_curves(run), [](const std::string& n) {
         return "where the pair of tokens was last seen " + n + " or more tokens before";
       }));
+  all.push_back(remembrance_family(run, tell));
   all.push_back(pareto_family(run, tell));
   std::erase_if(all, [](const Family& f) { return f.rows.empty() || f.headline.empty(); });
   for (Family& f : all)

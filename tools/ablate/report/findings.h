@@ -14,7 +14,8 @@ namespace plait::ablate::report {
 struct Family {
   std::string id = {};          // names files: "single-mixer-zero"
   std::string design = {};      // of conditions.csv; "part" are singles below a block, "context",
-                                // "position", "distance" and "pareto" are made of other designs' results
+                                // "position", "distance", "remembrance" and "pareto" are made of other
+                                // designs' results
   std::string kicker = {};      // "One mixer at a time"
   std::string headline = {};    // the one sentence
   std::string detail = {};      // the sentences after it

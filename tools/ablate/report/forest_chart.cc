@@ -73,7 +73,10 @@ class Drawing {
     const double step = values.size() > 1 ? values[1] - values[0] : 1;
     for (const double value : values) {
       svg_.line(x_(value), 2, x_(value), bottom, std::abs(value) < step / 2 ? "zero" : "grid");
-      svg_.text(x_(value), bottom + 14, Anchor::middle, "muted", tick_label(value, step));
+      const std::string label = tick_label(value, step);
+      const double half = text_width(label, kLabelSize) / 2;
+      svg_.text(std::clamp(x_(value), half, svg_.width() - half), bottom + 14, Anchor::middle, "muted",
+                label);
     }
     svg_.text(right_, bottom + 30, Anchor::end, "muted", chart_.unit);
   }

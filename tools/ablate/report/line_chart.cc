@@ -11,6 +11,7 @@ namespace {
 constexpr double kLeft = 44, kHead = 46, kPanel = 128, kGap = 34, kStrip = 8, kFoot = 38;
 constexpr double kCollapsedBand = 16;  // above the scale: where collapsed conditions stand
 constexpr double kLine = 14, kRadius = 3.4;
+constexpr double kMostPowers = 5;                // of ten, on a tenfold scale
 constexpr double kBoldSize = 1.18 * kLabelSize;  // bold faces are wider
 constexpr const char* kCollapsed = "\u00d7 collapsed";
 
@@ -60,6 +61,25 @@ class Drawing {
 
   double position(double x) const { return chart_.axis == LineChart::Axis::doubling ? std::log2(x) : x; }
 
+  double height(double value) const {
+    if (chart_.scale == LineChart::Scale::linear) return value;
+    return value > 0 ? std::log10(value) : -HUGE_VAL;
+  }
+
+  // Powers of ten from the least value to the largest end of an interval.
+  Scale tenfold_scale() const {
+    double low = HUGE_VAL, high = -HUGE_VAL;
+    for_each_point([&](const auto& p) {
+      if (!(p.effect.value > 0)) return;
+      low = std::min(low, height(p.effect.value));
+      high = std::max(high, height(p.effect.has_interval() ? p.effect.high : p.effect.value));
+    });
+    if (low > high) low = high = 0;
+    low = std::max(low, high - kMostPowers);
+    const double pad = std::max(0.06 * (high - low), 0.05);
+    return {low - pad, high + pad, kPanel, 0};
+  }
+
   void set_scales() {
     std::vector<double> values;
     double low = 1e300, high = -1e300, extreme = 0;
@@ -72,12 +92,16 @@ class Drawing {
     const Range range = readable_range(values);
     const double pad = chart_.strip.empty() ? 0.04 * (high - low) : 0.5;
     x_ = {low - pad, high + std::max(pad, low == high ? 0.5 : 0), kLeft, right_};
+    if (chart_.scale == LineChart::Scale::tenfold) {
+      y_ = tenfold_scale();
+      return;
+    }
     // Intervals may reach below what the estimates do, but not squeeze them.
     y_ = {std::max(extreme, range.low - 0.3 * (range.high - range.low)), range.high, kPanel, 0};
     if (y_.from < 0 && y_.from > range.low) y_.from = range.low;
   }
 
-  double y_at(double value, double top) const { return top + y_(std::clamp(value, y_.from, y_.to)); }
+  double y_at(double value, double top) const { return top + y_(std::clamp(height(value), y_.from, y_.to)); }
 
   void panel(const LineChart::Panel& panel, double top) {
     svg_.text(0, top - band_ - 30, Anchor::start, "strong",
@@ -91,6 +115,7 @@ class Drawing {
   }
 
   void grid(double top) {
+    if (chart_.scale == LineChart::Scale::tenfold) return tenfold_grid(top);
     const auto values = ticks(y_.from, y_.to, 4);
     const double step = values.size() > 1 ? values[1] - values[0] : 1;
     for (const double value : values) {
@@ -99,6 +124,23 @@ class Drawing {
       svg_.text(kLeft - 6, y + 4, Anchor::end, "muted", tick_label(value, step));
     }
   }
+
+  // Lines at powers of ten; where fewer than two fit, also at twice and five times each.
+  void tenfold_grid(double top) {
+    const bool wide = std::floor(y_.to) - std::ceil(y_.from) >= 1;
+    for (double power = std::floor(y_.from); power <= y_.to; power += 1)
+      for (const int lead : {1, 2, 5}) {
+        const double at = power + std::log10(lead);
+        if ((wide && lead > 1) || at < y_.from || at > y_.to) continue;
+        svg_.line(kLeft, top + y_(at), right_, top + y_(at), "grid");
+        svg_.text(kLeft - 6, top + y_(at) + 4, Anchor::end, "muted",
+                  power < -3 ? short_power(lead, static_cast<int>(power))
+                             : tick_label(lead * std::pow(10.0, power), std::pow(10.0, power)));
+      }
+  }
+
+  // "2e\u22124": of what has no room for its zeros.
+  static std::string short_power(int lead, int power) { return cat(lead, "e\u2212", -power); }
 
   // The line breaks where a condition collapsed: nothing leads there.
   void curve(const LineChart::Series& series, double top) {
@@ -147,16 +189,27 @@ class Drawing {
       }
       const auto fill = p.certainty == Certainty::clear ? Svg::Fill::filled : Svg::Fill::hollow;
       svg_.marker(p.kind, x, y_at(p.effect.value, top), radius, fill, p.tip);
-      if (p.effect.value > y_.to) beyond(x, top, p);
+      if (height(p.effect.value) > y_.to) beyond(x, top, p);
     }
   }
 
-  // A value past the end of the scale is written out.
+  // A value past the end of the scale is written out, below those whose place it would take; once where two
+  // points say the same.
   void beyond(double x, double top, const LineChart::Point& p) {
     svg_.path(PathData().move(x - 3.5, top - 5).to(x + 3.5, top - 5).to(x, top - 11).close().str(), "arrow");
     const bool left = x > (kLeft + right_) / 2;
-    svg_.text(x + (left ? -8 : 8), top + 3, left ? Anchor::end : Anchor::start, "label halo",
-              short_amount(p.effect));
+    Written own{x + 8, top + 3, short_amount(p.effect)};
+    if (left) own.x = x - 8 - text_width(own.text, kLabelSize);
+    for (const Written& other : written_) {
+      const bool apart = own.x > other.x + text_width(other.text, kLabelSize) ||
+                         other.x > own.x + text_width(own.text, kLabelSize);
+      if (apart || own.y != other.y) continue;
+      if (own.text == other.text) return;
+      own.y += kLine;
+    }
+    svg_.text(left ? x - 8 : x + 8, own.y, left ? Anchor::end : Anchor::start, "label halo", own.text);
+    const auto below = [](const Written& a, const Written& b) { return a.y < b.y; };
+    written_.insert(std::upper_bound(written_.begin(), written_.end(), own, below), own);
   }
 
   void names(const LineChart::Panel& panel, double top) {
@@ -238,9 +291,14 @@ class Drawing {
     }
   }
 
+  struct Written {
+    double x, y;  // of its first letter
+    std::string text;
+  };
   const LineChart& chart_;
   double band_, pitch_, right_;
   Svg svg_;
+  std::vector<Written> written_;  // past the end of the scale, from the top down
   Scale x_, y_;
 };
 

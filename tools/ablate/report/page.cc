@@ -250,10 +250,10 @@ std::vector<std::string> warnings_of(const Run& run) {
   for (const Check& check : run.checks)
     if (check.outcome == Check::Outcome::failed)
       warnings.push_back(cat("Check ", check.id, " failed, so none of these numbers may be used."));
-  const std::string limit = text_at(run.manifest, "limit");
+  const std::string limit = text_at(run.manifest, "limit"), from = text_at(run.manifest, "limit_from");
   if (!limit.empty())
-    warnings.push_back(
-        cat("Only the first ", limit, " items were scored (--limit): this is a test run, not a study."));
+    warnings.push_back(cat("Only the first ", limit, " items were scored",
+                           from.empty() ? "" : " (" + from + ")", ": this is a test run, not a study."));
   if (text_at(run.manifest, "finished").empty())
     warnings.push_back("The manifest records no end: the study was not finished.");
   const auto with_status = [&](const char* status) {

@@ -62,7 +62,8 @@ std::vector<Table::Cell> family_row(const Run& run, const Result& r) {
   const bool sized = has_size(r);
   return {{c.name(), c.name()},
           {c.id, c.id},
-          {blocks(c.layers).substr(blocks(c.layers).find(' ') + 1), plain_list(c.layers)},
+          {c.layers.empty() ? "\u2013" : blocks(c.layers).substr(blocks(c.layers).find(' ') + 1),
+           plain_list(c.layers)},
           {sized ? short_amount(e) : "collapsed", raw_number(e.value)},
           {sized ? short_interval(e) : "\u2013", raw_number(e.low)},
           {"", raw_number(e.high)},
@@ -154,14 +155,16 @@ Table family_table(const Run& run, const Family& family) {
                {"Per million", "effect_per_million_parameters", true}},
               {}};
   // One condition measured at several lengths of context is several rows.
-  const bool lengths = family.design == "context",
-             bins = family.design == "position" || family.design == "distance";
+  const bool lengths = family.design == "context", remembrance = family.design == "remembrance",
+             bins = family.design == "position" || family.design == "distance" || remembrance;
   if (lengths) table.columns.insert(table.columns.begin() + 1, {"Context", "context_len", true});
   if (bins) table.columns.insert(table.columns.begin() + 1, {"Bin", "position_bin"});
+  if (remembrance) table.columns.insert(table.columns.begin() + 1, {"Text", "dataset"});
   for (const Result* r : family.rows) {
     auto row = family_row(run, *r);
     if (lengths) row.insert(row.begin() + 1, words(run.measure(*r).context_len));
     if (bins) row.insert(row.begin() + 1, words(run.measure(*r).position_bin));
+    if (remembrance) row.insert(row.begin() + 1, words(run.measure(*r).dataset));
     table.rows.push_back(std::move(row));
   }
   return table;

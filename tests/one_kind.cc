@@ -30,8 +30,8 @@ OneKind::OneKind(const std::string& kind, const Json& settings, const Surroundin
   const std::vector<TensorSpec> specs = kind_->tensors(*config());
   std::map<std::string, Tensor> tensors;
   for (const auto& [name, numbers] : values) {
-    const auto spec =
-        std::find_if(specs.begin(), specs.end(), [&name = name](const TensorSpec& s) { return s.name == name; });
+    const auto spec = std::find_if(specs.begin(), specs.end(),
+                                   [&name = name](const TensorSpec& s) { return s.name == name; });
     const Shape shape = spec == specs.end() ? Shape{static_cast<Index>(numbers.size())} : spec->shape;
     if (element_count(shape) != static_cast<Index>(numbers.size()))
       throw std::logic_error("tensor " + name + " has the wrong number of values");

@@ -150,8 +150,7 @@ class RecurrentPolynomial final : public PolynomialCore {
   // Sums of a state's log decays from the chunk's begin, f64. sums [count]
   void decay_sums(const Chunk& chunk, Index state, Index count, double* sums) const {
     double sum = 0;
-    for (Index j = 0; j < count; ++j)
-      sums[j] = sum += static_cast<double>(chunk.g[j * states() + state]);
+    for (Index j = 0; j < count; ++j) sums[j] = sum += static_cast<double>(chunk.g[j * states() + state]);
   }
 
   void read(const Step& step, Index state, const PolynomialRows& rows, View<float> out,

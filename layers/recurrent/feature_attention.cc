@@ -18,15 +18,15 @@ namespace {
 using Division = FeatureAttentionSettings::Division;
 
 GatedOutput::Settings output_of(const FeatureAttentionSettings& s) {
-  return {s.num_heads, s.value_head_dim, GatedOutput::Gate::none, s.output_norm,
-          static_cast<float>(s.norm_eps), s.bias};
+  return {
+      s.num_heads, s.value_head_dim, GatedOutput::Gate::none, s.output_norm, static_cast<float>(s.norm_eps),
+      s.bias};
 }
 
 // A projection with its bias, if there is one.
 class Projected {
  public:
-  Projected(const Parameters& parameters, const char* name, bool bias)
-      : weight_(parameters.tensor(name)) {
+  Projected(const Parameters& parameters, const char* name, bool bias) : weight_(parameters.tensor(name)) {
     if (bias) bias_ = to_float(parameters.tensor(cat(name, "_bias")));
   }
   Index in() const { return weight_.in(); }

@@ -141,9 +141,8 @@ class PositiveRandom final : public FeatureMap {
     for_each_row(0, u.rows, compute.threads, [&](Index r) {
       float* row = y.row(r);
       k.add(row, (side == Side::key ? key_shifts_ : query_shifts_).data(), row, width());
-      const float shift =
-          side == Side::key ? 0.5f * k.sum_squares(u.row(r), head_dim())
-                            : std::max(k.maximum(row, width()), kOff / 2);
+      const float shift = side == Side::key ? 0.5f * k.sum_squares(u.row(r), head_dim())
+                                            : std::max(k.maximum(row, width()), kOff / 2);
       k.exp_minus(row, shift, row, width());
     });
   }

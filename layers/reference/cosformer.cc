@@ -32,8 +32,7 @@ class CosformerTwin final : public FeatureAttentionTwin {
   Rows features(Side, Rows x) const override {
     const Index d = s_.head_dim;
     return each_head(x, d, 2 * d, [&](const double* from, double* y, Index t) {
-      const double angle =
-          std::numbers::pi / 2 * static_cast<double>(t + 1) / static_cast<double>(s_.reach);
+      const double angle = std::numbers::pi / 2 * static_cast<double>(t + 1) / static_cast<double>(s_.reach);
       for (Index i = 0; i < d; ++i) {
         double value = std::max(from[i], 0.0);
         if (s_.feature == CosformerSettings::Feature::elu_plus_one)

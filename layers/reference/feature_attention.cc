@@ -49,7 +49,7 @@ void FeatureAttentionTwin::run(std::span<const View<const double>> inputs, std::
   const View<const double> x = inputs[0];
   const Rows q = features(Side::query, project("q", x)), k = features(Side::key, project("k", x));
   const Rows v = project("v", x);
-  reference::Heads heads{s_.num_heads,           s_.num_kv_heads,   s_.num_kv_heads,
+  reference::Heads heads{s_.num_heads,          s_.num_kv_heads,   s_.num_kv_heads,
                          q.cols / s_.num_heads, s_.value_head_dim, s_.scale};
   Rows o = reference::decayed_sum(heads, q, k, v, nullptr, nullptr);
   if (s_.normalises()) {

@@ -17,8 +17,8 @@ PolynomialAttentionSettings read_power_retention(Config& config) {
   s.logit_scale =
       config.number_or("logit_scale", 0, "factor on q.k before the power; 0 = 1 / sqrt(head_dim)");
   if (s.logit_scale == 0) s.logit_scale = 1 / std::sqrt(static_cast<double>(s.projection.head_dim));
-  s.grid = config.integer_or("switch_over_seq_len", 512,
-                             "tokens kept as they are before the state takes them", 1);
+  s.grid =
+      config.integer_or("switch_over_seq_len", 512, "tokens kept as they are before the state takes them", 1);
   s.offset = config.number_or("log_eps", 1e-7, "added to |q.k|, scaled, of the tokens kept");
   s.relative_eps =
       config.number_or("sum_eps", 1e-6, "added to the sum of weights, in units of the largest kept one");

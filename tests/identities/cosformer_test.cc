@@ -26,9 +26,9 @@ OneKind::Values random_values(const Json& settings) {
 // As of linear_attention.
 constexpr double kLength = kWidth + 24 + kRows + 160;
 
-const Json kRelu = {{"num_heads", 4}, {"num_kv_heads", 2}, {"head_dim", 12}, {"value_head_dim", 40},
-                    {"M", 120}};
-const Json kElu = {{"num_heads", 2}, {"head_dim", 9},     {"value_head_dim", 24},
+const Json kRelu = {
+    {"num_heads", 4}, {"num_kv_heads", 2}, {"head_dim", 12}, {"value_head_dim", 40}, {"M", 120}};
+const Json kElu = {{"num_heads", 2}, {"head_dim", 9}, {"value_head_dim", 24},
                    {"M", kRows},     {"bias", false}, {"feature", "elu_plus_one"}};
 
 WeightedPairs pairs_of(const Json& s) {
@@ -65,8 +65,8 @@ TEST(Cosformer, WeightsAreWrittenOut) {
 // M -> infinity is linear attention with relu; the cosine leaves 1 like (i - j)^2 / M^2.
 TEST(Cosformer, FarReachIsLinearAttention) {
   const KindInput input = random_input(kRows, kWidth, 3);
-  Json settings = {{"num_heads", 2}, {"head_dim", 12}, {"value_head_dim", 20}, {"bias", false},
-                   {"eps", 1e-10},   {"M", 1000}};
+  Json settings = {{"num_heads", 2}, {"head_dim", 12}, {"value_head_dim", 20},
+                   {"bias", false},  {"eps", 1e-10},   {"M", 1000}};
   const OneKind::Values values = random_values(settings);
   const Json plain = {{"num_heads", 2}, {"head_dim", 12},        {"value_head_dim", 20},
                       {"scale", 1},     {"feature_map", "relu"}, {"eps", 1e-10}};
@@ -121,10 +121,10 @@ TEST(Cosformer, EditsAsDefined) {
 }
 
 TEST(Cosformer, RefusesWhatItCannotMean) {
-  for (const Json& settings : {Json{{"num_heads", 2}, {"head_dim", 8}},
-                               Json{{"num_heads", 2}, {"head_dim", 8}, {"M", 0}},
-                               Json{{"num_heads", 3}, {"num_kv_heads", 2}, {"head_dim", 8}, {"M", 9}},
-                               Json{{"num_heads", 2}, {"head_dim", 8}, {"M", 9}, {"feature", "exp"}}}) {
+  for (const Json& settings :
+       {Json{{"num_heads", 2}, {"head_dim", 8}}, Json{{"num_heads", 2}, {"head_dim", 8}, {"M", 0}},
+        Json{{"num_heads", 3}, {"num_kv_heads", 2}, {"head_dim", 8}, {"M", 9}},
+        Json{{"num_heads", 2}, {"head_dim", 8}, {"M", 9}, {"feature", "exp"}}}) {
     Config config("tested", settings, surroundings());
     EXPECT_THROW(Registry::builtin().find("cosformer").tensors(config), Error) << settings.dump();
   }

@@ -77,8 +77,8 @@ TEST(LinearAttention, TaylorWeightsAreNormalisedPolynomials) {
 }
 
 Json random_settings(Index features, Index head_dim) {
-  return {{"num_heads", 4},          {"num_kv_heads", 2}, {"head_dim", head_dim},
-          {"value_head_dim", 20},    {"M", features},     {"feature_map", "positive_random_features"}};
+  return {{"num_heads", 4},       {"num_kv_heads", 2}, {"head_dim", head_dim},
+          {"value_head_dim", 20}, {"M", features},     {"feature_map", "positive_random_features"}};
 }
 
 double square(const double* x, Index n) { return dot(x, x, n); }

@@ -187,7 +187,7 @@ class MixerDefinition {
 
   Inputs linear_inputs(View<const double> x, const RangeEdit& e) const {
     Inputs in{input("q", x, e),      input("k", x, e),      input("v", x, e), Rows(x.rows, states_),
-              Rows(x.rows, states_), Rows(x.rows, states_), Rows(x.rows, 0), key_};
+              Rows(x.rows, states_), Rows(x.rows, states_), Rows(x.rows, 0),  key_};
     reference::map(in.write, [](double) { return 1.0; });
     if (by_features()) {
       in.q = features(in.q);
@@ -227,8 +227,7 @@ class MixerDefinition {
     return kind_ == "linear_attention" || kind_ == "cosformer" || kind_ == "based" || kind_ == "rebased";
   }
   double divisor(double mass) const {
-    return kind_ == "cosformer" ? std::max(mass, 1e-6)
-                                : mass + (kind_ == "linear_attention" ? 1e-10 : 1e-12);
+    return kind_ == "cosformer" ? std::max(mass, 1e-6) : mass + (kind_ == "linear_attention" ? 1e-10 : 1e-12);
   }
 
   // Head by head: elu + 1, relu with cosine reweighting, 1 and x and x x^T, x x^T.
@@ -254,8 +253,7 @@ class MixerDefinition {
     }
     if (kind_ == "based" || kind_ == "rebased")
       for (Index i = 0; i < key_; ++i)
-        for (Index j = 0; j < key_; ++j)
-          y.push_back(x[i] * x[j] / std::sqrt(kind_ == "based" ? 2 * d : d));
+        for (Index j = 0; j < key_; ++j) y.push_back(x[i] * x[j] / std::sqrt(kind_ == "based" ? 2 * d : d));
   }
 
   Inputs mamba_inputs(View<const double> x, const RangeEdit& e) const {
@@ -310,7 +308,7 @@ class MixerDefinition {
     const Index channels = in.g.cols / states_, reads = outputs_ / states_;
     for (Index h = 0; h < states_; ++h) {
       Rows s(in.key, value_ + 1);  // the last column sums write * k
-      std::vector<Rows> past;    // s after each token
+      std::vector<Rows> past;      // s after each token
       std::vector<double> own(static_cast<std::size_t>(value_ + 1)), erased = own;
       for (Index t = 0; t < in.q.rows; ++t) {
         const double* k = in.k.row(t) + h / (states_ / keys_) * in.key;

@@ -118,16 +118,15 @@ TEST(PowerRetention, TwinIsTheCodesChunkedForm) {
   Config config("tested", probe.settings, probe.surroundings);
   const ProjectionSettings p = read_power_retention(config).projection;
   const std::vector<double> wide = widen(probe.input.inputs[0]);
-  const HeadRows rows{
-      p, ProjectionTwin(p, parameters).run({wide.data(), tokens, probe.surroundings.width})};
+  const HeadRows rows{p, ProjectionTwin(p, parameters).run({wide.data(), tokens, probe.surroundings.width})};
   for (Index i = 0; i < tokens; ++i) {
     const Index begin = i / chunk * chunk;
     double m = -INFINITY, l = 1e-6;
     std::vector<double> y(static_cast<std::size_t>(tokens)), state = y;
     std::vector<double> z = y;
     for (Index j = begin; j <= i; ++j) {
-      z[static_cast<std::size_t>(j)] = 2 * std::log(std::abs(rows.dot(i, j, 0)) * scale + 1e-7) +
-                                       log_g * static_cast<double>(i - j);
+      z[static_cast<std::size_t>(j)] =
+          2 * std::log(std::abs(rows.dot(i, j, 0)) * scale + 1e-7) + log_g * static_cast<double>(i - j);
       m = std::max(m, z[static_cast<std::size_t>(j)]);
     }
     for (Index j = begin; j <= i; ++j) {
@@ -169,8 +168,8 @@ TEST(PowerRetention, GuardsAreSmall) {
 
 // log_g = 0 and degree 2: ReBased without its norm.
 TEST(PowerRetention, WithoutDecayIsRebased) {
-  const Json settings = {{"num_heads", 2}, {"head_dim", 9}, {"value_head_dim", 24}, {"bias", false},
-                         {"log_eps", 0},   {"sum_eps", 0}};
+  const Json settings = {{"num_heads", 2}, {"head_dim", 9}, {"value_head_dim", 24},
+                         {"bias", false},  {"log_eps", 0},  {"sum_eps", 0}};
   const Json rebased = {
       {"num_heads", 2}, {"head_dim", 9}, {"value_head_dim", 24}, {"qk_norm", "none"}, {"eps", 0}};
   OneKind::Values values = random_values(settings);
@@ -220,9 +219,8 @@ TEST(PowerRetention, EditsOfGroups) {
 }
 
 TEST(PowerRetention, RefusesWhatItCannotMean) {
-  for (const Json& more :
-       {Json{{"degree", 3}}, Json{{"degree", 6}}, Json{{"switch_over_seq_len", 0}}, Json{{"log_eps", -1}},
-        Json{{"sum_eps", -1e-6}}, Json{{"decay_temperature", 4}}}) {
+  for (const Json& more : {Json{{"degree", 3}}, Json{{"degree", 6}}, Json{{"switch_over_seq_len", 0}},
+                           Json{{"log_eps", -1}}, Json{{"sum_eps", -1e-6}}, Json{{"decay_temperature", 4}}}) {
     Json settings = grouped(16);
     settings.update(more);
     Config config("tested", settings, surroundings());

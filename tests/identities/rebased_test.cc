@@ -125,8 +125,7 @@ TEST(Rebased, SmallFirstWeightsKeepTheirDigits) {
 TEST(Rebased, NoWeightGivesZero) {
   Surroundings around;
   around.width = 2;
-  const Json settings = {
-      {"num_heads", 1}, {"head_dim", 2}, {"value_head_dim", 1}, {"qk_norm", "none"}};
+  const Json settings = {{"num_heads", 1}, {"head_dim", 2}, {"value_head_dim", 1}, {"qk_norm", "none"}};
   const OneKind kind("rebased", settings, around,
                      {{"q", {1, 0, 0, 0}}, {"k", {0, 0, 0, 1}}, {"v", {1, 1}}, {"o", {1, 1}}});
   for (const float y : kind.run(random_input(40, 2, 6))) ASSERT_EQ(y, 0);

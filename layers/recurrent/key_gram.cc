@@ -5,18 +5,6 @@
 #include "runtime/kernels/rowwise.h"
 
 namespace plait {
-namespace {
-
-// rows [n, width] = the first n columns of columns [width][stride]
-void read_columns(const float* columns, Index stride, View<float> rows) {
-  for (Index i = 0; i < rows.rows; ++i) {
-    float* row = rows.row(i);
-    for (Index c = 0; c < rows.cols; ++c) row[c] = columns[c * stride + i];
-  }
-}
-
-}  // namespace
-
 KeyGram::KeyGram(const Kernels& k, Index key, const KeyChunk& chunk, Index first, Index rows,
                  Arena::Scope& scope)
     : k_(k),

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "layers/recurrent/curvature_conditioned_query.h"
 #include "layers/recurrent/decayed_sum.h"
 #include "layers/recurrent/output.h"
 #include "layers/recurrent/rows.h"
@@ -25,10 +26,14 @@ class LinearAttention final : public Layer {
         q_(parameters.tensor("q")),
         k_(parameters.tensor("k")),
         v_(parameters.tensor("v")),
-        core_(
-            {settings.num_heads, settings.num_kv_heads, settings.num_kv_heads, settings.features(),
-             settings.value_head_dim + (settings.normalise ? 1 : 0), settings.chunk, DecayedSum::Decay::none},
-            0),
+        core_(DecayedSum({settings.num_heads, settings.num_kv_heads, settings.num_kv_heads,
+                          settings.features(), settings.value_head_dim + (settings.normalise ? 1 : 0),
+                          settings.chunk, DecayedSum::Decay::none},
+                         0),
+              0,
+              {settings.num_heads, settings.num_kv_heads, settings.num_kv_heads, settings.features(),
+               settings.chunk, Curvature::Decay::none},
+              settings.query, query_lambdas(settings.query, parameters)),
         output_(parameters, {settings.num_heads, settings.value_head_dim, GatedOutput::Gate::none,
                              settings.output_norm, static_cast<float>(settings.norm_eps)}),
         fields_(core_.fields()),
@@ -130,7 +135,7 @@ class LinearAttention final : public Layer {
 
   LinearAttentionSettings s_;
   Linear q_, k_, v_;
-  DecayedSum core_;
+  Conditioned<DecayedSum> core_;
   GatedOutput output_;
   float taylor_scale_ = 1;  // d^(-1/4)
   std::vector<Field> fields_;
@@ -150,7 +155,9 @@ Kind linear_attention_kind() {
       R"({"num_heads": 2, "head_dim": 32})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "value_head_dim": 24, "feature_map": "taylor2"})",
       R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "feature_map": "relu", "output_norm": true})",
-      R"({"num_heads": 1, "head_dim": 40, "feature_map": "identity", "normalise": false})"};
+      R"({"num_heads": 1, "head_dim": 40, "feature_map": "identity", "normalise": false})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24,
+          "query": {"lambda": [0.5, 0, 0.125, 0.25], "center": false}})"};
   kind.tensors = [](Config& config) { return linear_attention_tensors(read_linear_attention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<LinearAttention>(read_linear_attention(config), parameters);

@@ -26,6 +26,7 @@ LinearAttentionSettings read_linear_attention(Config& config) {
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
   if (s.num_heads % s.num_kv_heads != 0)
     config.refuse("num_heads ", s.num_heads, " is not a multiple of num_kv_heads ", s.num_kv_heads);
+  s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;
 }
@@ -42,6 +43,7 @@ std::vector<TensorSpec> linear_attention_tensors(const LinearAttentionSettings& 
        true},
       {"o", {s.width, out}, Init::normal, "[width, num_heads * value_head_dim]", true}};
   if (s.output_norm) specs.push_back({"norm", {s.value_head_dim}, Init::around_one, "[value_head_dim]"});
+  add_query_tensors(s.query, s.num_heads, specs);
   return specs;
 }
 
@@ -53,15 +55,17 @@ using reference::Rows;
 class LinearAttentionTwin final : public Twin {
  public:
   LinearAttentionTwin(const LinearAttentionSettings& settings, const Parameters& parameters)
-      : s_(settings), weights_(parameters) {}
+      : s_(settings), weights_(parameters), lambda_(query_lambdas(settings.query, parameters)) {}
 
   void run(std::span<const View<const double>> inputs, std::span<const Token>,
            View<double> output) const override {
     const View<const double> x = inputs[0];
-    const Rows q = features(weights_.project("q", x)), k = features(weights_.project("k", x));
+    Rows q = features(weights_.project("q", x));
+    const Rows k = features(weights_.project("k", x));
     const Rows v = weights_.project("v", x);
     reference::Heads heads{s_.num_heads,  s_.num_kv_heads,   s_.num_kv_heads,
                            s_.features(), s_.value_head_dim, s_.scale};
+    if (s_.query) reference::condition_query(*s_.query, lambda_, heads, q, k, nullptr);
     Rows o = reference::decayed_sum(heads, q, k, v, nullptr, nullptr);
     if (s_.normalise) {
       // z = sum of phi(k): the same recurrence with the value 1.
@@ -104,6 +108,7 @@ class LinearAttentionTwin final : public Twin {
 
   LinearAttentionSettings s_;
   reference::Weights weights_;
+  std::vector<double> lambda_;  // of the query
 };
 
 }  // namespace

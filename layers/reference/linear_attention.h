@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "layers/reference/curvature_conditioned_query.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
 
@@ -20,6 +22,7 @@ struct LinearAttentionSettings {
   bool output_norm = false;
   double norm_eps = 1e-5;
   double scale = 1;  // of the queries, resolved
+  std::optional<QuerySettings> query;
 
   Index features() const {  // width of a head after the feature map
     return feature_map == Features::taylor2 ? 1 + head_dim + head_dim * (head_dim + 1) / 2 : head_dim;

@@ -17,6 +17,7 @@
 #include "layers/recurrent/gated_linear_attention.h"
 #include "layers/recurrent/linear_attention.h"
 #include "layers/recurrent/mamba2.h"
+#include "layers/recurrent/mesa_net.h"
 #include "layers/recurrent/rebased.h"
 #include "layers/recurrent/ttt_linear.h"
 #include "runtime/kernels/kernels.h"
@@ -46,6 +47,7 @@ Registry make_builtin() {
   registry.add(delta_net_kind());
   registry.add(gated_delta_net_kind());
   registry.add(mamba2_kind());
+  registry.add(mesa_net_kind());
   registry.add(ttt_linear_kind());
   return registry;
 }

@@ -9,19 +9,6 @@ namespace {
 // Rows of a chunk that share a reference row for channelwise decays.
 constexpr Index kSubChunk = 16;
 
-// y[d] = exp(from[d] - to[d]), the difference in f64, then narrowed.
-void exp_differences(const Kernels& k, const double* from, const double* to, float* y, Index n) {
-  for (Index d = 0; d < n; ++d) y[d] = static_cast<float>(from[d] - to[d]);
-  k.exp(y, y, n);
-}
-
-// sums[i][d] = g_0[d] + ... + g_i[d] for i < count, ascending in f64. g [count, n]
-void sum_channels(View<const float> g, Index count, double* sums) {
-  for (Index i = 0; i < count; ++i)
-    for (Index d = 0; d < g.cols; ++d)
-      sums[i * g.cols + d] = (i == 0 ? 0.0 : sums[(i - 1) * g.cols + d]) + static_cast<double>(g(i, d));
-}
-
 }  // namespace
 
 DecayedSum::DecayedSum(const Sizes& sizes, Index first_field)
@@ -152,7 +139,7 @@ void DecayedSum::score_channels(const Group& in, Index key_head, const Kernels& 
   for (Index i = 0; i < n; ++i) {
     const Index r = (first + i) / kSubChunk * kSubChunk;
     for (Index j = 0; r != reference && j < r; ++j) {
-      exp_differences(k, sums + r * width, sums + j * width, shifted.row(j), width);
+      exp_differences(k, sums + r * width, sums + j * width, 1, shifted.row(j), width);
       k.multiply(shifted.row(j), keys.row(j), shifted.row(j), width);
     }
     reference = r;
@@ -168,20 +155,19 @@ void DecayedSum::score_channels_of_row(const Group& in, Index i, const double* s
   Arena::Scope scope(scratch());
   float* factors = scope.take(width);
   float* query = scope.take(width);
-  exp_differences(k, own, sums + r * width, factors, width);
+  exp_differences(k, own, sums + r * width, 1, factors, width);
   for (Index h = 0; h < queries; ++h) {
     k.multiply(in.queries.row(h * n + i), factors, query, width);
     for (Index j = 0; j < r; ++j) in.scores(h * n + i, j) = k.dot(query, shifted.row(j), width);
   }
   for (Index j = r; j <= place; ++j) {
-    exp_differences(k, own, sums + j * width, factors, width);
+    exp_differences(k, own, sums + j * width, 1, factors, width);
     k.multiply(factors, keys.row(j), factors, width);
     for (Index h = 0; h < queries; ++h)
       in.scores(h * n + i, j) = k.dot(in.queries.row(h * n + i), factors, width);
   }
   // From here on the query meets the anchor only.
-  for (Index d = 0; d < width; ++d) factors[d] = static_cast<float>(own[d]);
-  k.exp(factors, factors, width);
+  exp_differences(k, own, nullptr, 1, factors, width);
   for (Index h = 0; h < queries; ++h)
     k.multiply(in.queries.row(h * n + i), factors, in.queries.row(h * n + i), width);
 }
@@ -283,12 +269,11 @@ void DecayedSum::decay_keys(const Bound& bound, Index key_head, View<float> keys
   const double* last = sums + (n - 1) * width;
   float* row = scope.take(width);
   for (Index j = 0; j < n; ++j) {
-    exp_differences(k, last, sums + j * width, row, width);
+    exp_differences(k, last, sums + j * width, 1, row, width);
     k.multiply(row, open.row(j), row, width);
     write_columns({row, 1, width}, j, keys.data, keys.stride);
   }
-  for (Index d = 0; d < width; ++d) decay[d] = static_cast<float>(last[d]);
-  k.exp(decay, decay, width);
+  exp_differences(k, last, nullptr, 1, decay, width);
 }
 
 }  // namespace plait

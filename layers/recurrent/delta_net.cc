@@ -1,5 +1,6 @@
 #include "layers/recurrent/delta_net.h"
 
+#include "layers/recurrent/curvature_conditioned_query.h"
 #include "layers/recurrent/delta.h"
 #include "layers/recurrent/inputs.h"
 #include "layers/recurrent/output.h"
@@ -17,8 +18,14 @@ using Norm = DeltaNetSettings::Norm;
 
 constexpr float kNormEps = 1e-6f;  // of the l2 norm of queries and keys
 
-Delta::Sizes sizes_of(const DeltaNetSettings& s) {
-  return {s.num_heads, s.num_heads, s.head_dim, s.value_head_dim, s.chunk, Delta::Decay::none};
+Conditioned<Delta> make_core(const DeltaNetSettings& s, const Parameters& parameters, Index first_field) {
+  const Delta::Sizes sizes{s.num_heads,      s.num_heads, s.head_dim,
+                           s.value_head_dim, s.chunk,     Delta::Decay::none};
+  return {Delta(sizes, first_field),
+          first_field,
+          {s.num_heads, s.num_heads, s.num_heads, s.head_dim, s.chunk, Curvature::Decay::none},
+          s.query,
+          query_lambdas(s.query, parameters)};
 }
 
 GatedOutput::Settings output_of(const DeltaNetSettings& s) {
@@ -46,7 +53,7 @@ class DeltaNet final : public Layer {
   DeltaNet(const DeltaNetSettings& settings, const Parameters& parameters)
       : s_(settings),
         inputs_(parameters, {"q", "k", "v"}, settings.conv, Convolution::Activation::none),
-        core_(sizes_of(settings), inputs_.convolves() ? 1 : 0),
+        core_(make_core(settings, parameters, inputs_.convolves() ? 1 : 0)),
         output_(parameters, output_of(settings)) {
     if (s_.beta) beta_ = Linear(parameters.tensor("beta"));
     if (inputs_.convolves()) fields_.push_back(inputs_.field());
@@ -143,7 +150,7 @@ class DeltaNet final : public Layer {
   DeltaNetSettings s_;
   ConvolvedInputs inputs_;
   Linear beta_;
-  Delta core_;
+  Conditioned<Delta> core_;
   GatedOutput output_;
   std::vector<Field> fields_;
   std::vector<SiteSpec> sites_;
@@ -164,7 +171,8 @@ Kind delta_net_kind() {
           "gate": "silu", "conv": 0})",
       R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "negative_eigenvalues": true,
           "qk_activation": "identity", "conv": 3})",
-      R"({"num_heads": 2, "head_dim": 16, "beta": false, "qk_activation": "relu"})"};
+      R"({"num_heads": 2, "head_dim": 16, "beta": false, "qk_activation": "relu"})",
+      R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "query": {"lambda_source": "tensor"}})"};
   kind.tensors = [](Config& config) { return delta_net_tensors(read_delta_net(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<DeltaNet>(read_delta_net(config), parameters);

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <limits>
 
+#include "layers/recurrent/curvature_conditioned_query.h"
 #include "layers/recurrent/decayed_sum.h"
 #include "layers/recurrent/output.h"
 #include "layers/recurrent/rows.h"
@@ -53,14 +54,18 @@ class FeatureAttention final : public Layer {
         k_(parameters, "k", settings.bias),
         v_(parameters, "v", settings.bias),
         map_(std::move(map)),
-        core_({settings.num_heads, settings.num_kv_heads, settings.num_kv_heads, map_->width(), value_width(),
-               settings.chunk, DecayedSum::Decay::none, map_->root()},
-              0),
+        core_(DecayedSum({settings.num_heads, settings.num_kv_heads, settings.num_kv_heads, map_->width(),
+                          value_width(), settings.chunk, DecayedSum::Decay::none, map_->root()},
+                         0),
+              0,
+              {settings.num_heads, settings.num_kv_heads, settings.num_kv_heads, map_->width(),
+               settings.chunk, Curvature::Decay::none},
+              settings.query, query_lambdas(settings.query, parameters)),
         output_(parameters, output_of(settings)),
         fields_(core_.fields()),
         sites_({write_site(settings.num_kv_heads), state_site(settings.num_heads),
                 head_site(settings.num_heads, settings.value_head_dim)}) {
-    assert(map_->root() == 0 || settings.scale == 1);
+    assert(map_->root() == 0 || (settings.scale == 1 && !settings.query));
   }
 
   Signature signature() const override { return {{q_.in()}, output_.out()}; }
@@ -144,7 +149,7 @@ class FeatureAttention final : public Layer {
   FeatureAttentionSettings s_;
   Projected q_, k_, v_;
   std::unique_ptr<FeatureMap> map_;
-  DecayedSum core_;
+  Conditioned<DecayedSum> core_;
   GatedOutput output_;
   std::vector<Field> fields_;
   std::vector<SiteSpec> sites_;

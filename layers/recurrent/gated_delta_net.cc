@@ -1,5 +1,6 @@
 #include "layers/recurrent/gated_delta_net.h"
 
+#include "layers/recurrent/curvature_conditioned_query.h"
 #include "layers/recurrent/delta.h"
 #include "layers/recurrent/inputs.h"
 #include "layers/recurrent/output.h"
@@ -14,8 +15,18 @@ namespace {
 
 constexpr float kNormEps = 1e-6f;  // of the l2 norm of queries and keys
 
-Delta::Sizes sizes_of(const GatedDeltaNetSettings& s) {
-  return {s.num_heads, s.num_value_heads, s.head_dim, s.value_head_dim, s.chunk, Delta::Decay::scalar};
+// With conditioned queries, which differ between value heads, every value head has keys of its own as well.
+Index key_heads(const GatedDeltaNetSettings& s) { return s.query ? s.num_value_heads : s.num_heads; }
+
+Conditioned<Delta> make_core(const GatedDeltaNetSettings& s, const Parameters& parameters,
+                             Index first_field) {
+  const Delta::Sizes sizes{key_heads(s),     s.num_value_heads, s.head_dim,
+                           s.value_head_dim, s.chunk,           Delta::Decay::scalar};
+  return {Delta(sizes, first_field),
+          first_field,
+          {s.num_heads, key_heads(s), s.num_value_heads, s.head_dim, s.chunk, Curvature::Decay::scalar},
+          s.query,
+          query_lambdas(s.query, parameters)};
 }
 
 GatedOutput::Settings output_of(const GatedDeltaNetSettings& s) {
@@ -35,7 +46,7 @@ class GatedDeltaNet final : public Layer {
         beta_(parameters.tensor("beta")),
         rate_(decay_rates(parameters.vector("a_log"))),
         step_bias_(to_float(parameters.tensor("dt_bias"))),
-        core_(sizes_of(settings), inputs_.convolves() ? 1 : 0),
+        core_(make_core(settings, parameters, inputs_.convolves() ? 1 : 0)),
         output_(parameters, output_of(settings)) {
     if (inputs_.convolves()) fields_.push_back(inputs_.field());
     for (Field& field : core_.fields()) fields_.push_back(std::move(field));
@@ -71,7 +82,9 @@ class GatedDeltaNet final : public Layer {
     edit_strengths(segments, {s_.num_value_heads, g, erase, write, match});
 
     const View<float> o = scope.rows(x.rows, values);
-    core_.run({q, k, qkv.slice_cols(2 * keys, values), g, erase, write, o, match}, segments, compute);
+    View<const float> core_keys = k;
+    if (key_heads(s_) != s_.num_heads) core_keys = repeat_keys(k, segments, scope);
+    core_.run({q, core_keys, qkv.slice_cols(2 * keys, values), g, erase, write, o, match}, segments, compute);
     output_.run(x, o, segments, ports.output, compute);
   }
 
@@ -99,6 +112,18 @@ class GatedDeltaNet final : public Layer {
     normalise_heads(segments, s_.num_heads, k, kNormEps, 1, compute);
   }
 
+  // A key head's columns once for each of its value heads.
+  View<const float> repeat_keys(View<const float> k, std::span<const Segment> segments,
+                                Arena::Scope& scope) const {
+    const Index width = s_.head_dim, each = s_.num_value_heads / s_.num_heads;
+    const View<float> all = scope.rows(k.rows, s_.num_value_heads * width);
+    for (const Segment& segment : segments)
+      for (Index h = 0; h < s_.num_value_heads; ++h)
+        copy_rows(rows_of(segment, k).slice_cols(h / each * width, width),
+                  rows_of(segment, all).slice_cols(h * width, width));
+    return all;
+  }
+
   // g = -exp(a_log) softplus(a x + dt_bias), beta = sigmoid(b x), doubled for negative eigenvalues.
   void run_gates(View<const float> x, View<float> g, View<float> beta, const Compute& compute) const {
     const Kernels& k = kernels(compute);
@@ -115,7 +140,7 @@ class GatedDeltaNet final : public Layer {
   ConvolvedInputs inputs_;
   Linear a_, beta_;
   std::vector<float> rate_, step_bias_;  // -exp(a_log), dt_bias
-  Delta core_;
+  Conditioned<Delta> core_;
   GatedOutput output_;
   std::vector<Field> fields_;
   std::vector<SiteSpec> sites_;
@@ -133,7 +158,9 @@ Kind gated_delta_net_kind() {
                    R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "negative_eigenvalues": true,
           "gate": "sigmoid"})",
                    R"({"num_heads": 1, "num_value_heads": 2, "head_dim": 40, "value_head_dim": 24, "conv": 0,
-          "gate": "none"})"};
+          "gate": "none"})",
+                   R"({"num_heads": 1, "num_value_heads": 2, "head_dim": 24, "value_head_dim": 40,
+          "query": {"lambda": [0.75]}})"};
   kind.tensors = [](Config& config) { return gated_delta_net_tensors(read_gated_delta_net(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<GatedDeltaNet>(read_gated_delta_net(config), parameters);

@@ -1,5 +1,6 @@
 #include "layers/recurrent/gated_linear_attention.h"
 
+#include "layers/recurrent/curvature_conditioned_query.h"
 #include "layers/recurrent/decayed_sum.h"
 #include "layers/recurrent/inputs.h"
 #include "layers/recurrent/output.h"
@@ -20,6 +21,22 @@ GatedOutput::Settings output_of(const GatedLinearAttentionSettings& s) {
   return {s.num_heads, s.value_head_dim, gate, true, static_cast<float>(s.norm_eps)};
 }
 
+Conditioned<DecayedSum> make_core(const GatedLinearAttentionSettings& s, const Parameters& parameters,
+                                  Index first_field) {
+  const DecayedSum::Sizes sizes{s.num_heads,
+                                s.num_kv_heads,
+                                s.num_kv_heads,
+                                s.head_dim,
+                                s.value_head_dim,
+                                s.chunk,
+                                DecayedSum::Decay::channelwise};
+  return {DecayedSum(sizes, first_field),
+          first_field,
+          {s.num_heads, s.num_kv_heads, s.num_kv_heads, s.head_dim, s.chunk, sizes.decay},
+          s.query,
+          query_lambdas(s.query, parameters)};
+}
+
 class GatedLinearAttention final : public Layer {
  public:
   GatedLinearAttention(const GatedLinearAttentionSettings& settings, const Parameters& parameters)
@@ -28,9 +45,7 @@ class GatedLinearAttention final : public Layer {
         decay_0_(parameters.tensor("decay_0")),
         decay_1_(parameters.tensor("decay_1")),
         decay_bias_(to_float(parameters.tensor("decay_bias"))),
-        core_({settings.num_heads, settings.num_kv_heads, settings.num_kv_heads, settings.head_dim,
-               settings.value_head_dim, settings.chunk, DecayedSum::Decay::channelwise},
-              inputs_.convolves() ? 1 : 0),
+        core_(make_core(settings, parameters, inputs_.convolves() ? 1 : 0)),
         output_(parameters, output_of(settings)) {
     if (inputs_.convolves()) fields_.push_back(inputs_.field());
     for (Field& field : core_.fields()) fields_.push_back(std::move(field));
@@ -89,7 +104,7 @@ class GatedLinearAttention final : public Layer {
   ConvolvedInputs inputs_;
   Linear decay_0_, decay_1_;
   std::vector<float> decay_bias_;
-  DecayedSum core_;
+  Conditioned<DecayedSum> core_;
   GatedOutput output_;
   std::vector<Field> fields_;
   std::vector<SiteSpec> sites_;
@@ -108,7 +123,10 @@ Kind gated_linear_attention_kind() {
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "conv": 4,
           "gate": "sigmoid",
           "decay_temperature": 0.5})",
-      R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "gate": "none", "decay_rank": 3})"};
+      R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "gate": "none", "decay_rank": 3})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40,
+          "query": {"lambda": [0.0625]}})",
+      R"({"num_heads": 1, "head_dim": 24, "query": {"lambda": [0.03125], "channel_decay": "left"}})"};
   kind.tensors = [](Config& config) {
     return gated_linear_attention_tensors(read_gated_linear_attention(config));
   };

@@ -43,7 +43,9 @@ Kind linear_attention_kind() {
       R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "feature_map": "relu", "output_norm": true})",
       R"({"num_heads": 1, "head_dim": 40, "feature_map": "identity", "normalise": false})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "feature_map": "positive_random_features",
-          "M": 40})"};
+          "M": 40})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24,
+          "query": {"lambda": [0.5, 0, 0.125, 0.25], "center": false}})"};
   kind.tensors = [](Config& config) { return linear_attention_tensors(read_linear_attention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     const LinearAttentionSettings settings = read_linear_attention(config);

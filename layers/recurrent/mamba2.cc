@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "layers/recurrent/curvature_conditioned_query.h"
 #include "layers/recurrent/decayed_sum.h"
 #include "layers/recurrent/inputs.h"
 #include "layers/recurrent/rows.h"
@@ -20,6 +21,18 @@ std::vector<float> vector_if(bool wanted, const Parameters& parameters, const ch
   return wanted ? to_float(parameters.tensor(name)) : std::vector<float>();
 }
 
+Conditioned<DecayedSum> make_core(const Mamba2Settings& s, const Parameters& parameters, Index first_field) {
+  // Conditioned queries differ between the heads of a group.
+  const Index queries = s.query ? s.num_heads : s.num_groups;
+  const DecayedSum::Sizes sizes{
+      queries, s.num_groups, s.num_heads, s.state_dim, s.head_dim, s.chunk, DecayedSum::Decay::scalar};
+  return {DecayedSum(sizes, first_field),
+          first_field,
+          {s.num_groups, s.num_groups, s.num_heads, s.state_dim, s.chunk, sizes.decay},
+          s.query,
+          query_lambdas(s.query, parameters)};
+}
+
 class Mamba2 final : public Layer {
  public:
   Mamba2(const Mamba2Settings& settings, const Parameters& parameters)
@@ -34,9 +47,7 @@ class Mamba2 final : public Layer {
         rate_(to_float(parameters.tensor("a_log"))),
         skip_(vector_if(settings.skip_d, parameters, "d")),
         gain_(vector_if(settings.norm != Norm::gate_only, parameters, "norm")),
-        core_({settings.num_groups, settings.num_groups, settings.num_heads, settings.state_dim,
-               settings.head_dim, settings.chunk, DecayedSum::Decay::scalar},
-              1) {
+        core_(make_core(settings, parameters, 1)) {
     kernels().exp(rate_.data(), rate_.data(), s_.num_heads);
     for (float& rate : rate_) rate = -rate;
     fields_.push_back(convolution_field(s_.conv_channels(), s_.conv));
@@ -157,7 +168,7 @@ class Mamba2 final : public Layer {
   std::vector<float> in_bias_, out_bias_;
   Convolution convolution_;
   std::vector<float> step_bias_, rate_, skip_, gain_;  // dt_bias, -exp(a_log), d, norm
-  DecayedSum core_;
+  Conditioned<DecayedSum> core_;
   std::vector<Field> fields_;
   std::vector<SiteSpec> sites_;
 };
@@ -176,7 +187,9 @@ Kind mamba2_kind() {
           "dt_min": 0.01, "dt_max": 0.5, "in_bias": true, "out_bias": true, "input_multiplier": 1.25,
           "slice_multipliers": [0.35, 0.25, 1.5, 0.5, 0.7]})",
       R"({"num_heads": 3, "head_dim": 16, "state_dim": 24, "norm": "gate_only", "skip_d": false, "conv": 3,
-          "conv_bias": false, "out_bias": true})"};
+          "conv_bias": false, "out_bias": true})",
+      R"({"num_heads": 4, "head_dim": 24, "state_dim": 16, "num_groups": 2,
+          "query": {"lambda": [0.25], "normalise": true, "center": true}})"};
   kind.tensors = [](Config& config) { return mamba2_tensors(read_mamba2(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<Mamba2>(read_mamba2(config), parameters);

@@ -11,6 +11,18 @@ void sum_decays(const float* log_decays, Index count, double* sums) {
   for (Index i = 0; i < count; ++i) sums[i] = sum += static_cast<double>(log_decays[i]);
 }
 
+void sum_channels(View<const float> g, Index count, double* sums) {
+  for (Index i = 0; i < count; ++i)
+    for (Index d = 0; d < g.cols; ++d)
+      sums[i * g.cols + d] = (i == 0 ? 0.0 : sums[(i - 1) * g.cols + d]) + static_cast<double>(g(i, d));
+}
+
+void exp_differences(const Kernels& k, const double* from, const double* to, double power, float* y,
+                     Index n) {
+  for (Index d = 0; d < n; ++d) y[d] = static_cast<float>(power * (to ? from[d] - to[d] : from[d]));
+  k.exp(y, y, n);
+}
+
 void decay_values(const Kernels& k, const float* log_decays, View<float> x, std::span<float> decay) {
   Arena::Scope scope(scratch());
   double* sums = scope.take<double>(x.rows);
@@ -27,6 +39,13 @@ void write_columns(View<const float> rows, Index first, float* columns, Index st
     const float* row = rows.row(i);
     float* column = columns + first + i;
     for (Index c = 0; c < rows.cols; ++c) column[c * stride] = row[c];
+  }
+}
+
+void read_columns(const float* columns, Index stride, View<float> rows) {
+  for (Index i = 0; i < rows.rows; ++i) {
+    float* row = rows.row(i);
+    for (Index c = 0; c < rows.cols; ++c) row[c] = columns[c * stride + i];
   }
 }
 

@@ -29,12 +29,20 @@ inline constexpr float kLowestLogDecay = -104.0f;
 // sums[i] = log_decays[0] + ... + log_decays[i], ascending in f64.
 void sum_decays(const float* log_decays, Index count, double* sums);
 
+// sums[i][d] = g_0[d] + ... + g_i[d] for i < count, ascending in f64. g [count, n]
+void sum_channels(View<const float> g, Index count, double* sums);
+// y[d] = exp(power (from[d] - to[d])), the product in f64, then narrowed; null `to` = 0.
+void exp_differences(const Kernels& k, const double* from, const double* to, double power, float* y, Index n);
+
 // A complete chunk's scalar log decays [x.rows], their sums b: x_j <- e^{b_n - b_j} x_j, the tokens' factors
 // on the values, which are fewer to touch than the keys; every decay <- e^{b_n}.
 void decay_values(const Kernels& k, const float* log_decays, View<float> x, std::span<float> decay);
 
 // rows [n, width] become columns first .. first + n - 1 of columns [width][stride].
 void write_columns(View<const float> rows, Index first, float* columns, Index stride);
+
+// The reverse: rows [n, width] = the first n of columns [width][stride].
+void read_columns(const float* columns, Index stride, View<float> rows);
 
 // y[i][j] = x_i . column j for j < count. x [n, width], columns [width][stride], y [n, >= count]
 void score(const Kernels& k, View<const float> x, const float* columns, Index stride, Index count,

@@ -26,6 +26,7 @@ DeltaNetSettings read_delta_net(Config& config) {
   s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
   s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
+  s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;
 }
@@ -48,6 +49,7 @@ std::vector<TensorSpec> delta_net_tensors(const DeltaNetSettings& s) {
   }
   if (s.gate == DeltaNetSettings::Gate::silu)
     specs.push_back({"gate", {values, s.width}, Init::normal, value_rows, true});
+  add_query_tensors(s.query, s.num_heads, specs);
   return specs;
 }
 
@@ -58,14 +60,16 @@ using reference::Rows;
 class DeltaNetTwin final : public reference::DeltaRuleTwin {
  public:
   DeltaNetTwin(const DeltaNetSettings& settings, const Parameters& parameters)
-      : s_(settings), weights_(parameters) {}
+      : s_(settings), weights_(parameters), lambda_(query_lambdas(settings.query, parameters)) {}
 
   reference::DeltaInputs recurrence_inputs(View<const double> x) const override {
     Rows v = convolved("v", x);
     reference::map(v, reference::silu);
-    const reference::Heads heads{s_.num_heads, s_.num_heads,      s_.num_heads,
-                                 s_.head_dim,  s_.value_head_dim, s_.scale};
-    return {heads, feature("q", x), feature("k", x), std::move(v), std::nullopt, strengths(x)};
+    reference::Heads heads{s_.num_heads, s_.num_heads,      s_.num_heads,
+                           s_.head_dim,  s_.value_head_dim, s_.scale};
+    Rows q = feature("q", x), k = feature("k", x);
+    if (s_.query) reference::condition_query(*s_.query, lambda_, heads, q, k, nullptr);
+    return {heads, std::move(q), std::move(k), std::move(v), std::nullopt, strengths(x)};
   }
 
   void finish(Rows o, View<const double> x, View<double> output) const override {
@@ -122,6 +126,7 @@ class DeltaNetTwin final : public reference::DeltaRuleTwin {
 
   DeltaNetSettings s_;
   reference::Weights weights_;
+  std::vector<double> lambda_;  // of the query
 };
 
 }  // namespace

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "layers/reference/curvature_conditioned_query.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
 
@@ -23,6 +25,7 @@ struct DeltaNetSettings {
   Gate gate = Gate::none;
   double norm_eps = 1e-5;
   double scale = 1;  // of the queries, resolved
+  std::optional<QuerySettings> query;
 };
 
 DeltaNetSettings read_delta_net(Config& config);  // ends with config.finish()

@@ -41,16 +41,19 @@ std::vector<TensorSpec> feature_attention_tensors(const FeatureAttentionSettings
   biases.push_back({"o_bias", {s.width}, Init::small, "[width]"});
   if (s.bias) specs.insert(specs.end(), biases.begin(), biases.end());
   if (s.output_norm) specs.push_back({"norm", {s.value_head_dim}, Init::around_one, "[value_head_dim]"});
+  add_query_tensors(s.query, s.num_heads, specs);
   return specs;
 }
 
 void FeatureAttentionTwin::run(std::span<const View<const double>> inputs, std::span<const Token>,
                                View<double> output) const {
   const View<const double> x = inputs[0];
-  const Rows q = features(Side::query, project("q", x)), k = features(Side::key, project("k", x));
+  Rows q = features(Side::query, project("q", x));
+  const Rows k = features(Side::key, project("k", x));
   const Rows v = project("v", x);
   reference::Heads heads{s_.num_heads,          s_.num_kv_heads,   s_.num_kv_heads,
                          q.cols / s_.num_heads, s_.value_head_dim, s_.scale};
+  if (s_.query) reference::condition_query(*s_.query, lambda_, heads, q, k, nullptr);
   Rows o = reference::decayed_sum(heads, q, k, v, nullptr, nullptr);
   if (s_.normalises()) {
     // z = sum of phi(k): the same recurrence with the value 1.

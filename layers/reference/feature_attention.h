@@ -2,8 +2,10 @@
 // and the twin but for its map phi.
 #pragma once
 
+#include <optional>
 #include <vector>
 
+#include "layers/reference/curvature_conditioned_query.h"
 #include "layers/reference/recurrence.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
@@ -23,6 +25,7 @@ struct FeatureAttentionSettings {
   bool output_norm = false;
   double norm_eps = 1e-5;
   double scale = 1;  // of every weight
+  std::optional<QuerySettings> query;
 
   bool normalises() const { return division != Division::none; }
 };
@@ -37,7 +40,7 @@ std::vector<TensorSpec> feature_attention_tensors(const FeatureAttentionSettings
 class FeatureAttentionTwin : public Twin {
  public:
   FeatureAttentionTwin(const FeatureAttentionSettings& settings, const Parameters& parameters)
-      : weights_(parameters), s_(settings) {}
+      : weights_(parameters), s_(settings), lambda_(query_lambdas(settings.query, parameters)) {}
   void run(std::span<const View<const double>> inputs, std::span<const Token>,
            View<double> output) const final;
 
@@ -63,6 +66,7 @@ class FeatureAttentionTwin : public Twin {
   double divisor(double mass) const;
 
   FeatureAttentionSettings s_;
+  std::vector<double> lambda_;  // of the query
 };
 
 }  // namespace plait

@@ -27,6 +27,7 @@ GatedDeltaNetSettings read_gated_delta_net(Config& config) {
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
   if (s.num_value_heads % s.num_heads != 0)
     config.refuse("num_value_heads ", s.num_value_heads, " is not a multiple of num_heads ", s.num_heads);
+  s.query = read_query(config, s.num_value_heads, false);
   config.finish();
   return s;
 }
@@ -52,6 +53,7 @@ std::vector<TensorSpec> gated_delta_net_tensors(const GatedDeltaNetSettings& s) 
   }
   if (s.gate != GatedDeltaNetSettings::Gate::none)
     specs.push_back({"gate", {values, s.width}, Init::normal, value_rows, true});
+  add_query_tensors(s.query, s.num_value_heads, specs);
   return specs;
 }
 
@@ -62,15 +64,17 @@ using reference::Rows;
 class GatedDeltaNetTwin final : public reference::DeltaRuleTwin {
  public:
   GatedDeltaNetTwin(const GatedDeltaNetSettings& settings, const Parameters& parameters)
-      : s_(settings), weights_(parameters) {}
+      : s_(settings), weights_(parameters), lambda_(query_lambdas(settings.query, parameters)) {}
 
   reference::DeltaInputs recurrence_inputs(View<const double> x) const override {
     Rows q = convolved("q", x), k = convolved("k", x);
     reference::l2_normalise(q, s_.head_dim, 1e-6);
     reference::l2_normalise(k, s_.head_dim, 1e-6);
-    const reference::Heads heads{s_.num_heads, s_.num_heads,      s_.num_value_heads,
-                                 s_.head_dim,  s_.value_head_dim, s_.scale};
-    return {heads, std::move(q), std::move(k), convolved("v", x), log_decays(x), strengths(x)};
+    reference::Heads heads{s_.num_heads, s_.num_heads,      s_.num_value_heads,
+                           s_.head_dim,  s_.value_head_dim, s_.scale};
+    Rows g = log_decays(x);
+    if (s_.query) reference::condition_query(*s_.query, lambda_, heads, q, k, &g);
+    return {heads, std::move(q), std::move(k), convolved("v", x), std::move(g), strengths(x)};
   }
 
   void finish(Rows o, View<const double> x, View<double> output) const override {
@@ -108,6 +112,7 @@ class GatedDeltaNetTwin final : public reference::DeltaRuleTwin {
 
   GatedDeltaNetSettings s_;
   reference::Weights weights_;
+  std::vector<double> lambda_;  // of the query
 };
 
 }  // namespace

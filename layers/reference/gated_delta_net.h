@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "layers/reference/curvature_conditioned_query.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
 
@@ -19,6 +21,7 @@ struct GatedDeltaNetSettings {
   Gate gate = Gate::silu;
   double norm_eps = 1e-5;
   double scale = 1;  // of the queries, resolved
+  std::optional<QuerySettings> query;
 };
 
 GatedDeltaNetSettings read_gated_delta_net(Config& config);  // ends with config.finish()

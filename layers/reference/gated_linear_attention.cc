@@ -28,6 +28,7 @@ GatedLinearAttentionSettings read_gated_linear_attention(Config& config) {
   if (s.num_heads % s.num_kv_heads != 0)
     config.refuse("num_heads ", s.num_heads, " is not a multiple of num_kv_heads ", s.num_kv_heads);
   if (!(s.decay_temperature > 0)) config.refuse("decay_temperature ", s.decay_temperature, " is not above 0");
+  s.query = read_query(config, s.num_heads, true);
   config.finish();
   return s;
 }
@@ -54,6 +55,7 @@ std::vector<TensorSpec> gated_linear_attention_tensors(const GatedLinearAttentio
   }
   if (s.gate != GatedLinearAttentionSettings::Gate::none)
     specs.push_back({"gate", {out, s.width}, Init::normal, "[num_heads * value_head_dim, width]", true});
+  add_query_tensors(s.query, s.num_heads, specs);
   return specs;
 }
 
@@ -65,7 +67,7 @@ using reference::Rows;
 class GatedLinearAttentionTwin final : public Twin {
  public:
   GatedLinearAttentionTwin(const GatedLinearAttentionSettings& settings, const Parameters& parameters)
-      : s_(settings), weights_(parameters) {}
+      : s_(settings), weights_(parameters), lambda_(query_lambdas(settings.query, parameters)) {}
 
   void run(std::span<const View<const double>> inputs, std::span<const Token>,
            View<double> output) const override {
@@ -74,9 +76,12 @@ class GatedLinearAttentionTwin final : public Twin {
     for (Index t = 0; t < g.rows; ++t)
       for (Index c = 0; c < g.cols; ++c)
         g(t, c) = reference::log_sigmoid(g(t, c) + weights_.at("decay_bias", c)) / s_.decay_temperature;
-    const reference::Heads heads{s_.num_heads, s_.num_kv_heads,   s_.num_kv_heads,
-                                 s_.head_dim,  s_.value_head_dim, s_.scale};
-    Rows o = reference::decayed_sum(heads, input("q", x), input("k", x), input("v", x), &g, nullptr);
+    reference::Heads heads{s_.num_heads, s_.num_kv_heads,   s_.num_kv_heads,
+                           s_.head_dim,  s_.value_head_dim, s_.scale};
+    Rows q = input("q", x);
+    const Rows k = input("k", x);
+    if (s_.query) reference::condition_query(*s_.query, lambda_, heads, q, k, &g);
+    Rows o = reference::decayed_sum(heads, q, k, input("v", x), &g, nullptr);
     reference::rms_normalise(o, s_.value_head_dim, s_.norm_eps, weights_["norm"]);
     if (s_.gate != Gate::none) {
       const Rows z = weights_.project("gate", x);
@@ -98,6 +103,7 @@ class GatedLinearAttentionTwin final : public Twin {
 
   GatedLinearAttentionSettings s_;
   reference::Weights weights_;
+  std::vector<double> lambda_;  // of the query
 };
 
 }  // namespace

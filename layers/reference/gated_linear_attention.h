@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "layers/reference/curvature_conditioned_query.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
 
@@ -20,6 +22,7 @@ struct GatedLinearAttentionSettings {
   double norm_eps = 1e-5;
   Index conv = 0;    // kernel; 0 = none
   double scale = 1;  // of the queries, resolved
+  std::optional<QuerySettings> query;
 };
 
 GatedLinearAttentionSettings read_gated_linear_attention(Config& config);  // ends with config.finish()

@@ -41,6 +41,7 @@ LinearAttentionSettings read_linear_attention(Config& config) {
     s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");
     if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
   }
+  s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;
 }

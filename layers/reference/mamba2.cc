@@ -36,6 +36,7 @@ Mamba2Settings read_mamba2(Config& config) {
   if (s.num_heads % s.num_groups != 0)
     config.refuse("num_heads ", s.num_heads, " is not a multiple of num_groups ", s.num_groups);
   if (s.dt_min > s.dt_max) config.refuse("dt_min ", s.dt_min, " is above dt_max ", s.dt_max);
+  s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;
 }
@@ -61,6 +62,7 @@ std::vector<TensorSpec> mamba2_tensors(const Mamba2Settings& s) {
     specs.push_back({"norm", {s.inner()}, Init::around_one, "[num_heads * head_dim]"});
   if (s.in_bias) specs.push_back({"in_bias", {s.in_rows()}, Init::small, "[rows of in]"});
   if (s.out_bias) specs.push_back({"out_bias", {s.width}, Init::small, "[width]"});
+  add_query_tensors(s.query, s.num_heads, specs);
   return specs;
 }
 
@@ -72,7 +74,7 @@ using reference::Rows;
 class Mamba2Twin final : public Twin {
  public:
   Mamba2Twin(const Mamba2Settings& settings, const Parameters& parameters)
-      : s_(settings), weights_(parameters) {}
+      : s_(settings), weights_(parameters), lambda_(query_lambdas(settings.query, parameters)) {}
 
   void run(std::span<const View<const double>> inputs, std::span<const Token>,
            View<double> output) const override {
@@ -80,8 +82,10 @@ class Mamba2Twin final : public Twin {
     const Rows z = columns(all, 0, s_.inner());
     const Rows mixed = convolved(columns(all, s_.inner(), s_.conv_channels()));
     const Rows dt = steps(columns(all, s_.inner() + s_.conv_channels(), s_.num_heads));
-    Rows y = scan(columns(mixed, 0, s_.inner()), columns(mixed, s_.inner(), s_.groups_width()),
-                  columns(mixed, s_.inner() + s_.groups_width(), s_.groups_width()), dt);
+    const Rows b = columns(mixed, s_.inner(), s_.groups_width());
+    Rows c = columns(mixed, s_.inner() + s_.groups_width(), s_.groups_width());
+    if (s_.query) condition(c, b, dt);
+    Rows y = scan(columns(mixed, 0, s_.inner()), b, c, dt);
     gate(y, z);
     Rows out = weights_.project("out", y.view());
     if (s_.out_bias) add_bias(out, "out_bias");
@@ -127,12 +131,22 @@ class Mamba2Twin final : public Twin {
     return dt;
   }
 
+  // c [rows, num_heads * state_dim] of the heads' own queries
+  void condition(Rows& c, const Rows& b, const Rows& dt) const {
+    Rows g = dt;
+    for (Index t = 0; t < g.rows; ++t)
+      for (Index h = 0; h < g.cols; ++h) g(t, h) *= -std::exp(weights_.at("a_log", h));
+    reference::Heads heads{s_.num_groups, s_.num_groups, s_.num_heads, s_.state_dim, s_.head_dim};
+    reference::condition_query(*s_.query, lambda_, heads, c, b, &g);
+  }
+
   // h = e^{dt A} h + dt x B'; y = h C + D x, state [head_dim, state_dim] as the paper has it.
   Rows scan(const Rows& x, const Rows& b, const Rows& c, const Rows& dt) const {
     Rows y(x.rows, x.cols);
     const Index p = s_.head_dim, n = s_.state_dim;
     for (Index h = 0; h < s_.num_heads; ++h) {
       const Index group = h / (s_.num_heads / s_.num_groups) * n;
+      const Index query = h / (s_.num_heads / (c.cols / n)) * n;
       const double a = -std::exp(weights_.at("a_log", h));
       std::vector<double> state(static_cast<std::size_t>(p * n));
       for (Index t = 0; t < x.rows; ++t)
@@ -142,7 +156,7 @@ class Mamba2Twin final : public Twin {
           double sum = s_.skip_d ? weights_.at("d", h) * in : 0;
           for (Index j = 0; j < n; ++j) {
             row[j] = std::exp(dt(t, h) * a) * row[j] + dt(t, h) * in * b(t, group + j);
-            sum += row[j] * c(t, group + j);
+            sum += row[j] * c(t, query + j);
           }
           y(t, h * p + i) = sum;
         }
@@ -159,6 +173,7 @@ class Mamba2Twin final : public Twin {
 
   Mamba2Settings s_;
   reference::Weights weights_;
+  std::vector<double> lambda_;  // of the query
 };
 
 }  // namespace

@@ -4,8 +4,10 @@
 #include <array>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "layers/reference/curvature_conditioned_query.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
 
@@ -26,6 +28,7 @@ struct Mamba2Settings {
   bool in_bias = false, out_bias = false;
   double input_multiplier = 1;                              // of u, in front of W_in
   std::vector<double> slice_multipliers = {1, 1, 1, 1, 1};  // of z, x, B, C, dt, behind in_bias
+  std::optional<QuerySettings> query;
 
   Index inner() const { return num_heads * head_dim; }
   Index groups_width() const { return num_groups * state_dim; }

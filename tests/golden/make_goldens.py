@@ -529,6 +529,61 @@ def softmax_attention_stick_breaking(name, attend_current):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def mesa_net(name, settings, source):
+    """source: the function of the module that computes the core, or its text with the decoding kernel's start."""
+    from fla.ops.mesa_net import naive
+
+    h = 2
+    case = Case(name, "mesa_net", {"num_heads": h, "head_dim": K, **settings}, f"fla.ops.mesa_net.naive.{source}")
+    mixed = lambda n: l2norm(heads(F.silu(convolve(case.project(n, h * K), case.taps(n + "_conv", h * K))), K))
+    q, k = mixed("q"), mixed("k")
+    v = heads(case.project("v", h * K), K)
+    g = F.logsigmoid(case.project("a", h) + case.bias("a_bias", h))[None]
+    beta = torch.sigmoid(case.project("beta", h) + case.bias("beta_bias", h))[None]
+    lamb = F.softplus(case.bias("lambda", h * K)).reshape(h, K) + settings.get("lambda_min", 0.25)
+    steps = settings.get("cg_steps", 30)
+    with widened(naive):
+        o = in_two_parts(lambda t, s: MESA[source](naive, t, lamb, steps, s or (None, None)), None, q, k, v, g, beta)
+    o = rms_norm(o, case.gain("norm", K))
+    if settings.get("gate") == "silu":
+        o = o * F.silu(heads(case.project("gate", h * K), K))
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * K).T)
+
+
+def mesa_chunk(naive, t, lamb, steps, state):
+    q, k, v, g, beta = t
+    o, *state = naive.naive_mesa_net_CG(q, k, v, g, lamb, beta, q.shape[1], steps, *state)
+    return o, state
+
+
+def mesa_exact(naive, t, lamb, steps, state):
+    q, k, v, g, beta = t
+    o, *state = naive.naive_mesa_net_exact(q, k, v, g, lamb, beta, *state)
+    return o, state
+
+
+def mesa_one_step(naive, t, lamb, steps, state):
+    """The decoding kernel adds 1e-5 to the diagonal it starts from, its naive form does not: put in here."""
+    text = inspect.getsource(naive.naive_mesa_net_decoding_one_step)
+    start = "x = q / (diag_H + lamb)"
+    assert text.count(start) == 1
+    scope = {"torch": naive.torch}
+    exec(text.replace(start, "x = q / (diag_H + lamb + 1e-5)"), scope)
+    rows, zeros = [], torch.zeros(1, lamb.shape[0], K, K)
+    state = [zeros if s is None else s for s in state]
+    for q, k, v, g, beta in zip(*(x.unbind(1) for x in t)):
+        o, *state = scope["naive_mesa_net_decoding_one_step"](q, k, v, g, lamb, beta, *state, steps)
+        rows.append(o)
+    return torch.stack(rows, 1), state
+
+
+MESA = {
+    "naive_mesa_net_CG": mesa_chunk,
+    "naive_mesa_net_exact": mesa_exact,
+    "naive_mesa_net_decoding_one_step": mesa_one_step,
+}
+
+
 def polynomial_attention(name):
     from fla.ops.rebased import naive
 
@@ -607,6 +662,10 @@ def main():
     linear_attention("linear_attention_taylor2", {"head_dim": 9, "feature_map": "taylor2"}, taylor_features)
     mamba2("mamba2", {})
     mamba2("mamba2_limits", {"dt_min": 0.05, "dt_max": 0.4})
+    mesa_net("mesa_net", {}, "naive_mesa_net_CG")
+    mesa_net("mesa_net_diagonal_gated", {"cg_start": "diagonal", "cg_steps": 9, "gate": "silu"},
+             "naive_mesa_net_decoding_one_step")
+    mesa_net("mesa_net_cholesky", {"solver": "cholesky", "lambda_min": 0.125}, "naive_mesa_net_exact")
     ttt_linear("ttt_linear", {})
     ttt_linear("ttt_linear_share_qk_gated", {"conv": 4, "gate": "gelu_tanh", "base_lr": 0.5})
     softmax_attention_qwen3_next("softmax_attention_qwen3_next")

@@ -1,5 +1,5 @@
-// A recurrent mixer of form A or B in double, token by token, with one edit applied where its definition
-// says: what the edits of the kinds are tested against.
+// A recurrent mixer of form A or B, or one that solves for its reads, in double, token by token, with one
+// edit applied where its definition says: what the edits of the kinds are tested against.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "layers/reference/mesa_net.h"
 #include "layers/reference/recurrence.h"
 #include "runtime/base/noise.h"
 #include "runtime/run/edit_plan.h"
@@ -104,6 +105,7 @@ class MixerDefinition {
   MixerDefinition(const std::string& kind, const Json& settings, const OneKind::Values& values)
       : kind_(kind), s_(settings), w_(parameters(values)) {
     mamba_ = kind == "mamba2";
+    mesa_ = kind == "mesa_net";  // with the exact solver
     key_ = integer(mamba_ ? "state_dim" : "head_dim", 0);
     value_ = mamba_ ? integer("head_dim", 0) : integer("value_head_dim", key_);
     const Index heads = integer("num_heads", 0);
@@ -161,10 +163,12 @@ class MixerDefinition {
   }
 
   Rows input(const char* name, View<const double> x, const RangeEdit& e) const {
-    const Index kernel = integer("conv", kind_ == "delta_net" || kind_ == "gated_delta_net" ? 4 : 0);
+    const bool activated = mesa_ || kind_ == "delta_net" || kind_ == "gated_delta_net";
+    const Index kernel = integer("conv", activated ? 4 : 0);
     Rows y = w_.project(name, x);
+    if (mesa_ && name == std::string("v")) return y;
     if (kernel > 0) y = convolve(y, std::string(name) + "_conv", {}, e);
-    if (kernel > 0 || kind_ == "delta_net" || kind_ == "gated_delta_net") activate(y, e);
+    if (kernel > 0 || activated) activate(y, e);
     return y;
   }
 
@@ -194,12 +198,18 @@ class MixerDefinition {
       in.k = features(in.k);
       in.key = in.q.cols / queries_;
     }
-    if (kind_ == "delta_net" || kind_ == "gated_delta_net") {
+    if (mesa_ || kind_ == "delta_net" || kind_ == "gated_delta_net") {
       normalise(in.q, e);
       normalise(in.k, e);
       in.write = w_.project("beta", x);
+      if (mesa_) add_bias(in.write, "beta_bias");
       reference::map(in.write, reference::sigmoid);
-      in.erase = in.write;
+      if (!mesa_) in.erase = in.write;
+    }
+    if (mesa_) {
+      in.g = w_.project("a", x);
+      add_bias(in.g, "a_bias");
+      reference::map(in.g, reference::log_sigmoid);
     }
     if (kind_ == "gated_delta_net") {
       in.g = w_.project("a", x);
@@ -217,7 +227,7 @@ class MixerDefinition {
     if (text("gate", kind_ == "gated_delta_net" || kind_ == "gated_linear_attention" ? "silu" : "none") !=
         "none")
       in.z = w_.project("gate", x);
-    if (!by_features() || kind_ == "linear_attention")
+    if (!mesa_ && (!by_features() || kind_ == "linear_attention"))
       for (double& value : in.q.data) value /= std::sqrt(static_cast<double>(key_));
     return in;
   }
@@ -254,6 +264,11 @@ class MixerDefinition {
     if (kind_ == "based" || kind_ == "rebased")
       for (Index i = 0; i < key_; ++i)
         for (Index j = 0; j < key_; ++j) y.push_back(x[i] * x[j] / std::sqrt(kind_ == "based" ? 2 * d : d));
+  }
+
+  void add_bias(Rows& y, const char* name) const {
+    for (Index t = 0; t < y.rows; ++t)
+      for (Index c = 0; c < y.cols; ++c) y(t, c) += w_.at(name, c);
   }
 
   Inputs mamba_inputs(View<const double> x, const RangeEdit& e) const {
@@ -302,28 +317,30 @@ class MixerDefinition {
       }
   }
 
-  // Reads of the state, with the mass in a column of its own for a normalised kind.
+  // Reads of the state, with the mass in a column of its own for a normalised kind, and the sum of write k k'
+  // behind it for one that solves.
   Rows recur(const Inputs& in, const RangeEdit& e) const {
     Rows o(in.q.rows, outputs_ * value_);
     const Index channels = in.g.cols / states_, reads = outputs_ / states_;
     for (Index h = 0; h < states_; ++h) {
-      Rows s(in.key, value_ + 1);  // the last column sums write * k
-      std::vector<Rows> past;      // s after each token
-      std::vector<double> own(static_cast<std::size_t>(value_ + 1)), erased = own;
+      const Index columns = value_ + 1 + (mesa_ ? key_ : 0);
+      Rows s(in.key, columns);  // column value_ sums write * k
+      std::vector<Rows> past;   // s after each token
+      std::vector<double> own(static_cast<std::size_t>(columns)), erased = own;
       for (Index t = 0; t < in.q.rows; ++t) {
         const double* k = in.k.row(t) + h / (states_ / keys_) * in.key;
         for (Index d = 0; d < in.key; ++d)
-          for (Index c = 0; c <= value_; ++c)
+          for (Index c = 0; c < columns; ++c)
             s(d, c) *= std::exp(in.g(t, h * channels + (channels == 1 ? 0 : d)));
-        for (Index c = 0; c <= value_; ++c) {
+        for (Index c = 0; c < columns; ++c) {
           double old = 0;
           for (Index d = 0; d < in.key; ++d) old += s(d, c) * k[d];
-          const double v = c < value_ ? in.v(t, h * value_ + c) : 1;
+          const double v = c < value_ ? in.v(t, h * value_ + c) : c == value_ ? 1 : k[c - value_ - 1];
           own[static_cast<std::size_t>(c)] = in.write(t, h) * v;
           erased[static_cast<std::size_t>(c)] = in.write(t, h) * v - in.erase(t, h) * old;
         }
         if (e.edit.norm_match && e.at(Site::erase, Operator::off, t, h)) match_norm(own, erased);
-        for (Index c = 0; c <= value_; ++c)
+        for (Index c = 0; c < columns; ++c)
           for (Index d = 0; d < in.key; ++d) s(d, c) += k[d] * erased[static_cast<std::size_t>(c)];
         past.push_back(s);
         for (Index i = h * reads; i < (h + 1) * reads; ++i) {
@@ -345,13 +362,26 @@ class MixerDefinition {
   void read(const Inputs& in, const RangeEdit& e, const Rows& s, Index t, Index output, double* o) const {
     if (e.at(Site::state, Operator::zero, t, output) || e.at(Site::state, Operator::no_read, t, output))
       return;
-    const double* q = in.q.row(t) + output / (outputs_ / queries_) * in.key;
+    std::vector<double> q(static_cast<std::size_t>(in.key));
+    std::copy_n(in.q.row(t) + output / (outputs_ / queries_) * in.key, in.key, q.data());
+    if (mesa_) q = solve(s, output, q);
     double mass = 0;
     for (Index d = 0; d < in.key; ++d) {
-      for (Index c = 0; c < value_; ++c) o[c] += s(d, c) * q[d];
-      mass += s(d, value_) * q[d];
+      for (Index c = 0; c < value_; ++c) o[c] += s(d, c) * q[static_cast<std::size_t>(d)];
+      mass += s(d, value_) * q[static_cast<std::size_t>(d)];
     }
     for (Index c = 0; by_features() && c < value_; ++c) o[c] /= divisor(mass);
+  }
+
+  // x of (H + diag(softplus(lambda) + 1/4)) x = q
+  std::vector<double> solve(const Rows& s, Index head, const std::vector<double>& q) const {
+    Rows gram(key_, key_);
+    std::vector<double> ridge;
+    for (Index d = 0; d < key_; ++d) {
+      std::copy_n(s.row(d) + value_ + 1, key_, gram.row(d));
+      ridge.push_back(reference::softplus(w_.at("lambda", head * key_ + d)) + 0.25);
+    }
+    return reference::solve_exactly(gram, ridge, q);
   }
 
   // Skip, norm, gate and head edits.
@@ -380,7 +410,7 @@ class MixerDefinition {
   std::string kind_;
   Json s_;
   reference::Weights w_;
-  bool mamba_ = false;
+  bool mamba_ = false, mesa_ = false;
   Index key_ = 0, value_ = 0, queries_ = 0, keys_ = 0, states_ = 0, outputs_ = 0;
 };
 

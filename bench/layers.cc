@@ -1,7 +1,8 @@
 // One layer at a time: microseconds per token in prefill and decode, the share of that time its own matrix
 // products need when run alone, and state bytes. A kind whose bits depend on the split prints no figure.
 // --edits: time with each edit of the layer's sites over every token, as a multiple of the time without.
-// Sizes: bench/layers.json. bench_layers --help lists the flags.
+// --options: prefill under each option of softmax_attention, as a multiple of plain softmax of the same sizes
+// (bench/attention_options.json). Sizes: bench/layers.json. bench_layers --help lists the flags.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -28,7 +29,8 @@ struct Settings {
   BenchFlags flags;
   std::vector<std::string> kinds;  // none: all
   Index tokens = 512;
-  bool edits = false;
+  bool edits = false, options = false;
+  std::string json;  // file that --options writes, too
 };
 
 // One layer with random f32 weights and its own input rows.
@@ -175,9 +177,49 @@ void report_edits(const Settings& s, const std::string& key, const Json& sizes) 
   }
 }
 
+Json read_sizes(const char* name) {
+  std::ifstream file(std::string(PLAIT_SOURCE_DIR) + "/bench/" + name);
+  return Json::parse(file);
+}
+
+void report_options(const Settings& s) {
+  const Json sizes = read_sizes("attention_options.json");
+  const Kind& kind = Registry::builtin().find("softmax_attention");
+  const auto width = sizes["width"].get<Index>();
+  Subject plain(kind, sizes["plain"], width, s.tokens, s.flags.threads);
+  const double target = 1.5, tokens = static_cast<double>(s.tokens);
+  Json all = Json::array();
+  std::printf("isa %s, %d threads, f32, %ld tokens, processor time, best of %ld\n", kernels().name,
+              s.flags.threads, static_cast<long>(s.tokens), static_cast<long>(s.flags.repeat));
+  std::printf("%-26s %10s %10s %8s %8s\n", "option", "plain us", "option us", "ratio", "target");
+  for (const auto& [name, changes] : sizes["options"].items()) {
+    Json settings = sizes["plain"];
+    settings.update(changes);
+    if (Subject(kind, settings, width, 70, s.flags.threads).bits_depend_on_the_split())
+      fail(name, ": bits depend on the split; no figure is printed for it");
+    Subject subject(kind, settings, width, s.tokens, s.flags.threads);
+    double without = 1e30, with = 1e30;
+    for (Index r = 0; r < s.flags.repeat; ++r) {  // in turns, so that a busy machine slows both
+      without = std::min(without, processor_seconds([&] { plain.run(s.tokens); }));
+      with = std::min(with, processor_seconds([&] { subject.run(s.tokens); }));
+    }
+    const std::string reason = sizes["accumulators"].value(name, "");
+    std::printf("%-26s %10.2f %10.2f %8.2f %8.1f%s%s%s\n", name.c_str(), without / tokens * 1e6,
+                with / tokens * 1e6, with / without, target, with > target * without ? " SLOW" : "",
+                reason.empty() ? "" : "  ", reason.c_str());
+    std::fflush(stdout);
+    all.push_back({{"option", name},
+                   {"tokens", s.tokens},
+                   {"ratio", with / without},
+                   {"target", target},
+                   {"reason", reason}});
+  }
+  if (!s.json.empty() && !(std::ofstream(s.json) << all.dump(1) << "\n")) fail("cannot write '", s.json, "'");
+}
+
 void report_all(const Settings& s) {
-  std::ifstream file(std::string(PLAIT_SOURCE_DIR) + "/bench/layers.json");
-  const Json sizes = Json::parse(file);
+  if (s.options) return report_options(s);
+  const Json sizes = read_sizes("layers.json");
   for (const std::string& kind : s.kinds)
     if (!sizes.contains(kind)) fail("no sizes for kind '", kind, "' in bench/layers.json");
   std::printf("isa %s, %d threads, f32, best of %ld\n", kernels().name, s.flags.threads,
@@ -202,6 +244,8 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_flag("--edits", s.edits, "Processor time under each edit over that without, in prefill");
+  app.add_flag("--options", s.options, "Processor time of softmax_attention's options over plain softmax");
+  app.add_option("--json", s.json, "File for what --options prints")->needs("--options");
   s.flags.add_to(app);
   return plait::run_bench(app, argc, argv, [&] {
     if (s.flags.smoke) s.tokens = 70, s.flags.repeat = 1;

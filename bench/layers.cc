@@ -203,7 +203,7 @@ void report_options(const Settings& s) {
       without = std::min(without, processor_seconds([&] { plain.run(s.tokens); }));
       with = std::min(with, processor_seconds([&] { subject.run(s.tokens); }));
     }
-    const std::string reason = sizes["accumulators"].value(name, "");
+    const std::string reason = sizes["reasons"].value(name, "");
     std::printf("%-26s %10.2f %10.2f %8.2f %8.1f%s%s%s\n", name.c_str(), without / tokens * 1e6,
                 with / tokens * 1e6, with / without, target, with > target * without ? " SLOW" : "",
                 reason.empty() ? "" : "  ", reason.c_str());

@@ -10,7 +10,7 @@ namespace {
 class CogNormaliser final : public Normaliser {
  public:
   bool tracks_maximum() const override { return true; }
-  float reference(const float* s, Index count, const Kernels&) const override {
+  float reference(const float* s, float*, Index count, const Kernels&) const override {
     float greatest = 0;
     for (Index i = 0; i < count; ++i) greatest = std::max(greatest, std::fabs(s[i]));
     return greatest;

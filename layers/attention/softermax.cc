@@ -14,7 +14,7 @@ class SoftermaxNormaliser final : public Normaliser {
       : to_binary_(natural ? std::numbers::log2e_v<float> : 1.0f), to_natural_(std::numbers::ln2_v<float>) {}
 
   bool tracks_maximum() const override { return true; }
-  float reference(const float* s, Index count, const Kernels& k) const override {
+  float reference(const float* s, float*, Index count, const Kernels& k) const override {
     return std::ceil(to_binary_ * k.maximum(s, count));
   }
   float shrink(float before, float after, const Kernels&) const override {

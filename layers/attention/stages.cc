@@ -115,8 +115,8 @@ void StagedRule::listed_logits(const QueryRow& row, Index first, Index count, co
   for (std::size_t i = 0; i < listed_; ++i) scores_[i]->apply(row, first, count, side, s, k);
 }
 
-float StagedRule::reference(const float* s, Index count, const Kernels& k) const {
-  return normaliser_->reference(s, count, k);
+float StagedRule::reference(const float* s, float* room, Index count, const Kernels& k) const {
+  return normaliser_->reference(s, room, count, k);
 }
 
 float StagedRule::shrink(float before, float after, const Kernels& k) const {

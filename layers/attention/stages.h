@@ -61,7 +61,9 @@ class Normaliser : public Stage {
   virtual bool tracks_maximum() const { return false; }
   virtual bool references_add() const { return false; }
   virtual bool start(const QueryRow&, float& /*maximum*/, float& /*mass*/) const { return false; }
-  virtual float reference(const float* s, Index count, const Kernels& k) const { return k.maximum(s, count); }
+  virtual float reference(const float* s, float* /*room*/, Index count, const Kernels& k) const {
+    return k.maximum(s, count);
+  }
   virtual float shrink(float before, float after, const Kernels& k) const;
   virtual void numerators(const QueryRow& row, float maximum, const float* s, float* p, Index count,
                           const Kernels& k) const = 0;
@@ -143,7 +145,7 @@ class StagedRule final : public KeyRule {
   bool start(const QueryRow& row, float& maximum, float& mass) const override;
   void logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
               const Kernels& k) const override;
-  float reference(const float* s, Index count, const Kernels& k) const override;
+  float reference(const float* s, float* room, Index count, const Kernels& k) const override;
   float shrink(float before, float after, const Kernels& k) const override;
   void numerators(const QueryRow& row, float maximum, const float* s, float* p, Index count,
                   const Kernels& k) const override;

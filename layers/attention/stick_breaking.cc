@@ -3,7 +3,6 @@
 #include <limits>
 
 #include "layers/attention/stages.h"
-#include "runtime/base/arena.h"
 
 namespace plait {
 namespace {
@@ -13,22 +12,19 @@ class StickBreakingNormaliser final : public Normaliser {
   bool tracks_maximum() const override { return true; }
   bool references_add() const override { return true; }
 
-  float reference(const float* s, Index count, const Kernels& k) const override {
-    Arena::Scope scope(scratch());
-    float* losses = scope.take(count);
+  // What each key takes, left for `numerators`, and their sum.
+  float reference(const float* s, float* losses, Index count, const Kernels& k) const override {
     k.softplus(s, losses, count);
     return k.sum(losses, count);
   }
 
+  // ln sigmoid(s_j) less what the keys behind j take, with ln sigmoid(s) = s - softplus(s)
   void numerators(const QueryRow&, float behind, const float* s, float* p, Index count,
                   const Kernels& k) const override {
-    Arena::Scope scope(scratch());
-    float* losses = scope.take(count);
-    k.softplus(s, losses, count);
-    k.log_sigmoid(s, p, count);
     for (Index i = count - 1; i >= 0; --i) {
-      p[i] -= behind;
-      behind += losses[i];
+      const float loss = p[i];
+      p[i] = (s[i] - loss) - behind;
+      behind += loss;
     }
     k.exp(p, p, count);
   }

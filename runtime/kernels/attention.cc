@@ -242,6 +242,7 @@ class SpanWalk {
   // Logits, maximum, numerators and mass of one row's keys in this block.
   void weigh(Index r) {
     const bool add = rule_.references_add();
+    references_.clear();
     float maximum = add ? 0 : partial(r).maximum();
     bool any = false;
     for (Index i = 0; i < static_cast<Index>(pieces_.size()); ++i) {
@@ -253,9 +254,9 @@ class SpanWalk {
         float* s = logits(r, run.begin);
         rule_.logits(row(r), run.begin, count, side, s, k_);
         if (add)
-          maximum += rule_.reference(s, count, k_);
+          maximum += references_.emplace_back(rule_.reference(s, weights(0, r, run.begin), count, k_));
         else if (rule_.tracks_maximum())
-          maximum = std::max(maximum, rule_.reference(s, count, k_));
+          maximum = std::max(maximum, rule_.reference(s, weights(0, r, run.begin), count, k_));
         if (rule_.tracks_minimum()) see_minimum(r, s, count, weights(0, r, run.begin));
         any = true;
       }
@@ -277,11 +278,12 @@ class SpanWalk {
   // Of a rule whose references add up: a run is relative to the sum of those behind it.
   void add_masses_backwards(Index r) {
     float behind = 0;
+    auto reference = references_.rbegin();
     for (Index i = static_cast<Index>(pieces_.size()) - 1; i >= 0; --i) {
       const auto runs = runs_of(i, r);
       for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
         add_mass(r, *run, behind);
-        behind += rule_.reference(logits(r, run->begin), run->end - run->begin, k_);
+        behind += *reference++;
       }
     }
   }
@@ -383,8 +385,9 @@ class SpanWalk {
   Index* cursor_ = nullptr;  // per row, the first visible range not yet passed
   Index block_ = 0;
   std::vector<Piece> pieces_;
-  std::vector<KeyRange> runs_;  // by piece, then row
-  std::vector<Index> offsets_;  // by piece, rows() + 1 each
+  std::vector<KeyRange> runs_;     // by piece, then row
+  std::vector<Index> offsets_;     // by piece, rows() + 1 each
+  std::vector<float> references_;  // of one row's runs, where they add up
 };
 
 // Numbers of the spans in which some row sees a key, ascending.

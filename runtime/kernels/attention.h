@@ -87,11 +87,14 @@ class KeyRule {
   // In place: q.k of `count` consecutive keys from position `first` -> logits. side [count] or null.
   virtual void logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
                       const Kernels& k) const = 0;
-  // The reference that suits s [count] logits; the walk takes the greatest, or the sum where references add
-  // up: then `shrink` is asked for the sum of one block or span, from 0, and numerators are relative to the
-  // end of their block.
+  // The reference that suits s [count] logits; what it leaves in `room` [count] is what p holds when
+  // numerators are asked for the same keys; the walk takes the greatest, or the sum where references add up:
+  // then `shrink` is asked for the sum of one block or span, from 0, and numerators are relative to the end
+  // of their block.
   virtual bool references_add() const { return false; }
-  virtual float reference(const float* s, Index count, const Kernels& k) const { return k.maximum(s, count); }
+  virtual float reference(const float* s, float* /*room*/, Index count, const Kernels& k) const {
+    return k.maximum(s, count);
+  }
   virtual float shrink(float before, float after, const Kernels& k) const {
     float factor = 0;
     k.exp_minus(&before, after, &factor, 1);

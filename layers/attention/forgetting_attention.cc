@@ -13,9 +13,13 @@ class ForgettingScore final : public Score {
               parts.parameters.tensor("forget_bias")),
         field_(parts.add(sums_field(parts, gate_.heads()))) {
     parts.sites.push_back(gate_.site());
+    if (settings.pruning)
+      furthest_ = -prune_threshold(*settings.pruning, parts.settings.projection,
+                                   scale_of(parts.settings.score.front()), parts.parameters);
   }
 
   std::optional<Index> side_field() const override { return field_; }
+  std::optional<double> furthest_side() const override { return furthest_; }
 
   void prepare(const RowNumbers& rows, std::span<const Segment> segments,
                const Compute& compute) const override {
@@ -40,6 +44,7 @@ class ForgettingScore final : public Score {
 
   ScalarDecay gate_;
   Index field_;
+  std::optional<double> furthest_;
 };
 
 }  // namespace

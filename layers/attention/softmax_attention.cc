@@ -115,7 +115,8 @@ class SoftmaxAttention final : public Layer {
       tiles.add(segment,
                 {segment.state->log(kKeys), segment.state->log(kValues),
                  side ? &segment.state->log(*side) : nullptr, settings_.window, settings_.sinks,
-                 side ? View<const double>(rows.sides) : View<const double>(), rows.numbers, seconds},
+                 side ? View<const double>(rows.sides) : View<const double>(), rows.numbers, seconds,
+                 rule_->furthest_side()},
                 q, out);
     walk_keys(tiles.all(), rule, p.head_dim, value_width, grids_, compute);
   }
@@ -194,6 +195,8 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "forgetting_attention"], "window": 33,
           "sinks": 1,
           "forgetting_attention": {"type": "bias_only"}, "rope": {"theta": 500000}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "score": ["scaled_dot", "forgetting_attention"], "scale": 0.02,
+          "qk_norm": {}, "prune": "adaptive_computation_pruning", "adaptive_computation_pruning": {"max_length": 200}})",
       // normaliser
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax"})",
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax", "softermax": {"logits": "log2e"}})",

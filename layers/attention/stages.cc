@@ -87,8 +87,10 @@ StagedRule::StagedRule(StageParts& parts) {
   if (stick && !stick->attend_current) scores_.push_back(make_hidden_self());
   if (std::holds_alternative<LaserAttention>(parts.settings.readout))
     scores_.push_back(make_value_maximum(parts));
-  for (const auto& score : scores_)
+  for (const auto& score : scores_) {
     if (const std::optional<Index> field = score->side_field()) side_field_ = field;
+    if (const std::optional<double> furthest = score->furthest_side()) furthest_side_ = furthest;
+  }
   normaliser_ = std::visit(MakeNormaliser{parts}, parts.settings.normaliser);
   readout_ = std::visit(MakeReadout{parts}, parts.settings.readout);
   numbers_ = parts.numbers;

@@ -53,6 +53,8 @@ class Score : public Stage {
                      const Kernels& k) const = 0;
   // The field (f64, order columns, [num_heads]) that is the side column of the walk.
   virtual std::optional<Index> side_field() const { return std::nullopt; }
+  // Keys whose side is more than this above the row's own are not seen.
+  virtual std::optional<double> furthest_side() const { return std::nullopt; }
 };
 
 // normaliser: where a row starts, how a logit becomes a numerator, and what divides the sums. See KeyRule.
@@ -131,6 +133,7 @@ class StagedRule final : public KeyRule {
   // Columns of QueryRow::numbers; the field of the side column.
   Index numbers() const { return numbers_; }
   std::optional<Index> side_field() const { return side_field_; }
+  std::optional<double> furthest_side() const { return furthest_side_; }
   void prepare(const RowNumbers& rows, std::span<const Segment> segments, const Compute& compute) const;
   // Logits as the list of scores has them, without what a normaliser or readout put behind it.
   void listed_logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
@@ -162,6 +165,7 @@ class StagedRule final : public KeyRule {
   std::unique_ptr<Normaliser> normaliser_;
   std::unique_ptr<Readout> readout_;
   std::optional<Index> side_field_;
+  std::optional<double> furthest_side_;
   Index numbers_ = 0;
 };
 

@@ -54,6 +54,27 @@ std::vector<const Tiles::Visible*> Tiles::visible_heads(const Segment& segment, 
   return visible;
 }
 
+std::span<const KeyRange> Tiles::near(const Source& source, Index head, double side,
+                                      std::span<const KeyRange> visible) {
+  if (!source.furthest) return visible;
+  const auto is_near = [&](Index position) {
+    const Log& log = *source.side;
+    return log.page<double>(position)[head * log.stride() + position % log.page_rows()] - side <=
+           *source.furthest;
+  };
+  std::vector<KeyRange>& kept = near_.emplace_back(visible.begin(), visible.end());
+  while (!kept.empty() && !is_near(kept.front().end - 1)) kept.erase(kept.begin());
+  if (kept.empty()) return kept;
+  Index far =
+      kept.front().begin - 1;  // the last key that is not near, in the first range that has a near one
+  for (Index near = kept.front().end - 1; near - far > 1;) {
+    const Index middle = far + (near - far) / 2;
+    (is_near(middle) ? near : far) = middle;
+  }
+  kept.front().begin = far + 1;
+  return kept;
+}
+
 // A tile holds some positions of all query heads of a group, heads outermost, so that rows that see the same
 // keys or one key more than the row before are neighbours.
 void Tiles::add(const Segment& segment, const Source& source, View<const float> q, View<float> out) {
@@ -69,7 +90,7 @@ void Tiles::add(const Segment& segment, const Source& source, View<const float> 
           const Index row = segment.first_row + r;
           const double side = source.sides.data ? source.sides(row, h) : 0.0;
           rows.push_back({q.row(row) + h * d, out.row(row) + h * out_width_, segment.position + r, h,
-                          visible[static_cast<std::size_t>(h)]->of(r), side,
+                          near(source, h, side, visible[static_cast<std::size_t>(h)]->of(r)), side,
                           visible[static_cast<std::size_t>(h)]->muted,
                           source.seconds.data ? source.seconds.row(row) + h * d : nullptr,
                           source.numbers.data ? source.numbers.row(row) : nullptr});

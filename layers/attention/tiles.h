@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "layers/attention/visibility.h"
@@ -39,8 +40,9 @@ class Tiles {
     const Log* side;
     Index window, sinks;
     View<const double> sides;
-    View<const float> numbers;  // rows of QueryRow::numbers, or empty
-    View<const float> seconds;  // second queries, laid out like q, or empty
+    View<const float> numbers;            // rows of QueryRow::numbers, or empty
+    View<const float> seconds;            // second queries, laid out like q, or empty
+    std::optional<double> furthest = {};  // a row sees keys whose side is at most this above its own
   };
   // q [rows, num_heads * head_dim] and out [rows, num_heads * out_width] of the batch; the segment's own
   // keys are in the logs already. The views and logs must outlive the tiles.
@@ -60,10 +62,15 @@ class Tiles {
   // What each head sees; heads that see the same share it.
   std::vector<const Visible*> visible_heads(const Segment& segment, const Source& source);
 
+  // The part of `visible` whose sides are near enough; sides fall with the position.
+  std::span<const KeyRange> near(const Source& source, Index head, double side,
+                                 std::span<const KeyRange> visible);
+
   const ProjectionSettings& heads_;
   Index out_width_;
   std::deque<LogCache> caches_;
   std::deque<Visible> visible_;
+  std::deque<std::vector<KeyRange>> near_;
   std::deque<std::vector<QueryRow>> rows_;
   std::vector<KeyTile> tiles_;
 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -45,6 +46,14 @@ struct Alibi {
 };
 struct ForgettingAttention {
   bool per_token = true;  // the gate reads the input; otherwise it is its bias
+  // adaptive_computation_pruning: keys whose weight cannot reach e^log_tol / max_length of the row's are left
+  // out.
+  struct Pruning {
+    double log_tol = -10;
+    Index max_length = 0;  // keys of a row at most
+    double bound = 0;      // of |q.k| scale; 0 = from the gains of the q/k norm
+  };
+  std::optional<Pruning> pruning;
 };
 using ScoreOption = std::variant<ScaledDot, IntegralAttention, ScalableSoftmax, FocalAttention,
                                  ScaledSignedAveraging, SinSoftmax, LogitSoftcap, Alibi, ForgettingAttention>;
@@ -114,9 +123,15 @@ Index output_heads(const ReadoutOption& option, Index num_heads);
 // Keys score, normaliser and readout, and one object per option that has settings, named like it. `scale` is
 // the setting of that name, 0 = 1 / sqrt(head_dim). They do not call finish().
 std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& shape);
+// The factor on q.k of the first option of a list.
+double scale_of(const ScoreOption& first);
 NormaliserOption read_normaliser(Config& config);
 ReadoutOption read_readout(Config& config, const std::vector<ScoreOption>& scores,
                            const NormaliserOption& normaliser);
+
+// Key j is left out of row i where c_i - c_j is below this.
+double prune_threshold(const ForgettingAttention::Pruning& pruning, const ProjectionSettings& shape,
+                       double scale, const Parameters& parameters);
 
 std::vector<TensorSpec> tensors_of(const ScoreOption& option, const ProjectionSettings& shape);
 std::vector<TensorSpec> tensors_of(const NormaliserOption& option, const ProjectionSettings& shape);
@@ -168,7 +183,7 @@ class HeadMixTwin : public TwinStage {
                    Index width, double* out) const = 0;
 };
 
-std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, const ProjectionSettings& shape,
+std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, double scale, const ProjectionSettings& shape,
                                      const Parameters& parameters);
 std::unique_ptr<NormaliserTwin> make_twin(const NormaliserOption& option, const Parameters& parameters);
 std::unique_ptr<ReadoutTwin> make_twin(const ReadoutOption& option, const ProjectionSettings& shape,

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "layers/reference/attention_options.h"
 #include "layers/reference/projection.h"
@@ -99,13 +100,32 @@ Alibi read_alibi(Config& config, const ProjectionSettings& shape) {
   return s;
 }
 
-ForgettingAttention read_forgetting(Config& config) {
+ForgettingAttention read_forgetting(Config& config, const ProjectionSettings& shape, std::size_t scores) {
   Config& own = config.section("forgetting_attention", "a forget gate's logs as bias (arXiv 2503.02130)");
-  return {own.choice("type", {"full", "bias_only"},
-                     "gate from the token and a bias, or from the bias alone (the paper's fixed, too)") == 0};
+  ForgettingAttention s;
+  s.per_token =
+      own.choice("type", {"full", "bias_only"},
+                 "gate from the token and a bias, or from the bias alone (the paper's fixed, too)") == 0;
+  if (config.choice("prune", {"none", "adaptive_computation_pruning"},
+                    "leaves out keys that are forgotten beyond reach (arXiv 2504.06949)") == 0)
+    return s;
+  Config& prune = config.section("adaptive_computation_pruning", "which keys are beyond reach");
+  s.pruning.emplace();
+  s.pruning->log_tol = prune.number_or("log_tol", -10, "ln of what a row may lose of its weights");
+  s.pruning->max_length = prune.integer("max_length", "keys a row sees at most");
+  s.pruning->bound =
+      prune.number_or("bound", 0, "of a logit's size without its gates; 0 = from the q/k norm's gains");
+  if (s.pruning->log_tol >= 0) prune.refuse("log_tol is ", s.pruning->log_tol, ", but must be negative");
+  if (s.pruning->bound < 0 || (s.pruning->bound == 0 && !shape.qk_norm))
+    prune.refuse("bound must be positive, or the layer have a qk_norm that bounds its logits");
+  if (scores != 2)
+    config.refuse("prune bounds the logits of score [scaled_dot, forgetting_attention]; this list has ",
+                  scores, " transforms");
+  return s;
 }
 
-ScoreOption read_further(Config& config, const std::string& name, const ProjectionSettings& shape) {
+ScoreOption read_further(Config& config, const std::string& name, const ProjectionSettings& shape,
+                         std::size_t scores) {
   if (name == "scalable_softmax") {
     Config& own = config.section(name, "logits grow with the log of the number of keys (arXiv 2501.19399)");
     ScalableSoftmax s;
@@ -120,7 +140,7 @@ ScoreOption read_further(Config& config, const std::string& name, const Projecti
   if (name == "sin_softmax") return SinSoftmax{};
   if (name == "logit_softcap") return read_softcap(config);
   if (name == "alibi") return read_alibi(config, shape);
-  return read_forgetting(config);
+  return read_forgetting(config, shape, scores);
 }
 
 std::string joined(const std::vector<std::string>& names) {
@@ -130,6 +150,11 @@ std::string joined(const std::vector<std::string>& names) {
 }
 
 }  // namespace
+
+double scale_of(const ScoreOption& first) {
+  const auto* dot = std::get_if<ScaledDot>(&first);
+  return dot ? dot->scale : std::get<IntegralAttention>(first).scale;
+}
 
 std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& shape) {
   const double scale = config.number_or("scale", 0, "factor on q.k; 0 = 1 / sqrt(head_dim)");
@@ -148,9 +173,25 @@ std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& s
   for (std::size_t i = 1; i < names.size(); ++i) {
     if (holds(kFirst, names[i]))
       config.refuse("score lists ", names[i], " behind ", names[0], "; it comes first");
-    options.push_back(read_further(config, names[i], shape));
+    options.push_back(read_further(config, names[i], shape, names.size()));
   }
   return options;
+}
+
+double prune_threshold(const ForgettingAttention::Pruning& pruning, const ProjectionSettings& shape,
+                       double scale, const Parameters& parameters) {
+  const auto greatest = [&](const char* name) {
+    double most = 0;
+    for (const double gain : to_double(parameters.tensor(name)))
+      most =
+          std::max(most, std::abs(shape.qk_norm->form == QkNormSettings::Form::one_plus ? 1 + gain : gain));
+    return most;
+  };
+  // A normed head is at most sqrt(head_dim) times its greatest gain long.
+  const double bound = pruning.bound > 0 ? pruning.bound
+                                         : std::abs(scale) * static_cast<double>(shape.head_dim) *
+                                               greatest("q_norm") * greatest("k_norm");
+  return pruning.log_tol - 2 * bound - std::log(static_cast<double>(pruning.max_length));
 }
 
 std::vector<TensorSpec> tensors_of(const ScoreOption& option, const ProjectionSettings& shape) {
@@ -221,10 +262,13 @@ class FocalTwin final : public ScoreTwin {
 
 class ForgettingTwin final : public ScoreTwin {
  public:
-  ForgettingTwin(const ProjectionSettings& shape, const Parameters& parameters)
+  ForgettingTwin(const ForgettingAttention& settings, double scale, const ProjectionSettings& shape,
+                 const Parameters& parameters)
       : heads_(shape.num_heads),
         weight_(optional_tensor(parameters, "forget")),
-        bias_(to_double(parameters.tensor("forget_bias"))) {}
+        bias_(to_double(parameters.tensor("forget_bias"))) {
+    if (settings.pruning) threshold_ = prune_threshold(*settings.pruning, shape, scale, parameters);
+  }
   // [tokens, num_heads]: sums of log f up to and with the token
   std::vector<double> prepare(View<const double> x) const override {
     const auto heads = static_cast<std::size_t>(heads_);
@@ -236,15 +280,20 @@ class ForgettingTwin final : public ScoreTwin {
   }
   void apply(const TwinRow& row, const std::vector<double>& sums, std::vector<double>& s) const override {
     const auto at = [&](Index t) { return sums[static_cast<std::size_t>(t * heads_ + row.head)]; };
-    for (std::size_t n = 0; n < s.size(); ++n) s[n] += at(row.position) - at(row.keys[n]);
+    for (std::size_t n = 0; n < s.size(); ++n) {
+      const double bias = at(row.position) - at(row.keys[n]);
+      s[n] = bias < threshold_ ? -std::numeric_limits<double>::infinity() : s[n] + bias;
+    }
   }
 
  private:
   Index heads_;
   std::vector<double> weight_, bias_;
+  double threshold_ = -std::numeric_limits<double>::infinity();
 };
 
 struct MakeScore {
+  double scale;  // of the first score
   const ProjectionSettings& shape;
   const Parameters& parameters;
 
@@ -279,16 +328,16 @@ struct MakeScore {
       return s - slopes[static_cast<std::size_t>(row.head)] * static_cast<double>(row.position - row.keys[n]);
     });
   }
-  Made operator()(const ForgettingAttention&) const {
-    return std::make_unique<ForgettingTwin>(shape, parameters);
+  Made operator()(const ForgettingAttention& o) const {
+    return std::make_unique<ForgettingTwin>(o, scale, shape, parameters);
   }
 };
 
 }  // namespace
 
-std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, const ProjectionSettings& shape,
+std::unique_ptr<ScoreTwin> make_twin(const ScoreOption& option, double scale, const ProjectionSettings& shape,
                                      const Parameters& parameters) {
-  return std::visit(MakeScore{shape, parameters}, option);
+  return std::visit(MakeScore{scale, shape, parameters}, option);
 }
 
 }  // namespace plait

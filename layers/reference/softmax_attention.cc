@@ -138,7 +138,7 @@ class SoftmaxAttentionTwin final : public Twin {
         readout_(make_twin(settings.readout, settings.projection, parameters)),
         mix_(make_mix_twin(settings.readout, settings.projection, parameters)) {
     for (const ScoreOption& option : settings.score)
-      scores_.push_back(make_twin(option, settings.projection, parameters));
+      scores_.push_back(make_twin(option, scale_of(settings.score.front()), settings.projection, parameters));
   }
 
   void run(std::span<const View<const double>> inputs, std::span<const Token>,

@@ -316,6 +316,44 @@ TEST(ForgettingAttentionSites, DecayOneConstantAndZero) {
   expect_near(edited(Operator::zero), OneKind(kKind, own, surroundings(), plain).twin(input), 2, kRows);
 }
 
+Json pruned(Json own) {
+  return forgetting(
+      {{"prune", "adaptive_computation_pruning"}, {"adaptive_computation_pruning", std::move(own)}});
+}
+
+// 5.4: what a row loses is at most e^log_tol of its weights, though most pairs are left out.
+TEST(AdaptiveComputationPruning, LosesLittle) {
+  const Json settings = pruned({{"max_length", kRows}, {"bound", 3}});
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 36);
+  for (float& w : values["q"]) w *= 0.5f;  // |q.k| / sqrt(d) stays below 3
+  values["forget_bias"].assign(4, -1.5f);
+  const KindInput input = random_input(kRows, kWidth, 37);
+  const OneKind layer(kKind, settings, surroundings(), values),
+      all(kKind, forgetting(), surroundings(), values);
+  const std::vector<float> whole = layer.run(input);
+  expect_near(whole, layer.twin(input), 2, kRows);
+  const double lost = relative_error(layer.twin(input), all.twin(input));
+  EXPECT_LE(lost, std::exp(-10.0));
+  EXPECT_GT(lost, 0);  // something was left out
+  for (const std::vector<Index>& split : {std::vector<Index>{1}, {7, 64, 1}})
+    EXPECT_TRUE(same_bits(layer.run(input, {.split = split}), whole));
+}
+
+// The bound follows from the gains of the norm: scale head_dim max|gq| max|gk|.
+TEST(AdaptiveComputationPruning, KnowsItsBoundFromTheNorm) {
+  const Json settings = with(pruned({{"max_length", 64}}), {{"qk_norm", {{"form", "one_plus"}}}});
+  Config config("tested", settings, surroundings());
+  const auto read = read_softmax_attention(config);
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 38);
+  values["q_norm"].assign(12, 0.0f);
+  values["q_norm"][3] = -3;  // gain -2
+  values["k_norm"].assign(12, 0.25f);
+  const Parameters parameters = testing::parameters_of(softmax_attention_tensors(read), values);
+  const auto& option = std::get<ForgettingAttention>(read.score[1]);
+  EXPECT_NEAR(prune_threshold(*option.pruning, read.projection, scale_of(read.score[0]), parameters),
+              -10 - 2 * std::sqrt(12.0) * 2 * 1.25 - std::log(64.0), 1e-12);
+}
+
 // -- normaliser
 
 TEST(Softermax, IsSoftmaxInBaseTwo) {
@@ -850,6 +888,13 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
                  "self_adjust_softmax");
   expect_refused({{"readout", "affine_scaled_attention"}, {"normaliser", "cog_attention"}}, "sum to 1");
   expect_refused({{"softermax", Json::object()}}, "softermax");
+  expect_refused({{"prune", "adaptive_computation_pruning"}}, "prune");
+  expect_refused(pruned(Json::object()), "max_length");
+  expect_refused(pruned({{"max_length", 9}}), "bound");
+  expect_refused(pruned({{"max_length", 9}, {"bound", 1}, {"log_tol", 1}}), "log_tol");
+  expect_refused(with(pruned({{"max_length", 9}, {"bound", 1}}),
+                      {{"score", {"scaled_dot", "alibi", "forgetting_attention"}}}),
+                 "transforms");
   const Json differential = {{"readout", "differential_attention"}};
   expect_refused(with(differential, {{"normaliser", "sigmoid_attention"}}), "running maximum");
   expect_refused(with(differential, {{"num_heads", 3}, {"num_kv_heads", 1}}), "pairs");

@@ -5,6 +5,7 @@
 #include "layers/attention/head_mix.h"
 #include "layers/attention/laser_attention.h"
 #include "layers/attention/projection.h"
+#include "layers/attention/row_standardise.h"
 #include "layers/attention/sigmoid_gate.h"
 #include "layers/attention/stages.h"
 #include "layers/attention/tiles.h"
@@ -96,6 +97,12 @@ class SoftmaxAttention final : public Layer {
                                          projected.v.slice_rows(segment.first_row, segment.rows));
     }
     const View<const float> seconds = second_queries(x, segments, scope, compute);
+    if (const Score* score = rule_->standardised()) {
+      const View<float> moments = rows.numbers.slice_cols(*score->moments(), 2 * p.num_heads);
+      walk(MeanRule(*rule_), segments, projected.q, rows, {}, 0, moments.slice_cols(0, p.num_heads), compute);
+      walk(SpreadRule(*rule_), segments, projected.q, rows, {}, 0,
+           moments.slice_cols(p.num_heads, p.num_heads), compute);
+    }
     walk(*rule_, segments, projected.q, rows, seconds, p.value_head_dim, heads, compute);
     if (!std::holds_alternative<LaserAttention>(settings_.readout)) return;
     const View<float> log_masses = scope.rows(x.rows, p.num_heads);
@@ -197,6 +204,9 @@ Kind softmax_attention_kind() {
           "forgetting_attention": {"type": "bias_only"}, "rope": {"theta": 500000}})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "score": ["scaled_dot", "forgetting_attention"], "scale": 0.02,
           "qk_norm": {}, "prune": "adaptive_computation_pruning", "adaptive_computation_pruning": {"max_length": 200}})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "alibi", "row_standardise"], "window": 30})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "score": ["scaled_dot", "row_standardise"], "scale": 1,
+          "row_standardise": {"scale_after": true}, "normaliser": "periodic_softmax"})",
       // normaliser
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax"})",
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax", "softermax": {"logits": "log2e"}})",

@@ -18,6 +18,7 @@ struct MakeScore {
     return make_scaled_signed_averaging(o);
   }
   std::unique_ptr<Score> operator()(const SinSoftmax&) const { return make_sin_softmax(); }
+  std::unique_ptr<Score> operator()(const RowStandardise& o) const { return make_row_standardise(o, parts); }
   std::unique_ptr<Score> operator()(const LogitSoftcap& o) const { return make_logit_softcap(o); }
   std::unique_ptr<Score> operator()(const Alibi& o) const { return make_alibi(o); }
   std::unique_ptr<Score> operator()(const ForgettingAttention& o) const {
@@ -83,6 +84,8 @@ StagedRule::StagedRule(StageParts& parts) {
   for (const ScoreOption& option : parts.settings.score)
     scores_.push_back(std::visit(MakeScore{parts}, option));
   listed_ = scores_.size();
+  for (std::size_t i = 0; i < listed_; ++i)
+    if (scores_[i]->moments()) standardised_ = i;
   const auto* stick = std::get_if<StickBreaking>(&parts.settings.normaliser);
   if (stick && !stick->attend_current) scores_.push_back(make_hidden_self());
   if (std::holds_alternative<LaserAttention>(parts.settings.readout))
@@ -110,6 +113,11 @@ bool StagedRule::start(const QueryRow& row, float& maximum, float& mass) const {
 void StagedRule::logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
                         const Kernels& k) const {
   for (const auto& score : scores_) score->apply(row, first, count, side, s, k);
+}
+
+void StagedRule::logits_before(const QueryRow& row, Index first, Index count, const double* side, float* s,
+                               const Kernels& k) const {
+  for (std::size_t i = 0; i < *standardised_; ++i) scores_[i]->apply(row, first, count, side, s, k);
 }
 
 void StagedRule::listed_logits(const QueryRow& row, Index first, Index count, const double* side, float* s,

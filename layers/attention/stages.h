@@ -48,6 +48,11 @@ class Stage {
 // only.
 class Score : public Stage {
  public:
+  // What a score must know of the whole row first: the first column of QueryRow::numbers it reads them from.
+  // Column first + h is the mean of head h's logits before this score, first + num_heads + h what `spread`
+  // makes of the sum of their squared distances from it. Both come from walks of their own.
+  virtual std::optional<Index> moments() const { return std::nullopt; }
+  virtual float spread(float /*squares*/, Index /*count*/) const { return 0; }
   // In place, s [count] of consecutive keys from position `first`; side [count] is the side column or null.
   virtual void apply(const QueryRow& row, Index first, Index count, const double* side, float* s,
                      const Kernels& k) const = 0;
@@ -97,6 +102,7 @@ std::unique_ptr<Score> make_scalable_softmax(const ScalableSoftmax& settings, St
 std::unique_ptr<Score> make_focal_attention(const FocalAttention& settings, StageParts& parts);
 std::unique_ptr<Score> make_scaled_signed_averaging(const ScaledSignedAveraging& settings);
 std::unique_ptr<Score> make_sin_softmax();
+std::unique_ptr<Score> make_row_standardise(const RowStandardise& settings, StageParts& parts);
 std::unique_ptr<Score> make_logit_softcap(const LogitSoftcap& settings);
 std::unique_ptr<Score> make_alibi(const Alibi& settings);
 std::unique_ptr<Score> make_forgetting_attention(const ForgettingAttention& settings, StageParts& parts);
@@ -136,6 +142,10 @@ class StagedRule final : public KeyRule {
   std::optional<double> furthest_side() const { return furthest_side_; }
   void prepare(const RowNumbers& rows, std::span<const Segment> segments, const Compute& compute) const;
   // Logits as the list of scores has them, without what a normaliser or readout put behind it.
+  // The score of the list that wants moments, and the logits as they stand before it.
+  const Score* standardised() const { return standardised_ ? scores_[*standardised_].get() : nullptr; }
+  void logits_before(const QueryRow& row, Index first, Index count, const double* side, float* s,
+                     const Kernels& k) const;
   void listed_logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
                      const Kernels& k) const;
 
@@ -162,6 +172,7 @@ class StagedRule final : public KeyRule {
  private:
   std::vector<std::unique_ptr<Score>> scores_;  // those of the list first
   std::size_t listed_ = 0;
+  std::optional<std::size_t> standardised_;
   std::unique_ptr<Normaliser> normaliser_;
   std::unique_ptr<Readout> readout_;
   std::optional<Index> side_field_;

@@ -38,6 +38,10 @@ struct ScaledSignedAveraging {
   double b = 1, n = 1;
 };
 struct SinSoftmax {};
+struct RowStandardise {
+  double eps = 0;
+  double scale_after = 1;  // on the standardised logit
+};
 struct LogitSoftcap {
   double cap = 0;
 };
@@ -55,8 +59,9 @@ struct ForgettingAttention {
   };
   std::optional<Pruning> pruning;
 };
-using ScoreOption = std::variant<ScaledDot, IntegralAttention, ScalableSoftmax, FocalAttention,
-                                 ScaledSignedAveraging, SinSoftmax, LogitSoftcap, Alibi, ForgettingAttention>;
+using ScoreOption =
+    std::variant<ScaledDot, IntegralAttention, ScalableSoftmax, FocalAttention, ScaledSignedAveraging,
+                 SinSoftmax, RowStandardise, LogitSoftcap, Alibi, ForgettingAttention>;
 
 // -- normaliser: how the logits of a row become weights.
 

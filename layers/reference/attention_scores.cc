@@ -11,7 +11,7 @@ namespace {
 
 const std::vector<std::string> kFirst = {"scaled_dot", "integral_attention"};
 const std::vector<std::string> kFurther = {
-    "scalable_softmax", "focal_attention", "scaled_signed_averaging", "sin_softmax",
+    "scalable_softmax", "focal_attention", "scaled_signed_averaging", "sin_softmax", "row_standardise",
     "logit_softcap",    "alibi",           "forgetting_attention"};
 
 bool holds(const std::vector<std::string>& names, const std::string& name) {
@@ -138,6 +138,17 @@ ScoreOption read_further(Config& config, const std::string& name, const Projecti
   if (name == "focal_attention") return read_focal(config, shape);
   if (name == "scaled_signed_averaging") return read_signed_averaging(config);
   if (name == "sin_softmax") return SinSoftmax{};
+  if (name == "row_standardise") {
+    Config& own =
+        config.section(name, "logits of a row less their mean, over their deviation (arXiv 2108.07153)");
+    RowStandardise s;
+    s.eps = own.number_or("eps", 1e-5, "added to the variance");
+    if (!(s.eps > 0)) own.refuse("eps is ", s.eps, ", but must be positive");
+    if (own.boolean_or("scale_after", false,
+                       "times 1 / sqrt(head_dim) afterwards; the authors' two files disagree"))
+      s.scale_after = inverse_root(shape.head_dim);
+    return s;
+  }
   if (name == "logit_softcap") return read_softcap(config);
   if (name == "alibi") return read_alibi(config, shape);
   return read_forgetting(config, shape, scores);
@@ -292,6 +303,22 @@ class ForgettingTwin final : public ScoreTwin {
   double threshold_ = -std::numeric_limits<double>::infinity();
 };
 
+class RowStandardiseTwin final : public ScoreTwin {
+ public:
+  explicit RowStandardiseTwin(const RowStandardise& settings) : s_(settings) {}
+  void apply(const TwinRow&, const std::vector<double>&, std::vector<double>& s) const override {
+    const auto n = static_cast<double>(s.size());
+    double mean = 0, squares = 0;
+    for (const double x : s) mean += x / n;
+    for (const double x : s) squares += (x - mean) * (x - mean);
+    const double factor = n < 2 ? 0 : s_.scale_after / std::sqrt(squares / (n - 1) + s_.eps);
+    for (double& x : s) x = (x - mean) * factor;
+  }
+
+ private:
+  RowStandardise s_;
+};
+
 struct MakeScore {
   double scale;  // of the first score
   const ProjectionSettings& shape;
@@ -320,6 +347,7 @@ struct MakeScore {
   Made operator()(const SinSoftmax&) const {
     return each([](const TwinRow&, std::size_t, double s) { return std::sin(s); });
   }
+  Made operator()(const RowStandardise& o) const { return std::make_unique<RowStandardiseTwin>(o); }
   Made operator()(const LogitSoftcap& o) const {
     return each([c = o.cap](const TwinRow&, std::size_t, double s) { return c * std::tanh(s / c); });
   }

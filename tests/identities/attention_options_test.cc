@@ -188,6 +188,42 @@ TEST(SinSoftmax, IsSoftmaxOfSines) {
   expect_weights(weights_of(settings, small), softmax(small), 2e-6);
 }
 
+// The "norm-" prefix: unbiased variance over the visible keys; a row with one key has logit 0.
+TEST(RowStandardise, IsByTheVisibleKeys) {
+  const auto standardised = [](const Numbers& s, double after) {
+    double mean = 0, squares = 0;
+    for (const double x : s) mean += x / static_cast<double>(s.size());
+    for (const double x : s) squares += (x - mean) * (x - mean);
+    Numbers y;
+    for (const double x : s)
+      y.push_back(after * (x - mean) / std::sqrt(squares / static_cast<double>(s.size() - 1) + 1e-5));
+    return y;
+  };
+  const Json settings = {{"score", {"scaled_dot", "row_standardise"}}};
+  expect_weights(weights_of(settings, kLogits), softmax(standardised(kLogits, 1)));
+  Numbers windowed = softmax(standardised({0, 0.7, 2.5}, 1));
+  windowed.insert(windowed.begin(), 2, 0.0);
+  expect_weights(weights_of(with(settings, {{"window", 3}}), kLogits), windowed);
+  Numbers moved = kLogits;  // neither a constant nor a factor is left of the logits
+  for (double& s : moved) s = 3 * s + 7;
+  expect_weights(weights_of(settings, moved), weights_of(settings, kLogits),
+                 1e-5);  // by eps beside the variance
+  const Json periodic = with(settings, {{"normaliser", "periodic_softmax"}});
+  EXPECT_NEAR(weights_of(periodic, {9})[0], 1, 3e-6);  // sin^2(pi / 4) over itself
+  // scale_after: head_dim 12 in a layer whose logits are not scaled before.
+  const Json after = with(kPlain, {{"scale", 1},
+                                   {"score", {"scaled_dot", "row_standardise"}},
+                                   {"row_standardise", {{"scale_after", true}}}});
+  const auto values = OneKind::random_values(kKind, after, surroundings(), 39);
+  const KindInput input = random_input(kRows, kWidth, 40);
+  const OneKind layer(kKind, after, surroundings(), values);
+  expect_near(layer.run(input), layer.twin(input), 2, kRows);
+  Json without = after;
+  without.erase("row_standardise");
+  EXPECT_GT(relative_error(layer.twin(input), OneKind(kKind, without, surroundings(), values).twin(input)),
+            0.01);
+}
+
 TEST(LogitSoftcap, BoundsLogits) {
   const Json settings = {{"score", {"scaled_dot", "logit_softcap"}}, {"logit_softcap", {{"cap", 1.5}}}};
   expect_weights(weights_of(settings, kLogits),
@@ -792,6 +828,7 @@ std::vector<Rule> rules() {
           {normaliser("periodic_softmax"), true, true},
           {score("scaled_signed_averaging", Json::object()), true, true},
           {score("sin_softmax", Json::object()), true, true},
+          {score("row_standardise", Json::object()), false, true},
           {score("logit_softcap", {{"logit_softcap", {{"cap", 2}}}}), true, true},
           {{{"readout", "laser_attention"}}, false, true},
           {{{"readout", "parallax_attention"}}, false, true},
@@ -876,6 +913,7 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
   expect_refused(score("focal_attention", {{"mode", "full_mean"}}), "full_mean");
   expect_refused(score("scaled_signed_averaging", {{"b", -1}}), "positive");
   expect_refused(score("logit_softcap", {{"cap", 0}}), "positive");
+  expect_refused(score("row_standardise", {{"eps", 0}}), "positive");
   expect_refused(score("alibi", {{"slopes", {1, 2}}}), "num_heads");
   expect_refused({{"score", {"integral_attention"}}, {"integral_attention", {{"signals", 5}}}}, "divide");
   expect_refused({{"score", {"integral_attention"}}, {"scale", 2}}, "scale");

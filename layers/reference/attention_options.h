@@ -48,16 +48,16 @@ struct LogitSoftcap {
 struct Alibi {
   std::vector<double> slopes;  // [num_heads]
 };
+// adaptive_computation_pruning: keys whose weight cannot reach e^log_tol / max_length of the row's are left
+// out.
+struct KeyPruning {
+  double log_tol = -10;
+  Index max_length = 0;  // keys of a row at most
+  double bound = 0;      // of |q.k| scale; 0 = from the gains of the q/k norm
+};
 struct ForgettingAttention {
   bool per_token = true;  // the gate reads the input; otherwise it is its bias
-  // adaptive_computation_pruning: keys whose weight cannot reach e^log_tol / max_length of the row's are left
-  // out.
-  struct Pruning {
-    double log_tol = -10;
-    Index max_length = 0;  // keys of a row at most
-    double bound = 0;      // of |q.k| scale; 0 = from the gains of the q/k norm
-  };
-  std::optional<Pruning> pruning;
+  std::optional<KeyPruning> pruning;
 };
 using ScoreOption =
     std::variant<ScaledDot, IntegralAttention, ScalableSoftmax, FocalAttention, ScaledSignedAveraging,
@@ -135,8 +135,8 @@ ReadoutOption read_readout(Config& config, const std::vector<ScoreOption>& score
                            const NormaliserOption& normaliser);
 
 // Key j is left out of row i where c_i - c_j is below this.
-double prune_threshold(const ForgettingAttention::Pruning& pruning, const ProjectionSettings& shape,
-                       double scale, const Parameters& parameters);
+double prune_threshold(const KeyPruning& pruning, const ProjectionSettings& shape, double scale,
+                       const Parameters& parameters);
 
 std::vector<TensorSpec> tensors_of(const ScoreOption& option, const ProjectionSettings& shape);
 std::vector<TensorSpec> tensors_of(const NormaliserOption& option, const ProjectionSettings& shape);

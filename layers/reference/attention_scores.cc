@@ -189,8 +189,8 @@ std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& s
   return options;
 }
 
-double prune_threshold(const ForgettingAttention::Pruning& pruning, const ProjectionSettings& shape,
-                       double scale, const Parameters& parameters) {
+double prune_threshold(const KeyPruning& pruning, const ProjectionSettings& shape, double scale,
+                       const Parameters& parameters) {
   const auto greatest = [&](const char* name) {
     double most = 0;
     for (const double gain : to_double(parameters.tensor(name)))

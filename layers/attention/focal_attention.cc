@@ -10,17 +10,6 @@
 namespace plait {
 namespace {
 
-class FixedTemperature final : public Score {
- public:
-  explicit FixedTemperature(double t) : factor_(static_cast<float>(1 / t)) {}
-  void apply(const QueryRow&, Index, Index count, const double*, float* s, const Kernels& k) const override {
-    k.scale(s, factor_, s, count);
-  }
-
- private:
-  float factor_;
-};
-
 // prefix_mean keeps the sum of tau before it is clipped and the number of its tokens, f64, after every token;
 // only the last row of this log is read.
 class LearnedTemperature final : public Score {
@@ -82,7 +71,7 @@ class LearnedTemperature final : public Score {
 }  // namespace
 
 std::unique_ptr<Score> make_focal_attention(const FocalAttention& settings, StageParts& parts) {
-  if (settings.mode == FocalAttention::Mode::fixed) return std::make_unique<FixedTemperature>(settings.t);
+  if (settings.mode == FocalAttention::Mode::fixed) return make_scaled_dot(1 / settings.t);
   return std::make_unique<LearnedTemperature>(settings, parts);
 }
 

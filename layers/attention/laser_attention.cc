@@ -66,9 +66,7 @@ std::unique_ptr<Score> make_value_maximum(StageParts& parts) { return std::make_
 std::unique_ptr<Readout> make_laser_attention() { return std::make_unique<LogSum>(); }
 
 void LogMassRule::finish(const QueryRow& row, const RowSums& sums, Index, const Kernels& k) const {
-  float log = 0;
-  k.log(&sums.mass, &log, 1);
-  *row.out = sums.mass == 0 ? -kInfinity : sums.maximum + log;
+  *row.out = log_mass(sums, k);
 }
 
 void subtract_log_masses(View<const float> log_masses, std::span<const Segment> segments, View<float> heads,

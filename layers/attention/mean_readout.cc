@@ -18,9 +18,7 @@ class MeanAndLogMass final : public Readout {
   void finish(const QueryRow& row, const RowSums& sums, float factor, Index width,
               const Kernels& k) const override {
     k.scale(sums.sums, factor, row.out, width);
-    float log = 0;
-    k.log(&sums.mass, &log, 1);  // -infinity for a row that saw no key, whose maximum is that, too
-    row.out[width] = sums.maximum + log;
+    row.out[width] = log_mass(sums, k);
   }
 };
 

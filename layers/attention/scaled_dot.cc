@@ -1,4 +1,4 @@
-// score: scaled_dot and integral_attention. s = scale * q.k
+// score: scaled_dot, integral_attention and the fixed form of focal_attention. A factor on every logit.
 #include "layers/attention/stages.h"
 
 namespace plait {

@@ -1,5 +1,6 @@
 #include "layers/attention/stages.h"
 
+#include <limits>
 #include <utility>
 
 namespace plait {
@@ -80,6 +81,13 @@ float Normaliser::shrink(float before, float after, const Kernels& k) const {
   return factor;
 }
 
+float log_mass(const RowSums& sums, const Kernels& k) {
+  if (sums.mass == 0) return -std::numeric_limits<float>::infinity();
+  float log = 0;
+  k.log(&sums.mass, &log, 1);
+  return sums.maximum + log;
+}
+
 StagedRule::StagedRule(StageParts& parts) {
   for (const ScoreOption& option : parts.settings.score)
     scores_.push_back(std::visit(MakeScore{parts}, option));
@@ -102,7 +110,6 @@ StagedRule::StagedRule(StageParts& parts) {
 void StagedRule::prepare(const RowNumbers& rows, std::span<const Segment> segments,
                          const Compute& compute) const {
   for (const auto& score : scores_) score->prepare(rows, segments, compute);
-  normaliser_->prepare(rows, segments, compute);
   readout_->prepare(rows, segments, compute);
 }
 
@@ -110,19 +117,24 @@ bool StagedRule::start(const QueryRow& row, float& maximum, float& mass) const {
   return normaliser_->start(row, maximum, mass);
 }
 
+void StagedRule::apply(std::size_t scores, const QueryRow& row, Index first, Index count, const double* side,
+                       float* s, const Kernels& k) const {
+  for (std::size_t i = 0; i < scores; ++i) scores_[i]->apply(row, first, count, side, s, k);
+}
+
 void StagedRule::logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
                         const Kernels& k) const {
-  for (const auto& score : scores_) score->apply(row, first, count, side, s, k);
+  apply(scores_.size(), row, first, count, side, s, k);
 }
 
 void StagedRule::logits_before(const QueryRow& row, Index first, Index count, const double* side, float* s,
                                const Kernels& k) const {
-  for (std::size_t i = 0; i < *standardised_; ++i) scores_[i]->apply(row, first, count, side, s, k);
+  apply(*standardised_, row, first, count, side, s, k);
 }
 
 void StagedRule::listed_logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
                                const Kernels& k) const {
-  for (std::size_t i = 0; i < listed_; ++i) scores_[i]->apply(row, first, count, side, s, k);
+  apply(listed_, row, first, count, side, s, k);
 }
 
 float StagedRule::reference(const float* s, float* room, Index count, const Kernels& k) const {

@@ -63,8 +63,9 @@ class Score : public Stage {
 };
 
 // normaliser: where a row starts, how a logit becomes a numerator, and what divides the sums. See KeyRule.
-class Normaliser : public Stage {
+class Normaliser {
  public:
+  virtual ~Normaliser() = default;
   virtual bool tracks_maximum() const { return false; }
   virtual bool references_add() const { return false; }
   virtual bool start(const QueryRow&, float& /*maximum*/, float& /*mass*/) const { return false; }
@@ -97,6 +98,7 @@ class Readout : public Stage {
                       const Kernels& k) const = 0;
 };
 
+// A factor on every logit.
 std::unique_ptr<Score> make_scaled_dot(double scale);
 std::unique_ptr<Score> make_scalable_softmax(const ScalableSoftmax& settings, StageParts& parts);
 std::unique_ptr<Score> make_focal_attention(const FocalAttention& settings, StageParts& parts);
@@ -130,6 +132,9 @@ std::unique_ptr<Readout> make_laser_attention();
 // What stands behind the list of scores for it: + the greatest channel of the key's value, side column of the
 // keys.
 std::unique_ptr<Score> make_value_maximum(StageParts& parts);
+
+// ln of a row's mass, -infinity for a row that saw no key; numerators relative to a maximum.
+float log_mass(const RowSums& sums, const Kernels& k);
 
 // The chosen options as one rule for the walk over the keys.
 class StagedRule final : public KeyRule {
@@ -170,6 +175,10 @@ class StagedRule final : public KeyRule {
   void finish(const QueryRow& row, const RowSums& sums, Index value_width, const Kernels& k) const override;
 
  private:
+  // The first `scores` of the scores.
+  void apply(std::size_t scores, const QueryRow& row, Index first, Index count, const double* side, float* s,
+             const Kernels& k) const;
+
   std::vector<std::unique_ptr<Score>> scores_;  // those of the list first
   std::size_t listed_ = 0;
   std::optional<std::size_t> standardised_;

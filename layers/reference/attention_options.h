@@ -153,6 +153,9 @@ struct TwinRow {
   double count() const { return static_cast<double>(keys.size()); }
 };
 
+// ln of the sum of e^s; s is not empty.
+double log_sum_exp(const std::vector<double>& s);
+
 class TwinStage {
  public:
   virtual ~TwinStage() = default;

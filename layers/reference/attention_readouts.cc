@@ -60,34 +60,49 @@ ReadoutOption read_readout(Config& config, const std::vector<ScoreOption>& score
                     {"mean", "self_adjust_softmax", "affine_scaled_attention", "differential_attention",
                      "bayes_softmax", "parallax_attention", "laser_attention"},
                     "what is made of the weighted values");
-  if (choice == 0) return MeanReadout{};
-  if (choice == 1 && !is_softmax(normaliser))
-    config.refuse("readout self_adjust_softmax needs the weights and greatest logit of normaliser softmax");
-  if (choice == 2 && !is_softmax(normaliser) && !std::holds_alternative<Softermax>(normaliser))
-    config.refuse(
-        "readout affine_scaled_attention needs weights that sum to 1: normaliser softmax or softermax");
-  if (choice == 3 && !std::holds_alternative<Softmax>(normaliser) &&
-      !std::holds_alternative<Softermax>(normaliser))
-    config.refuse(
-        "readout differential_attention needs a normaliser with a running maximum: softmax, with sinks "
-        "or without, or softermax");
-  if (choice == 4 && !is_softmax(normaliser))
-    config.refuse(
-        "readout bayes_softmax needs weights that sum to 1 and their denominator: normaliser softmax");
-  if (choice == 3) return read_differential(config);
-  if (choice == 4) return BayesSoftmax{};
-  if (choice == 5 && !is_softmax(normaliser))
-    config.refuse("readout parallax_attention needs weights that sum to 1: normaliser softmax");
-  if (choice == 5) return ParallaxAttention{};
-  if (choice == 6 && !is_softmax(normaliser))
-    config.refuse("readout laser_attention needs weights that sum to 1: normaliser softmax");
-  for (const ScoreOption& score : scores)
-    if (choice == 6 && std::holds_alternative<ForgettingAttention>(score))
-      config.refuse(
-          "readout laser_attention and score forgetting_attention both want the side column of the keys");
-  if (choice == 6) return LaserAttention{};
-  if (choice == 1) return read_self_adjust(config);
-  return read_affine(config);
+  const auto need_softmax = [&](const char* sentence) {
+    if (!is_softmax(normaliser)) config.refuse(sentence);
+  };
+  const bool softermax = std::holds_alternative<Softermax>(normaliser);
+  switch (choice) {
+    case 1:
+      need_softmax("readout self_adjust_softmax needs the weights and greatest logit of normaliser softmax");
+      return read_self_adjust(config);
+    case 2:
+      if (!softermax)
+        need_softmax(
+            "readout affine_scaled_attention needs weights that sum to 1: normaliser softmax or softermax");
+      return read_affine(config);
+    case 3:
+      if (!softermax && !std::holds_alternative<Softmax>(normaliser))
+        config.refuse(
+            "readout differential_attention needs a normaliser with a running maximum: softmax, with "
+            "sinks or without, or softermax");
+      return read_differential(config);
+    case 4:
+      need_softmax(
+          "readout bayes_softmax needs weights that sum to 1 and their denominator: normaliser softmax");
+      return BayesSoftmax{};
+    case 5:
+      need_softmax("readout parallax_attention needs weights that sum to 1: normaliser softmax");
+      return ParallaxAttention{};
+    case 6:
+      need_softmax("readout laser_attention needs weights that sum to 1: normaliser softmax");
+      for (const ScoreOption& score : scores)
+        if (std::holds_alternative<ForgettingAttention>(score))
+          config.refuse(
+              "readout laser_attention and score forgetting_attention both want the side column of the keys");
+      return LaserAttention{};
+    default:
+      return MeanReadout{};
+  }
+}
+
+double log_sum_exp(const std::vector<double>& s) {
+  const double greatest = *std::max_element(s.begin(), s.end());
+  double sum = 0;
+  for (const double x : s) sum += std::exp(x - greatest);
+  return greatest + std::log(sum);
 }
 
 Index output_heads(const ReadoutOption& option, Index num_heads) {
@@ -228,20 +243,12 @@ class LaserTwin final : public ReadoutTwin {
  public:
   void read(const TwinRow& row, const std::vector<double>&, const std::vector<double>& s,
             const std::vector<double>&, double* out, Index width) const override {
-    const double all = log_sum(s);
+    const double all = log_sum_exp(s);
     for (Index c = 0; c < width; ++c) {
       std::vector<double> moved = s;
       for (std::size_t n = 0; n < s.size(); ++n) moved[n] += row.values[n][c];
-      out[c] = log_sum(moved) - all;
+      out[c] = log_sum_exp(moved) - all;
     }
-  }
-
- private:
-  static double log_sum(const std::vector<double>& s) {
-    const double greatest = *std::max_element(s.begin(), s.end());
-    double sum = 0;
-    for (const double x : s) sum += std::exp(x - greatest);
-    return greatest + std::log(sum);
   }
 };
 

@@ -194,10 +194,7 @@ class SoftmaxAttentionTwin final : public Twin {
     }
     for (std::size_t n = 0; n < scores_.size(); ++n) scores_[n]->apply(row, all.scores[n], s);
     readout_->read(row, all.readout, s, normaliser_->weights(row, s), out, dv);
-    const double greatest = *std::max_element(s.begin(), s.end());
-    double sum = 0;
-    for (const double logit : s) sum += std::exp(logit - greatest);
-    return greatest + std::log(sum);
+    return log_sum_exp(s);
   }
 
   // gate [tokens, num_heads * gate_width], heads [tokens, num_heads * value_head_dim]

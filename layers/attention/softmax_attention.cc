@@ -41,8 +41,8 @@ class SoftmaxAttention final : public Layer {
     const ProjectionSettings& p = settings.projection;
     sites_ = {head_site(settings.heads_out(), p.value_head_dim)};
     StageParts parts{settings_, parameters, fields_, sites_};
-    parts.add(parts.log("k", p.num_kv_heads * p.head_dim, DType::f32, Field::Order::columns));
-    parts.add(parts.log("v", p.num_value_heads() * p.value_head_dim, DType::f32, Field::Order::rows));
+    parts.add(parts.log("k", p.num_kv_heads * p.head_dim, settings.cache, Field::Order::columns));
+    parts.add(parts.log("v", p.num_value_heads() * p.value_head_dim, settings.cache, Field::Order::rows));
     rule_.emplace(parts);
     mix_ = make_head_mix(settings, parameters);
     add_cache_sites(p.num_heads, sites_);
@@ -207,6 +207,11 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "alibi", "row_standardise"], "window": 30})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "score": ["scaled_dot", "row_standardise"], "scale": 1,
           "row_standardise": {"scale_after": true}, "normaliser": "periodic_softmax"})",
+      // narrow caches
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "window": 37, "sinks": 3,
+          "rope": {"theta": 10000}, "cache": "bf16"})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 20, "qk_norm": {}, "cache": "f16",
+          "score": ["scaled_dot", "forgetting_attention"], "readout": "parallax_attention"})",
       // normaliser
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax"})",
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax", "softermax": {"logits": "log2e"}})",

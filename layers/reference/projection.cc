@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "layers/reference/dense.h"
+#include "runtime/base/half.h"
 
 namespace plait {
 
@@ -26,6 +27,20 @@ ProjectionSettings read_projection(Config& config) {
         static_cast<QkNormSettings::Form>(norm->choice("form", {"plain", "one_plus"}, "gain w or 1 + w"));
   }
   return s;
+}
+
+DType read_cache(Config& config) {
+  constexpr DType types[] = {DType::f32, DType::f16, DType::bf16};
+  return types[config.choice("cache", {"f32", "f16", "bf16"},
+                             "what cached keys and values are rounded to, once, to nearest even")];
+}
+
+void round_cached(DType cache, std::vector<double>& values) {
+  if (cache == DType::f32) return;
+  for (double& value : values) {
+    const auto single = static_cast<float>(value);
+    value = cache == DType::f16 ? to_float(to_f16(single)) : to_float(to_bf16(single));
+  }
 }
 
 std::vector<TensorSpec> projection_tensors(const ProjectionSettings& s) {

@@ -41,6 +41,8 @@ struct ProjectionSettings {
 
 // Keys num_heads .. qk_norm; does not call finish().
 ProjectionSettings read_projection(Config& config);
+// Key cache: what cached keys and values are rounded to; does not call finish().
+DType read_cache(Config& config);
 // q, k, v, then q_norm, k_norm and biases as the settings ask.
 std::vector<TensorSpec> projection_tensors(const ProjectionSettings& settings);
 
@@ -66,6 +68,8 @@ class ProjectionTwin {
   std::vector<double> q_, k_, v_, q_bias_, k_bias_, v_bias_, q_norm_, k_norm_;
 };
 
+// Every value as a cache of that type holds it: to nearest even, f32 as it is.
+void round_cached(DType cache, std::vector<double>& values);
 // Rope, if there is one: rows [tokens, heads * head_dim], token t at position t.
 void rotate_heads(const ProjectionSettings& settings, Index tokens, Index heads, std::vector<double>& rows);
 // y = x W' + b into a fresh [x.rows, out]; bias may be empty.

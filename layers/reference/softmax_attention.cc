@@ -44,6 +44,12 @@ void read_score_and_readout(Config& config, Settings& s) {
     config.refuse("sinks is ", s.sinks, ", but without a window every row sees the first keys anyway");
   s.normaliser = read_normaliser(config);
   s.readout = read_readout(config, s.score, s.normaliser);
+  s.cache = read_cache(config);
+  if (s.cache != DType::f32 && std::holds_alternative<LaserAttention>(s.readout))
+    config.refuse(
+        "cache is ", name_of(s.cache),
+        ", but laser_attention caches e^(v - greatest v), whose logarithm 16 bits would spoil; it must "
+        "be f32");
   if (const auto* differential = std::get_if<DifferentialAttention>(&s.readout))
     pair_heads(config, *differential, s.projection);
 }
@@ -146,6 +152,8 @@ class SoftmaxAttentionTwin final : public Twin {
     const ProjectionSettings& p = settings_.projection;
     const View<const double> x = inputs[0];
     Prepared all{projection_.run(x), {}, readout_->prepare(x)};
+    round_cached(settings_.cache, all.rows.k);
+    round_cached(settings_.cache, all.rows.v);
     for (const auto& score : scores_) all.scores.push_back(score->prepare(x));
     const Index columns = settings_.heads_out() * p.value_head_dim;
     const std::vector<double> mixed = mix_ ? mix_->prepare(x) : std::vector<double>();

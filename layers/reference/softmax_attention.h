@@ -25,6 +25,7 @@ struct SoftmaxAttentionSettings {
   Granularity granularity = Granularity::elementwise;
   Packing packing = Packing::separate;
   bool gate_bias = false;
+  DType cache = DType::f32;  // what cached keys and values are rounded to
   bool output_bias = false;
 
   // Gate factors per head: value_head_dim, 1 or 0.

@@ -501,6 +501,32 @@ def softmax_attention_forgetting(name, window):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def softmax_attention_fox_pro(name):
+    """The core by fla; shift, norms and gate as the authors' block has them, written out (fla's layer has no shift)."""
+    from fla.ops.forgetting_attn import naive
+
+    h, kv = 4, 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "value_head_dim": V, "shift_linear": True,
+                 "score": ["scaled_dot", "forgetting_attention"], "qk_norm": {"eps": 1e-6, "gains": "per_head"},
+                 "output_norm": {"eps": 1e-6}, "gate": "sigmoid"},
+                "fla.ops.forgetting_attn.naive.naive_forgetting_attn; the rest by equations")
+    q, k, v = (heads(case.project(n, n_heads * w), w) for n, n_heads, w in (("q", h, K), ("k", kv, K), ("v", kv, V)))
+
+    def shifted(u, name):
+        a = torch.sigmoid(case.project(name, kv))[None, :, :, None]
+        return a * F.pad(u, (0, 0, 0, 0, 1, 0))[:, :-1] + (1 - a) * u
+
+    k, v = shifted(k, "k_shift"), shifted(v, "v_shift")
+    normed = lambda x, name: rms_norm(x, case.gain(name, x.shape[2] * x.shape[3]).reshape(x.shape[2:]), 1e-6)
+    q, k = normed(q, "q_norm"), normed(k, "k_norm")
+    log_f = F.logsigmoid(case.project("forget", h) + case.bias("forget_bias", h))[None]
+    with widened(naive):
+        o = naive.naive_forgetting_attn(q, k, v, log_f)
+    o = flat(normed(o, "o_norm")) * torch.sigmoid(case.project("gate", h * V))
+    case.write(o @ case.matrix("o", WIDTH, h * V).T)
+
+
 def softmax_attention_parallax(name, window):
     from fla.ops.parallax import naive
 
@@ -720,6 +746,7 @@ def main():
     softmax_attention_diffllama("softmax_attention_diffllama")
     softmax_attention_forgetting("softmax_attention_forgetting", None)
     softmax_attention_forgetting("softmax_attention_forgetting_window", 17)
+    softmax_attention_fox_pro("softmax_attention_fox_pro")
     softmax_attention_parallax("softmax_attention_parallax", None)
     softmax_attention_parallax("softmax_attention_parallax_window", 23)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking", False)

@@ -1,4 +1,5 @@
 // The registration table: one row per kind.
+#include "layers/attention/latent_attention.h"
 #include "layers/attention/polynomial_attention.h"
 #include "layers/attention/power_retention.h"
 #include "layers/attention/softmax_attention.h"
@@ -37,6 +38,7 @@ Registry make_builtin() {
   registry.add(scale_kind());
   registry.add(head_kind());
   registry.add(softmax_attention_kind());
+  registry.add(latent_attention_kind());
   registry.add(polynomial_attention_kind());
   registry.add(power_retention_kind());
   registry.add(linear_attention_kind());

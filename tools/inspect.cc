@@ -153,14 +153,15 @@ std::string site_table(const Model& model) {
 }
 
 std::string state_table(const Model& model) {
-  Rows rows = {{"NODE", "FIELD", "KIND", "SHAPE", "DTYPE", "GRID", "WINDOW", "SINKS"}};
+  Rows rows = {{"NODE", "FIELD", "KIND", "SHAPE", "DTYPE", "BYTES", "GRID", "WINDOW",
+                "SINKS"}};  // of the whole, or of a token's row
   const auto some = [](Index value) { return value > 0 ? std::to_string(value) : std::string("-"); };
   for (int n = 0; n < model.node_count(); ++n)
     for (const Field& f : model.layer(n).fields())
       rows.push_back({node_of(model, n).name, f.name, name_of(f.kind), to_string(f.shape), name_of(f.dtype),
-                      some(f.grid), f.kind == Field::Kind::log && f.window == 0 ? "all" : some(f.window),
-                      some(f.sinks)});
-  return table(rows, "lllllrrr");
+                      std::to_string(static_cast<std::size_t>(f.width()) * bytes_of(f.dtype)), some(f.grid),
+                      f.kind == Field::Kind::log && f.window == 0 ? "all" : some(f.window), some(f.sinks)});
+  return table(rows, "lllllrrrr");
 }
 
 Json node_json(const Model& model, int n, const Inspect& args) {

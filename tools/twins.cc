@@ -89,8 +89,11 @@ Index longest_reduction(const Model& model, int node, Index tokens) {
 
 double exact_bound(const Model& model, int node, Index tokens) {
   const double eps = std::numeric_limits<float>::epsilon();
-  return model.kind(node).bound_factor * eps *
-         std::sqrt(static_cast<double>(longest_reduction(model, node, tokens)));
+  double narrow = 0;
+  for (const Field& field : model.layer(node).fields())
+    if (bytes_of(field.dtype) < sizeof(float)) narrow = std::max(narrow, 2 * unit_roundoff(field.dtype));
+  return narrow + model.kind(node).bound_factor * eps *
+                      std::sqrt(static_cast<double>(longest_reduction(model, node, tokens)));
 }
 
 }  // namespace plait

@@ -61,7 +61,8 @@ Index longest_reduction(const Model& model, int node, Index tokens);
 
 // How far it may be: bound_factor * eps * sqrt(longest reduction). Rounding errors of a chain of n operations
 // add up like sqrt(n) steps of eps; the kind's page derives the factor, which covers the stages of its
-// formula.
+// formula. Twice the unit roundoff of a narrow log is added: a value that lies within f32's error of the
+// middle between two narrow ones may be rounded either way.
 double exact_bound(const Model& model, int node, Index tokens);
 
 }  // namespace plait

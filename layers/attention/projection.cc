@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/base/error.h"
+#include "runtime/kernels/convolution.h"
 #include "runtime/kernels/rowwise.h"
 #include "runtime/run/rows.h"
 
@@ -23,7 +24,7 @@ std::vector<float> gain_of(const ProjectionSettings& settings, const Parameters&
 
 }  // namespace
 
-Projection::Projection(const ProjectionSettings& settings, const Parameters& parameters)
+Projection::Projection(const ProjectionSettings& settings, const Parameters& parameters, Index shift_logs)
     : settings_(settings),
       q_(parameters.tensor("q")),
       k_(parameters.tensor("k")),
@@ -32,8 +33,26 @@ Projection::Projection(const ProjectionSettings& settings, const Parameters& par
       k_bias_(optional_vector(parameters, "k_bias")),
       v_bias_(optional_vector(parameters, "v_bias")),
       q_gain_(gain_of(settings, parameters, "q_norm")),
-      k_gain_(gain_of(settings, parameters, "k_norm")) {
+      k_gain_(gain_of(settings, parameters, "k_norm")),
+      shift_logs_(shift_logs) {
   if (settings.rope) rope_ = make_rope(*settings.rope);
+  if (settings.shift) {
+    k_shift_.emplace(parameters.tensor("k_shift"));
+    v_shift_.emplace(parameters.tensor("v_shift"));
+  }
+}
+
+std::vector<Field> Projection::shift_fields() const {
+  if (!settings_.shift) return {};
+  Field keys;
+  keys.name = "k_before";
+  keys.kind = Field::Kind::log;
+  keys.shape = {k_.out()};
+  keys.window = 2;
+  Field values = keys;
+  values.name = "v_before";
+  values.shape = {v_.out()};
+  return {keys, values};
 }
 
 Projected Projection::take(Arena::Scope& scope, Index rows) const {
@@ -45,6 +64,9 @@ Projected Projection::take(Arena::Scope& scope, Index rows) const {
 
 void Projection::run(View<const float> x, std::span<const Segment> segments, const Projected& y,
                      const Compute& compute) const {
+  Arena::Scope outer(scratch());
+  const View<float> k_mix = outer.rows(x.rows, k_shift_ ? k_shift_->out() : 0);
+  const View<float> v_mix = outer.rows(x.rows, v_shift_ ? v_shift_->out() : 0);
   for_each_block(segments, [&](Index first, Index rows) {
     Arena::Scope scope(scratch());
     const View<const float> block = scaled(x.slice_rows(first, rows), scope, compute);
@@ -56,10 +78,46 @@ void Projection::run(View<const float> x, std::span<const Segment> segments, con
     if (!v_bias_.empty()) add_bias(v_bias_, v, compute);
     if (settings_.key_multiplier != 1)
       scale_rows(k, static_cast<float>(settings_.key_multiplier), k, compute);
+    if (k_shift_) k_shift_->run(block, k_mix.slice_rows(first, rows), compute);
+    if (v_shift_) v_shift_->run(block, v_mix.slice_rows(first, rows), compute);
   });
+  if (settings_.shift) {
+    shift(segments, k_mix, y.k, shift_logs_, compute);
+    shift(segments, v_mix, y.v, shift_logs_ + 1, compute);
+  }
   for (const Segment& segment : segments) {
     prepare(segment, y.q.slice_rows(segment.first_row, segment.rows), 1, q_gain_, compute);
     prepare(segment, y.k.slice_rows(segment.first_row, segment.rows), settings_.group(), k_gain_, compute);
+  }
+}
+
+void Projection::shift(std::span<const Segment> segments, View<float> logits, View<float> rows, Index log,
+                       const Compute& compute) const {
+  const Kernels& k = kernels(compute);
+  const Index heads = logits.cols, width = rows.cols / heads;
+  Arena::Scope scope(scratch());
+  float* before = scope.take(rows.cols);
+  for (const Segment& segment : segments) {
+    const View<float> own = rows.slice_rows(segment.first_row, segment.rows);
+    Log& raw = segment.state->log(log);
+    const float* last = nullptr;
+    gather_history(raw, segment.position, std::span(&last, 1));
+    if (last)
+      std::copy_n(last, rows.cols, before);
+    else
+      std::fill_n(before, rows.cols, 0.0f);
+    raw.append_passed(segment.position, own);
+    if (segment.edit(Site::conv, Operator::identity)) continue;
+    for (Index r = segment.rows - 1; r >= 0; --r) {  // downwards: a row needs the one before as it was
+      float* mix = logits.row(segment.first_row + r);
+      k.sigmoid(mix, mix, heads);
+      const float* previous = r > 0 ? own.row(r - 1) : before;
+      for (Index h = 0; h < heads; ++h) {
+        float* u = own.row(r) + h * width;
+        k.scale(u, 1 - mix[h], u, width);
+        k.add_scaled(mix[h], previous + h * width, u, width);
+      }
+    }
   }
 }
 
@@ -102,8 +160,10 @@ void Projection::prepare(const Segment& segment, View<float> rows, Index group, 
     prepare_heads(rows, heads, gain, nullptr, nullptr, nullptr, segment.position, compute);
     return;
   }
+  const bool own = settings_.qk_norm && settings_.qk_norm->per_head;
   for (Index h = 0; h < heads; ++h)
-    prepare_heads(rows.slice_cols(h * d, d), 1, gain,
+    prepare_heads(rows.slice_cols(h * d, d), 1,
+                  own ? gain.subspan(static_cast<std::size_t>(h * d), static_cast<std::size_t>(d)) : gain,
                   shared_edit(segment, Site::qk_norm, Operator::off, h, group),
                   shared_edit(segment, Site::position, Operator::none, h, group),
                   shared_edit(segment, Site::position, Operator::shift, h, group), segment.position, compute);
@@ -145,6 +205,7 @@ const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv
 
 void add_projection_sites(const ProjectionSettings& settings, std::vector<SiteSpec>& sites) {
   if (settings.rope) sites.push_back({Site::position, {Operator::none, Operator::shift}, settings.num_heads});
+  if (settings.shift) sites.push_back({Site::conv, {Operator::identity}});
   if (settings.qk_norm) sites.push_back({Site::qk_norm, {Operator::off}, settings.num_heads});
 }
 

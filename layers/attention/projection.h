@@ -1,5 +1,5 @@
 // The projection stage of the attention kinds: rows of a batch -> queries, keys and values of grouped heads,
-// normed and rotated. Sites: qk_norm (off), position (none, shift).
+// shifted, normed and rotated. Sites: conv (identity), qk_norm (off), position (none, shift).
 #pragma once
 
 #include <optional>
@@ -25,7 +25,11 @@ struct Projected {
 
 class Projection {
  public:
-  Projection(const ProjectionSettings& settings, const Parameters& parameters);
+  // shift_logs: the first of the layer's fields that shift_fields() names.
+  Projection(const ProjectionSettings& settings, const Parameters& parameters, Index shift_logs = 0);
+
+  // What a shift keeps of the token before: its keys and its values as projected. Empty without one.
+  std::vector<Field> shift_fields() const;
 
   const ProjectionSettings& settings() const { return settings_; }
   Projected take(Arena::Scope& scope, Index rows) const;
@@ -39,6 +43,10 @@ class Projection {
  private:
   View<const float> scaled(View<const float> x, Arena::Scope& scope, const Compute& compute) const;
   void queries(View<const float> x, View<float> q, View<float> gate, const Compute& compute) const;
+  // Keys or values of a batch := sigmoid(logits) times those of the token before + the rest of them. logits
+  // [rows, heads]; log: a field of the state
+  void shift(std::span<const Segment> segments, View<float> logits, View<float> rows, Index log,
+             const Compute& compute) const;
   void prepare(const Segment& segment, View<float> rows, Index group, std::span<const float> gain,
                const Compute& compute) const;
   void prepare_heads(View<float> rows, Index heads, std::span<const float> gain, const Edit* no_norm,
@@ -48,6 +56,8 @@ class Projection {
   Linear q_, k_, v_;
   std::vector<float> q_bias_, k_bias_, v_bias_;
   std::vector<float> q_gain_, k_gain_;
+  std::optional<Linear> k_shift_, v_shift_;
+  Index shift_logs_;
   std::optional<Rotary> rope_;
 };
 

@@ -18,7 +18,7 @@
 namespace plait {
 namespace {
 
-constexpr Index kKeys = 0, kValues = 1;  // fields
+constexpr Index kKeys = 0, kValues = 1, kShift = 2;  // fields
 
 SigmoidGate make_gate(const SoftmaxAttentionSettings& settings, const Parameters& parameters) {
   if (settings.gate == SoftmaxAttentionSettings::Gate::none) return {};
@@ -33,16 +33,18 @@ class SoftmaxAttention final : public Layer {
   SoftmaxAttention(const SoftmaxAttentionSettings& settings, const Grids& grids, const Parameters& parameters)
       : settings_(settings),
         grids_(grids),
-        projection_(settings.projection, parameters),
+        projection_(settings.projection, parameters, kShift),
         gate_(make_gate(settings, parameters)),
         o_(parameters.tensor("o")) {
     if (std::holds_alternative<ParallaxAttention>(settings.readout)) r_.emplace(parameters.tensor("r"));
+    if (settings.output_norm) norm_gain_ = to_float(parameters.tensor("o_norm"));
     if (settings.output_bias) o_bias_ = to_float(parameters.tensor("o_bias"));
     const ProjectionSettings& p = settings.projection;
     sites_ = {head_site(settings.heads_out(), p.value_head_dim)};
     StageParts parts{settings_, parameters, fields_, sites_};
-    parts.add(parts.log("k", p.num_kv_heads * p.head_dim, DType::f32, Field::Order::columns));
-    parts.add(parts.log("v", p.num_value_heads() * p.value_head_dim, DType::f32, Field::Order::rows));
+    parts.add(parts.log("k", p.num_kv_heads * p.head_dim, settings.cache, Field::Order::columns));
+    parts.add(parts.log("v", p.num_value_heads() * p.value_head_dim, settings.cache, Field::Order::rows));
+    for (const Field& field : projection_.shift_fields()) parts.add(field);
     rule_.emplace(parts);
     mix_ = make_head_mix(settings, parameters);
     add_cache_sites(p.num_heads, sites_);
@@ -70,6 +72,12 @@ class SoftmaxAttention final : public Layer {
     } else {
       attend(x, segments, rows, heads, compute);
     }
+    if (settings_.output_norm)
+      for_each_block(segments, [&](Index first, Index count) {
+        const View<float> block = heads.slice_rows(first, count);
+        rms_norm(block, settings_.projection.value_head_dim, static_cast<float>(*settings_.output_norm),
+                 norm_gain_, block, compute);
+      });
     gate_.apply(x, rows.gate, segments, heads, compute);
     edit_heads(segments, settings_.heads_out(), heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index count) {
@@ -147,7 +155,7 @@ class SoftmaxAttention final : public Layer {
   std::unique_ptr<HeadMix> mix_;  // null: heads stay as they are
   SigmoidGate gate_;
   Linear o_;
-  std::vector<float> o_bias_;
+  std::vector<float> o_bias_, norm_gain_;
   std::vector<Field> fields_;
   std::vector<SiteSpec> sites_;
 };
@@ -207,6 +215,17 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "alibi", "row_standardise"], "window": 30})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "score": ["scaled_dot", "row_standardise"], "scale": 1,
           "row_standardise": {"scale_after": true}, "normaliser": "periodic_softmax"})",
+      // FoX-Pro's block
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "value_head_dim": 20, "shift_linear": true,
+          "score": ["scaled_dot", "forgetting_attention"], "qk_norm": {"gains": "per_head"}, "output_norm": {},
+          "gate": "sigmoid"})",
+      R"({"num_heads": 2, "head_dim": 16, "shift_linear": true, "window": 30, "cache": "f16", "bias": true,
+          "rope": {"theta": 10000}})",
+      // narrow caches
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "window": 37, "sinks": 3,
+          "rope": {"theta": 10000}, "cache": "bf16"})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 20, "qk_norm": {}, "cache": "f16",
+          "score": ["scaled_dot", "forgetting_attention"], "readout": "parallax_attention"})",
       // normaliser
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax"})",
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "softermax", "softermax": {"logits": "log2e"}})",

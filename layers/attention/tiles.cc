@@ -4,17 +4,26 @@
 
 namespace plait {
 
+namespace {
+
+// What `log` holds from `position` on, the first channel being `channel`.
+CachedElements elements(const Log& log, Index position, Index channel) {
+  const Index at = position % log.page_rows();
+  const bool columns = log.order() == Field::Order::columns;
+  return CachedElements{log.page<std::byte>(position), log.stride(), log.dtype()}.from(
+      columns ? channel * log.stride() + at : at * log.stride() + channel);
+}
+
+}  // namespace
+
 KeyPage LogCache::page(Index position, Index kv_head) const {
-  const float* keys = keys_.page<float>(position);
-  const float* values = values_.page<float>(position);
-  if (!keys || !values) return {};
+  if (!keys_.page<std::byte>(position) || !values_.page<std::byte>(position)) return {};
   const Index key = position % keys_.page_rows(), value = position % values_.page_rows();
   KeyPage page;
   page.count = std::min(keys_.page_rows() - key, values_.page_rows() - value);
-  page.key_stride = keys_.stride();
-  page.keys = keys + kv_head * heads_.head_dim * page.key_stride + key;
-  page.value_stride = values_.stride();
-  page.values = values + value * page.value_stride + kv_head / heads_.keys_per_value * heads_.value_head_dim;
+  page.keys = elements(keys_, position, kv_head * heads_.head_dim);
+  page.keys_in_rows = keys_.order() == Field::Order::rows;
+  page.values = elements(values_, position, kv_head / heads_.keys_per_value * heads_.value_head_dim);
   if (side_) {
     const Index side = position % side_->page_rows();
     page.count = std::min(page.count, side_->page_rows() - side);

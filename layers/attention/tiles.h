@@ -15,7 +15,8 @@ namespace plait {
 // The logs of one state as the walk reads them.
 class LogCache final : public KeyCache {
  public:
-  // keys: order columns, [num_kv_heads * head_dim]; values: order rows, [num_value_heads() * value_head_dim];
+  // keys: either order, [num_kv_heads * head_dim]; values: order rows, [num_value_heads() * value_head_dim],
+  // may be the same log, of which each reads its first channels;
   // side: f64, order columns, [num_heads], or null. Borrows.
   LogCache(const Log& keys, const Log& values, const Log* side, const ProjectionSettings& heads)
       : keys_(keys), values_(values), side_(side), heads_(heads) {}

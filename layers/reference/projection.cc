@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "layers/reference/dense.h"
+#include "runtime/base/half.h"
 
 namespace plait {
 
@@ -24,8 +25,24 @@ ProjectionSettings read_projection(Config& config) {
     s.qk_norm->eps = norm->number_or("eps", s.qk_norm->eps, "added to the mean square");
     s.qk_norm->form =
         static_cast<QkNormSettings::Form>(norm->choice("form", {"plain", "one_plus"}, "gain w or 1 + w"));
+    s.qk_norm->per_head = norm->choice("gains", {"shared", "per_head"},
+                                       "one vector of gains for all heads, or one per head") == 1;
   }
   return s;
+}
+
+DType read_cache(Config& config) {
+  constexpr DType types[] = {DType::f32, DType::f16, DType::bf16};
+  return types[config.choice("cache", {"f32", "f16", "bf16"},
+                             "what cached keys and values are rounded to, once, to nearest even")];
+}
+
+void round_cached(DType cache, std::vector<double>& values) {
+  if (cache == DType::f32) return;
+  for (double& value : values) {
+    const auto single = static_cast<float>(value);
+    value = cache == DType::f16 ? to_float(to_f16(single)) : to_float(to_bf16(single));
+  }
 }
 
 std::vector<TensorSpec> projection_tensors(const ProjectionSettings& s) {
@@ -40,13 +57,22 @@ std::vector<TensorSpec> projection_tensors(const ProjectionSettings& s) {
   };
   if (s.qk_norm) {
     const Init init = s.qk_norm->form == QkNormSettings::Form::plain ? Init::around_one : Init::small;
-    specs.push_back({"q_norm", {s.head_dim}, init, "[head_dim]"});
-    specs.push_back({"k_norm", {s.head_dim}, init, "[head_dim]"});
+    if (s.qk_norm->per_head) {
+      specs.push_back({"q_norm", {s.num_heads * s.head_dim}, init, "[num_heads * head_dim]"});
+      specs.push_back({"k_norm", {s.num_kv_heads * s.head_dim}, init, "[num_kv_heads * head_dim]"});
+    } else {
+      specs.push_back({"q_norm", {s.head_dim}, init, "[head_dim]"});
+      specs.push_back({"k_norm", {s.head_dim}, init, "[head_dim]"});
+    }
   }
   if (s.bias) {
     specs.push_back({"q_bias", {q}, Init::small, "[" + q_text + "]"});
     specs.push_back({"k_bias", {k}, Init::small, "[num_kv_heads * head_dim]"});
     specs.push_back({"v_bias", {v}, Init::small, "[" + v_text + "]"});
+  }
+  if (s.shift) {
+    specs.push_back({"k_shift", {s.num_kv_heads, s.width}, Init::normal, "[num_kv_heads, width]", true});
+    specs.push_back({"v_shift", {s.num_value_heads(), s.width}, Init::normal, "[value heads, width]", true});
   }
   return specs;
 }
@@ -86,6 +112,10 @@ ProjectionTwin::ProjectionTwin(const ProjectionSettings& settings, const Paramet
     q_norm_ = to_double(parameters.tensor("q_norm"));
     k_norm_ = to_double(parameters.tensor("k_norm"));
   }
+  if (settings.shift) {
+    k_shift_ = to_double(parameters.tensor("k_shift"));
+    v_shift_ = to_double(parameters.tensor("v_shift"));
+  }
 }
 
 ProjectionTwin::Rows ProjectionTwin::run(View<const double> input) const {
@@ -104,9 +134,24 @@ ProjectionTwin::Rows ProjectionTwin::run(View<const double> input) const {
   rows.k = project(x, k_, k_bias_, s.num_kv_heads * s.head_dim);
   for (double& k : rows.k) k *= s.key_multiplier;
   rows.v = project(x, v_, v_bias_, s.num_value_heads() * s.value_head_dim);
+  if (s.shift) {
+    shift(x, k_shift_, s.num_kv_heads, rows.k);
+    shift(x, v_shift_, s.num_value_heads(), rows.v);
+  }
   norm_and_rotate(rows.q, x.rows, s.num_heads, q_norm_);
   norm_and_rotate(rows.k, x.rows, s.num_kv_heads, k_norm_);
   return rows;
+}
+
+void ProjectionTwin::shift(View<const double> x, const std::vector<double>& gate, Index heads,
+                           std::vector<double>& rows) const {
+  const std::vector<double> logits = project(x, gate, {}, heads), raw = rows;
+  const std::size_t columns = rows.size() / static_cast<std::size_t>(x.rows),
+                    width = columns / static_cast<std::size_t>(heads);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const double a = 1 / (1 + std::exp(-logits[i / width]));
+    rows[i] = a * (i < columns ? 0 : raw[i - columns]) + (1 - a) * raw[i];
+  }
 }
 
 void ProjectionTwin::norm_and_rotate(std::vector<double>& rows, Index tokens, Index heads,
@@ -120,7 +165,8 @@ void ProjectionTwin::norm_and_rotate(std::vector<double>& rows, Index tokens, In
         for (Index c = 0; c < d; ++c) squares += x[c] * x[c];
         const double factor = 1 / std::sqrt(squares / static_cast<double>(d) + settings_.qk_norm->eps);
         const double shift = settings_.qk_norm->form == QkNormSettings::Form::one_plus ? 1 : 0;
-        for (Index c = 0; c < d; ++c) x[c] *= factor * (shift + gain[static_cast<std::size_t>(c)]);
+        const double* w = gain.data() + (settings_.qk_norm->per_head ? h * d : 0);
+        for (Index c = 0; c < d; ++c) x[c] *= factor * (shift + w[c]);
       }
     }
   rotate_heads(settings_, tokens, heads, rows);

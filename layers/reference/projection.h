@@ -16,6 +16,7 @@ struct QkNormSettings {
   enum class Form { plain, one_plus };
   double eps = 1e-6;
   Form form = Form::plain;
+  bool per_head = false;  // gains of every head, not one vector for all
 };
 
 struct ProjectionSettings {
@@ -27,6 +28,7 @@ struct ProjectionSettings {
   bool bias = false;
   double input_multiplier = 1;  // of x, in front of Wq, Wk, Wv; biases are not scaled
   double key_multiplier = 1;    // of the keys, behind their bias
+  bool shift = false;           // keys and values are mixed with those of the token before
   Index packed_gate = 0;        // gate rows of a head inside q
   bool gate_behind_group =
       false;                 // they stand behind the queries of a key head's group, not behind each query
@@ -41,7 +43,9 @@ struct ProjectionSettings {
 
 // Keys num_heads .. qk_norm; does not call finish().
 ProjectionSettings read_projection(Config& config);
-// q, k, v, then q_norm, k_norm and biases as the settings ask.
+// Key cache: what cached keys and values are rounded to; does not call finish().
+DType read_cache(Config& config);
+// q, k, v, then q_norm, k_norm, biases and the gates of the shift as the settings ask.
 std::vector<TensorSpec> projection_tensors(const ProjectionSettings& settings);
 
 // The projection stage of the twins.
@@ -61,11 +65,16 @@ class ProjectionTwin {
  private:
   void norm_and_rotate(std::vector<double>& rows, Index tokens, Index heads,
                        const std::vector<double>& gain) const;
+  // u_t := a_t u_(t-1) + (1 - a_t) u_t, a_t = sigmoid(gate x_t) per head; u_(-1) = 0
+  void shift(View<const double> x, const std::vector<double>& gate, Index heads,
+             std::vector<double>& rows) const;
 
   ProjectionSettings settings_;
-  std::vector<double> q_, k_, v_, q_bias_, k_bias_, v_bias_, q_norm_, k_norm_;
+  std::vector<double> q_, k_, v_, q_bias_, k_bias_, v_bias_, q_norm_, k_norm_, k_shift_, v_shift_;
 };
 
+// Every value as a cache of that type holds it: to nearest even, f32 as it is.
+void round_cached(DType cache, std::vector<double>& values);
 // Rope, if there is one: rows [tokens, heads * head_dim], token t at position t.
 void rotate_heads(const ProjectionSettings& settings, Index tokens, Index heads, std::vector<double>& rows);
 // y = x W' + b into a fresh [x.rows, out]; bias may be empty.

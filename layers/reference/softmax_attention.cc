@@ -44,6 +44,12 @@ void read_score_and_readout(Config& config, Settings& s) {
     config.refuse("sinks is ", s.sinks, ", but without a window every row sees the first keys anyway");
   s.normaliser = read_normaliser(config);
   s.readout = read_readout(config, s.score, s.normaliser);
+  s.cache = read_cache(config);
+  if (s.cache != DType::f32 && std::holds_alternative<LaserAttention>(s.readout))
+    config.refuse(
+        "cache is ", name_of(s.cache),
+        ", but laser_attention caches e^(v - greatest v), whose logarithm 16 bits would spoil; it must "
+        "be f32");
   if (const auto* differential = std::get_if<DifferentialAttention>(&s.readout))
     pair_heads(config, *differential, s.projection);
 }
@@ -85,8 +91,13 @@ SoftmaxAttentionSettings read_softmax_attention(Config& config) {
       config.number_or("input_multiplier", 1, "factor on the input of q, k and v");
   s.projection.key_multiplier =
       config.number_or("key_multiplier", 1, "factor on the keys, before their norm and rope");
+  s.projection.shift = config.boolean_or(
+      "shift_linear", false, "keys and values are mixed with the token before, by a gate per head");
   s.output_bias = config.boolean_or("output_bias", false, "bias on the output projection");
   read_score_and_readout(config, s);
+  if (Config* norm =
+          config.object("output_norm", "root-mean-square norm of every head's output, before the gate"))
+    s.output_norm = norm->number_or("eps", 1e-6, "added to the mean square");
   read_gate(config, s);
   config.finish();
   return s;
@@ -103,6 +114,9 @@ std::vector<TensorSpec> softmax_attention_tensors(const SoftmaxAttentionSettings
                    Init::normal,
                    "[width, " + heads + " * value_head_dim]",
                    true});
+  if (s.output_norm)
+    specs.push_back(
+        {"o_norm", {s.heads_out() * p.value_head_dim}, Init::around_one, "[" + heads + " * value_head_dim]"});
   if (s.output_bias) specs.push_back({"o_bias", {p.width}, Init::small, "[width]"});
   const auto add = [&](const std::vector<TensorSpec>& more) {
     specs.insert(specs.end(), more.begin(), more.end());
@@ -132,6 +146,7 @@ class SoftmaxAttentionTwin final : public Twin {
         projection_(settings.projection, parameters),
         o_(to_double(parameters.tensor("o"))),
         o_bias_(optional_tensor(parameters, "o_bias")),
+        o_norm_(optional_tensor(parameters, "o_norm")),
         gate_(optional_tensor(parameters, "gate")),
         gate_bias_(optional_tensor(parameters, "gate_bias")),
         normaliser_(make_twin(settings.normaliser, parameters)),
@@ -146,6 +161,8 @@ class SoftmaxAttentionTwin final : public Twin {
     const ProjectionSettings& p = settings_.projection;
     const View<const double> x = inputs[0];
     Prepared all{projection_.run(x), {}, readout_->prepare(x)};
+    round_cached(settings_.cache, all.rows.k);
+    round_cached(settings_.cache, all.rows.v);
     for (const auto& score : scores_) all.scores.push_back(score->prepare(x));
     const Index columns = settings_.heads_out() * p.value_head_dim;
     const std::vector<double> mixed = mix_ ? mix_->prepare(x) : std::vector<double>();
@@ -159,6 +176,7 @@ class SoftmaxAttentionTwin final : public Twin {
       else
         std::copy(walked.begin(), walked.end(), heads.begin() + i * columns);
     }
+    if (settings_.output_norm) normalise(heads);
     apply_gate(gate_.empty() ? all.rows.gate
                              : project(x, gate_, gate_bias_, settings_.heads_out() * settings_.gate_width()),
                heads);
@@ -197,6 +215,17 @@ class SoftmaxAttentionTwin final : public Twin {
     return log_sum_exp(s);
   }
 
+  // heads [tokens, heads_out * value_head_dim]
+  void normalise(std::vector<double>& heads) const {
+    const auto width = static_cast<std::size_t>(settings_.projection.value_head_dim);
+    for (std::size_t head = 0; head < heads.size(); head += width) {
+      double squares = 0;
+      for (std::size_t c = head; c < head + width; ++c) squares += heads[c] * heads[c];
+      const double size = std::sqrt(squares / static_cast<double>(width) + *settings_.output_norm);
+      for (std::size_t c = head; c < head + width; ++c) heads[c] *= o_norm_[c % o_norm_.size()] / size;
+    }
+  }
+
   // gate [tokens, num_heads * gate_width], heads [tokens, num_heads * value_head_dim]
   void apply_gate(const std::vector<double>& gate, std::vector<double>& heads) const {
     if (settings_.gate == Settings::Gate::none) return;
@@ -206,7 +235,7 @@ class SoftmaxAttentionTwin final : public Twin {
 
   Settings settings_;
   ProjectionTwin projection_;
-  std::vector<double> o_, o_bias_, gate_, gate_bias_;
+  std::vector<double> o_, o_bias_, o_norm_, gate_, gate_bias_;
   std::vector<std::unique_ptr<ScoreTwin>> scores_;
   std::unique_ptr<NormaliserTwin> normaliser_;
   std::unique_ptr<ReadoutTwin> readout_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,9 @@ struct SoftmaxAttentionSettings {
   Granularity granularity = Granularity::elementwise;
   Packing packing = Packing::separate;
   bool gate_bias = false;
+  DType cache = DType::f32;  // what cached keys and values are rounded to
   bool output_bias = false;
+  std::optional<double> output_norm;  // eps of the norm of every head, before the gate
 
   // Gate factors per head: value_head_dim, 1 or 0.
   Index gate_width() const;

@@ -95,6 +95,20 @@ std::size_t bytes_of(DType dtype) {
   fail("type ", name_of(dtype), " is reserved: plait has no kernels for quantised weights yet");
 }
 
+double unit_roundoff(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return 0x1p-24;
+    case DType::f64:
+      return 0x1p-53;
+    case DType::bf16:
+      return 0x1p-8;
+    default:
+      assert(dtype == DType::f16);
+      return 0x1p-11;
+  }
+}
+
 std::string to_string(const Shape& shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) text += cat(i ? ", " : "", shape[i]);

@@ -19,7 +19,9 @@ const char* name_of(DType dtype);
 const char* name_of(Layout layout);
 DType parse_dtype(const std::string& text);  // throws Error on an unknown name
 std::size_t bytes_of(DType dtype);           // of one element; q8 and q4 are refused with a sentence
-std::string to_string(const Shape& shape);   // "[32, 64]"
+// Relative error of rounding to f32, f64, bf16 or f16: 2^-24, 2^-53, 2^-8, 2^-11 at most.
+double unit_roundoff(DType dtype);
+std::string to_string(const Shape& shape);  // "[32, 64]"
 Index element_count(const Shape& shape);
 
 // Immutable; `owner` keeps `data` alive (a mapped file or a buffer). Copies share.

@@ -105,7 +105,7 @@ class SpanWalk {
  public:
   SpanWalk(const KeyTile& tile, const KeyRule& rule, const Sizes& sizes, Index key_block, const Kernels& k,
            Arena::Scope& scope)
-      : tile_(tile), rule_(rule), sizes_(sizes), key_block_(key_block), k_(k) {
+      : tile_(tile), rule_(rule), sizes_(sizes), key_block_(key_block), k_(k), scope_(scope) {
     const Index n = rows();
     leading_ = key_block + kLanes;
     queries_ = gathered(scope, &QueryRow::query);
@@ -132,7 +132,11 @@ class SpanWalk {
   // The part of a block that lies on one page.
   struct Piece {
     KeyPage page;
-    Index begin, end;  // positions some row sees
+    Index begin, end;             // positions some row sees
+    const float* keys = nullptr;  // of position `begin` on, laid out as in a page
+    Index key_stride = 0;
+    const float* values = nullptr;
+    Index value_stride = 0;
   };
 
   const float* gathered(Arena::Scope& scope, const float* QueryRow::*query) const {
@@ -172,7 +176,9 @@ class SpanWalk {
   void run_block(Index begin, Index end) {
     block_ = begin;
     find_pieces(begin, end);
-    for (const Piece& piece : pieces_) {
+    for (Piece& piece : pieces_) {
+      lay_out_keys(piece);
+      lay_out_values(piece);
       score(piece, queries_, logits(0, piece.begin));
       if (rule_.second_logits()) score(piece, seconds_, second_logits(0, piece.begin));
     }
@@ -191,8 +197,9 @@ class SpanWalk {
       const Index stop = piece.page.count > 0 ? std::min(end, p + piece.page.count) : p + 1;
       if (piece.page.count > 0 && find_runs(p, stop, piece)) {
         const Index shift = piece.begin - p;
-        piece.page.keys += shift;
-        piece.page.values += shift * piece.page.value_stride;
+        piece.page.keys =
+            piece.page.keys.from(shift * (piece.page.keys_in_rows ? piece.page.keys.stride : 1));
+        piece.page.values = piece.page.values.from(shift * piece.page.values.stride);
         if (piece.page.side) piece.page.side += shift;
         pieces_.push_back(piece);
       }
@@ -227,16 +234,63 @@ class SpanWalk {
     return {runs_.data() + first, last - first};
   }
 
+  void widen(const CachedElements& from, float* to, Index count) const {
+    if (from.dtype == DType::f32)
+      std::copy_n(static_cast<const float*>(from.data), count, to);
+    else if (from.dtype == DType::bf16)
+      k_.widen_bf16(static_cast<const bf16*>(from.data), to, count);
+    else
+      k_.widen_f16(static_cast<const f16*>(from.data), to, count);
+  }
+
+  // Keys that are not f32 channel by channel are laid out so in a room of their own, [key_width][key_block].
+  void lay_out_keys(Piece& piece) {
+    const CachedElements& stored = piece.page.keys;
+    piece.keys = static_cast<const float*>(stored.data);
+    piece.key_stride = stored.stride;
+    if (stored.dtype == DType::f32 && !piece.page.keys_in_rows) return;
+    if (!keys_) keys_ = scope_.take(sizes_.key_width * key_block_);
+    const Index count = piece.end - piece.begin;
+    float* keys = keys_ + (piece.begin - block_);
+    piece.keys = keys;
+    piece.key_stride = key_block_;
+    if (piece.page.keys_in_rows) return turn_keys(stored, count, keys);
+    for (Index c = 0; c < sizes_.key_width; ++c)
+      widen(stored.from(c * stored.stride), keys + c * key_block_, count);
+  }
+
+  void turn_keys(const CachedElements& stored, Index count, float* keys) {
+    Arena::Scope scope(scratch());
+    float* row = scope.take(sizes_.key_width);
+    for (Index i = 0; i < count; ++i) {
+      widen(stored.from(i * stored.stride), row, sizes_.key_width);
+      for (Index c = 0; c < sizes_.key_width; ++c) keys[c * key_block_ + i] = row[c];
+    }
+  }
+
+  void lay_out_values(Piece& piece) {
+    const CachedElements& stored = piece.page.values;
+    piece.values = static_cast<const float*>(stored.data);
+    piece.value_stride = stored.stride;
+    if (stored.dtype == DType::f32) return;
+    if (!values_) values_ = scope_.take(key_block_ * sizes_.value_width);
+    float* values = values_ + (piece.begin - block_) * sizes_.value_width;
+    piece.values = values;
+    piece.value_stride = sizes_.value_width;
+    for (Index i = 0; i < piece.end - piece.begin; ++i)
+      widen(stored.from(i * stored.stride), values + i * sizes_.value_width, sizes_.value_width);
+  }
+
   // Dot products of all rows with the piece's keys; a row later reads only those it sees.
   void score(const Piece& piece, const float* queries, float* s) {
     const Index count = piece.end - piece.begin, depth = sizes_.key_width;
     if (rows() == 1) {
-      k_.combine(depth, count, queries, piece.page.keys, piece.page.key_stride, s, Start::zero);
+      k_.combine(depth, count, queries, piece.keys, piece.key_stride, s, Start::zero);
       return;
     }
     for (Index c = 0; c < count; c += kLanes * 2)
-      k_.panel(rows(), depth, std::min(kLanes * 2, count - c), queries, depth, piece.page.keys + c,
-               piece.page.key_stride, s + c, leading_, Start::zero);
+      k_.panel(rows(), depth, std::min(kLanes * 2, count - c), queries, depth, piece.keys + c,
+               piece.key_stride, s + c, leading_, Start::zero);
   }
 
   // Logits, maximum, numerators and mass of one row's keys in this block.
@@ -358,16 +412,16 @@ class SpanWalk {
     if (run.begin >= run.end) return;
     const Piece& piece = pieces_[static_cast<std::size_t>(index)];
     const Index depth = run.end - run.begin, width = sizes_.value_width;
-    const float* values = piece.page.values + (run.begin - piece.begin) * piece.page.value_stride;
+    const float* values = piece.values + (run.begin - piece.begin) * piece.value_stride;
     const float* w = weights(a, first, run.begin);
     float* sums = partial(first).accumulators() + a * width;
     if (last - first == 1) {
-      k_.combine(depth, width, w, values, piece.page.value_stride, sums, Start::present);
+      k_.combine(depth, width, w, values, piece.value_stride, sums, Start::present);
       return;
     }
     for (Index c = 0; c < width; c += 2 * kLanes)
       k_.panel(last - first, depth, std::min(2 * kLanes, width - c), w, leading_, values + c,
-               piece.page.value_stride, sums + c, sizes_.partial, Start::present);
+               piece.value_stride, sums + c, sizes_.partial, Start::present);
   }
 
   const KeyTile& tile_;
@@ -382,6 +436,9 @@ class SpanWalk {
   float* second_logits_ = nullptr;  // [rows, leading_]
   float* weights_ = nullptr;        // [accumulators][rows, leading_]
   float* partials_ = nullptr;
+  Arena::Scope& scope_;
+  float* keys_ = nullptr;    // [key_width][key_block] of one block, where the cache has them otherwise
+  float* values_ = nullptr;  // [key_block][value_width]
   Index* cursor_ = nullptr;  // per row, the first visible range not yet passed
   Index block_ = 0;
   std::vector<Piece> pieces_;

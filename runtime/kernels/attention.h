@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "runtime/base/numerics.h"
+#include "runtime/base/tensor.h"
 #include "runtime/base/view.h"
 #include "runtime/kernels/kernels.h"
 
@@ -23,14 +24,24 @@ struct KeyRange {
   bool operator==(const KeyRange&) const = default;
 };
 
+// Elements of a cache, f32, bf16 or f16; the walk widens narrow ones, which is exact.
+struct CachedElements {
+  const void* data = nullptr;
+  Index stride = 0;
+  DType dtype = DType::f32;
+
+  CachedElements from(Index element) const {
+    return {static_cast<const char*>(data) + element * static_cast<Index>(bytes_of(dtype)), stride, dtype};
+  }
+};
+
 // Cached rows at `count` consecutive positions as one key/value head sees them; they begin at the position
 // asked for.
 struct KeyPage {
-  Index count = 0;              // 0 = nothing is held there
-  const float* keys = nullptr;  // channel c of the i-th position: keys[c * key_stride + i]
-  Index key_stride = 0;
-  const float* values = nullptr;  // channel c of the i-th position: values[i * value_stride + c]
-  Index value_stride = 0;
+  Index count = 0;            // 0 = nothing is held there
+  CachedElements keys;        // channel c of the i-th position: element c * stride + i
+  bool keys_in_rows = false;  // it is element i * stride + c, like a value's: the walk turns them
+  CachedElements values;      // channel c of the i-th position: element i * stride + c
   const double* side =
       nullptr;  // side column of query head h: side[h * side_stride + i]; null if there is none
   Index side_stride = 0;

@@ -262,6 +262,36 @@ void to_bf16(const float* x, plait::bf16* half, Index n) {
   }
 }
 
+void widen_bf16(const plait::bf16* half, float* y, Index n) {
+  const uint16_t* x = (const uint16_t*)(const void*)half;
+  for (Index i = 0; i + 16 <= n; i += 16) store(y + i, floats(left<16>(load_halves(x + i))));
+  if (n % 16 == 0) return;
+  const Index whole = n - n % 16;
+  uint16_t last[16] = {};
+  memcpy(last, x + whole, (size_t)(n % 16) * sizeof *x);
+  store(y + whole, floats(left<16>(load_halves(last))), n % 16);
+}
+
+// Exponent and mantissa in f32's places, times 2^112: subnormals come out right as well. What is past the
+// largest f16 then is infinite or no number.
+inline Lanes widened_f16(const uint16_t* x) {
+  const Ints half = load_halves(x), sign = left<16>(half & all_ints(0x8000));
+  const Ints magnitude = left<13>(half & all_ints(0x7fff));
+  const Lanes finite = floats(magnitude) * all(0x1p112f);
+  const Lanes special = floats(magnitude | all_ints(0x7f800000));
+  return floats(bits(select(less(finite, all(65536.0f)), finite, special)) | sign);
+}
+
+void widen_f16(const plait::f16* half, float* y, Index n) {
+  const uint16_t* x = (const uint16_t*)(const void*)half;
+  for (Index i = 0; i + 16 <= n; i += 16) store(y + i, widened_f16(x + i));
+  if (n % 16 == 0) return;
+  const Index whole = n - n % 16;
+  uint16_t last[16] = {};
+  memcpy(last, x + whole, (size_t)(n % 16) * sizeof *x);
+  store(y + whole, widened_f16(last), n % 16);
+}
+
 // Sums along a row.
 
 float sum_lanes(const float* lanes) {
@@ -596,6 +626,8 @@ constexpr plait::Kernels make_table(plait::Isa isa, const char* name) {
   k.packed_bf16 = packed_bf16;
   k.packed_bf16_fast = packed_bf16_fast;
   k.to_bf16 = to_bf16;
+  k.widen_bf16 = widen_bf16;
+  k.widen_f16 = widen_f16;
   k.sum = sum;
   k.sum_squares = sum_squares;
   k.dot = dot;

@@ -77,6 +77,11 @@ inline Lanes to_floats(Ints x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi3
 inline Ints load_ints(const void* p) {
   return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)p + 1)};
 }
+// Sixteen 16-bit words, widened with zeros.
+inline Ints load_halves(const uint16_t* p) {
+  return {_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)),
+          _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p + 1))};
+}
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 
 }  // namespace

@@ -57,6 +57,10 @@ inline Ints right(Ints a) {  // arithmetic
 }
 inline Lanes to_floats(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline Ints load_ints(const void* p) { return {_mm512_loadu_si512(p)}; }
+// Sixteen 16-bit words, widened with zeros.
+inline Ints load_halves(const uint16_t* p) {
+  return {_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p))};
+}
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 
 // acc + x0 * w0 + x1 * w1 over pairs of bf16, by the set's own dot product.

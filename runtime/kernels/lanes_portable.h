@@ -118,6 +118,10 @@ inline Ints load_ints(const void* p) {
   memcpy(z.v, p, sizeof z.v);
   return z;
 }
+// Sixteen 16-bit words, widened with zeros.
+inline Ints load_halves(const uint16_t* p) {
+  return each<Ints>([&](Ints& z, int i) { z.v[i] = p[i]; });
+}
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
 
 }  // namespace

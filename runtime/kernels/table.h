@@ -10,6 +10,7 @@
 namespace plait {
 
 struct bf16;
+struct f16;
 using Index = ptrdiff_t;
 
 // Where the chain of a product starts.
@@ -42,6 +43,9 @@ struct Kernels {
   void (*packed_bf16_fast)(Index rows, Index depth, const bf16* x, Index ldx, const bf16* w, float* y,
                            Index ldy, Start start);
   void (*to_bf16)(const float* x, bf16* y, Index n);  // nearest even
+  // Exact; a NaN stays one.
+  void (*widen_bf16)(const bf16* x, float* y, Index n);
+  void (*widen_f16)(const f16* x, float* y, Index n);
 
   // Sums along a row.
   float (*sum)(const float* x, Index n);

@@ -4,9 +4,11 @@
 #include <bit>
 #include <cassert>
 #include <cstring>
+#include <type_traits>
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
+#include "runtime/base/half.h"
 
 namespace plait {
 
@@ -19,6 +21,17 @@ namespace {
 constexpr Index kPageRows = 64;
 
 using Range = Log::Range;
+
+// A value as a page holds it.
+template <class Stored, class T>
+Stored stored(T value) {
+  if constexpr (std::is_same_v<Stored, bf16>)
+    return to_bf16(value);
+  else if constexpr (std::is_same_v<Stored, f16>)
+    return to_f16(value);
+  else
+    return value;
+}
 
 std::vector<Range> intersect(const std::vector<Range>& a, const std::vector<Range>& b) {
   std::vector<Range> both;
@@ -37,6 +50,7 @@ Log::Log(const Field& field, Index depth)
       window_(field.window),
       sinks_(field.window > 0 ? field.sinks : 0),
       depth_(depth),
+      dtype_(field.dtype),
       element_(bytes_of(field.dtype)),
       columns_(field.order == Field::Order::columns) {
   // A short window (a convolution's) would waste most of a long page; panels of columns want whole pages.
@@ -71,19 +85,18 @@ std::byte* Log::writable_page(Index page) {
   return slot->rows.as<std::byte>();
 }
 
-template <class T>
+template <class Stored, class T>
 void Log::write(Index position, View<const T> rows) {
-  assert(sizeof(T) == element_ && rows.cols == width_ && position >= end_);
+  assert(sizeof(Stored) == element_ && rows.cols == width_ && position >= end_);
   for (Index r = 0; r < rows.rows;) {
     const Index p = position + r, offset = p % page_rows_;
     const Index count = std::min(page_rows_ - offset, rows.rows - r);
-    T* page = reinterpret_cast<T*>(writable_page(p / page_rows_));
+    auto* page = reinterpret_cast<Stored*>(writable_page(p / page_rows_));
     for (Index i = 0; i < count; ++i) {
       const T* row = rows.row(r + i);
-      if (columns_)
-        for (Index c = 0; c < width_; ++c) page[c * page_rows_ + offset + i] = row[c];
-      else
-        std::memcpy(page + (offset + i) * width_, row, static_cast<std::size_t>(width_) * sizeof(T));
+      Stored* to = page + (columns_ ? offset + i : (offset + i) * width_);
+      const Index step = columns_ ? page_rows_ : 1;
+      for (Index c = 0; c < width_; ++c) to[c * step] = stored<Stored>(row[c]);
     }
     r += count;
   }
@@ -93,21 +106,38 @@ void Log::write(Index position, View<const T> rows) {
   }
 }
 
-template <class T>
-void Log::read(Range range, T* rows) const {
+template <class Stored>
+void Log::read(Range range, Stored* rows) const {
   for (Index p = range.begin; p < range.end; ++p, rows += width_) {
-    const T* page = static_cast<const T*>(page_bytes(p));
+    const auto* page = static_cast<const Stored*>(page_bytes(p));
     assert(page);
     const Index offset = p % page_rows_;
     if (columns_)
       for (Index c = 0; c < width_; ++c) rows[c] = page[c * page_rows_ + offset];
     else
-      std::memcpy(rows, page + offset * width_, static_cast<std::size_t>(width_) * sizeof(T));
+      std::memcpy(rows, page + offset * width_, static_cast<std::size_t>(width_) * sizeof(Stored));
   }
 }
 
-void Log::append(Index position, View<const float> rows) { write(position, rows); }
-void Log::append(Index position, View<const double> rows) { write(position, rows); }
+template <class F>
+void Log::as_stored(const F& f) const {
+  if (element_ == sizeof(double))
+    f(double{});
+  else if (element_ == sizeof(float))
+    f(float{});
+  else
+    f(std::uint16_t{});
+}
+
+void Log::append(Index position, View<const float> rows) {
+  if (dtype_ == DType::bf16)
+    write<bf16>(position, rows);
+  else if (dtype_ == DType::f16)
+    write<f16>(position, rows);
+  else
+    write<float>(position, rows);
+}
+void Log::append(Index position, View<const double> rows) { write<double>(position, rows); }
 
 void Log::append_passed(Index position, View<const float> rows) {
   const Index end = position + rows.rows;
@@ -177,10 +207,7 @@ std::vector<Log::Piece> Log::pieces() const {
   for (const Range& range : logical()) {
     Piece piece{range, std::vector<std::byte>(static_cast<std::size_t>((range.end - range.begin) * width_) *
                                               element_)};
-    if (element_ == sizeof(double))
-      read(range, reinterpret_cast<double*>(piece.rows.data()));
-    else
-      read(range, reinterpret_cast<float*>(piece.rows.data()));
+    as_stored([&]<class Stored>(Stored) { read(range, reinterpret_cast<Stored*>(piece.rows.data())); });
     all.push_back(std::move(piece));
   }
   return all;
@@ -194,12 +221,10 @@ void Log::restore(Index end, std::vector<Range> present, const std::vector<Piece
   for (const Piece& piece : pieces) {
     const Index rows = piece.range.end - piece.range.begin;
     if (window_ > 0) drop_before(piece.range.begin);
-    if (element_ == sizeof(double))
-      write(piece.range.begin,
-            View<const double>(reinterpret_cast<const double*>(piece.rows.data()), rows, width_));
-    else
-      write(piece.range.begin,
-            View<const float>(reinterpret_cast<const float*>(piece.rows.data()), rows, width_));
+    as_stored([&]<class Stored>(Stored) {
+      const auto* data = reinterpret_cast<const Stored*>(piece.rows.data());
+      write<Stored>(piece.range.begin, View<const Stored>(data, rows, width_));
+    });
   }
   end_ = end;
   present_ = std::move(present);

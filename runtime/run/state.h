@@ -29,7 +29,7 @@ struct Field {
   std::string name;  // "S", "k", "conv"
   Kind kind;
   Shape shape;               // anchor, running: the whole; open, log: one token's row
-  DType dtype = DType::f32;  // f32, or f64 for sums of log decays
+  DType dtype = DType::f32;  // f32, or f64 for sums of log decays; log: bf16 and f16 as well
   Order order = Order::rows;
   Index grid = 0;    // anchor, open: boundary distance (all gridded fields of a layer share it)
   Index window = 0;  // log: latest rows a reader may still need, the current one included (0 = all)
@@ -55,9 +55,12 @@ class Log {
 
   Index page_rows() const { return page_rows_; }  // 64, or less for short windows; a power of two
   Index width() const { return width_; }
+  DType dtype() const { return dtype_; }
+  Field::Order order() const { return columns_ ? Field::Order::columns : Field::Order::rows; }
   Index end() const { return end_; }  // one past the last appended position
 
   // Rows [position, position + rows.rows) become rows.rows new rows; position >= end(), a gap is a hole.
+  // Rows of a narrow log are rounded to its type here, once, to nearest even.
   void append(Index position, View<const float> rows);
   void append(Index position, View<const double> rows);
   // As append, for rows that nobody reads before the state advances: rows that the window will have passed by
@@ -103,15 +106,19 @@ class Log {
   struct Page;
   const void* page_bytes(Index position) const;
   std::byte* writable_page(Index page);
-  template <class T>
+  template <class Stored, class T>
   void write(Index position, View<const T> rows);
-  template <class T>
-  void read(Range range, T* rows) const;
+  template <class Stored>
+  void read(Range range, Stored* rows) const;
+  // f(Stored{}) for the type that has the log's number of bytes.
+  template <class F>
+  void as_stored(const F& f) const;
   void add_range(Index begin, Index end);
 
   void drop_before(Index position);
 
   Index width_ = 0, page_rows_ = 64, window_ = 0, sinks_ = 0, depth_ = 0, end_ = 0, first_page_ = 0;
+  DType dtype_ = DType::f32;
   std::size_t element_ = sizeof(float);
   bool columns_ = false;
   std::deque<std::shared_ptr<Page>> pages_;        // pages first_page_, first_page_ + 1, ...

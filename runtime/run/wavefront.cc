@@ -305,7 +305,7 @@ std::size_t Wavefront::state_bytes(Index tokens, Kept kept) const {
         const Index pages = 2 * std::min<Index>(kMostPageRows, round_up(field.window, 8));
         rows = field.window > 0 ? std::min(tokens, field.window + field.sinks + pages) : tokens;
       }
-      bytes += index(field.width() * rows) * (field.dtype == DType::f64 ? sizeof(double) : sizeof(float));
+      bytes += index(field.width() * rows) * bytes_of(field.dtype);
     }
     sum += bytes;
     largest = std::max(largest, bytes);

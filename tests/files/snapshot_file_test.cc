@@ -38,7 +38,8 @@ Snapshot every_field() {
       {.name = "k", .kind = Kind::open, .shape = {3}, .order = Field::Order::columns, .grid = 32},
       {.name = "g", .kind = Kind::open, .shape = {2}, .dtype = DType::f64, .grid = 32},
       {.name = "conv", .kind = Kind::running, .shape = {5}},
-      {.name = "keys", .kind = Kind::log, .shape = {2}, .window = 16, .sinks = 2}};
+      {.name = "keys", .kind = Kind::log, .shape = {2}, .window = 16, .sinks = 2},
+      {.name = "narrow", .kind = Kind::log, .shape = {3}, .dtype = DType::bf16}};
   State::Image image;
   image.position = 40;
   const auto item = [&](const char* name, std::vector<std::byte> values) {
@@ -47,11 +48,18 @@ Snapshot every_field() {
     one.bytes = std::move(values);
     return one;
   };
-  image.items = {item("S", bytes(24, 1)), item("k", bytes(8 * 3 * 4, 2)), item("g", bytes(8 * 2 * 8, 3)),
-                 item("conv", bytes(20, 4)), item("keys", {})};
+  image.items = {item("S", bytes(24, 1)),
+                 item("k", bytes(8 * 3 * 4, 2)),
+                 item("g", bytes(8 * 2 * 8, 3)),
+                 item("conv", bytes(20, 4)),
+                 item("keys", {}),
+                 item("narrow", {})};
   image.items[4].log_end = 40;
   image.items[4].present = {{0, 10}, {12, 40}};
   image.items[4].pieces = {{{0, 2}, bytes(16, 5)}, {{25, 40}, bytes(15 * 8, 6)}};
+  image.items[5].log_end = 40;
+  image.items[5].present = {{35, 40}};
+  image.items[5].pieces = {{{35, 40}, bytes(5 * 6, 7)}};
   s.states = {{"blocks.10.mixer", fields, image}, {"blocks.2.mixer", {}, {}}};
   return s;
 }

@@ -501,6 +501,32 @@ def softmax_attention_forgetting(name, window):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def softmax_attention_fox_pro(name):
+    """The core by fla; shift, norms and gate as the authors' block has them, written out (fla's layer has no shift)."""
+    from fla.ops.forgetting_attn import naive
+
+    h, kv = 4, 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "value_head_dim": V, "shift_linear": True,
+                 "score": ["scaled_dot", "forgetting_attention"], "qk_norm": {"eps": 1e-6, "gains": "per_head"},
+                 "output_norm": {"eps": 1e-6}, "gate": "sigmoid"},
+                "fla.ops.forgetting_attn.naive.naive_forgetting_attn; the rest by equations")
+    q, k, v = (heads(case.project(n, n_heads * w), w) for n, n_heads, w in (("q", h, K), ("k", kv, K), ("v", kv, V)))
+
+    def shifted(u, name):
+        a = torch.sigmoid(case.project(name, kv))[None, :, :, None]
+        return a * F.pad(u, (0, 0, 0, 0, 1, 0))[:, :-1] + (1 - a) * u
+
+    k, v = shifted(k, "k_shift"), shifted(v, "v_shift")
+    normed = lambda x, name: rms_norm(x, case.gain(name, x.shape[2] * x.shape[3]).reshape(x.shape[2:]), 1e-6)
+    q, k = normed(q, "q_norm"), normed(k, "k_norm")
+    log_f = F.logsigmoid(case.project("forget", h) + case.bias("forget_bias", h))[None]
+    with widened(naive):
+        o = naive.naive_forgetting_attn(q, k, v, log_f)
+    o = flat(normed(o, "o_norm")) * torch.sigmoid(case.project("gate", h * V))
+    case.write(o @ case.matrix("o", WIDTH, h * V).T)
+
+
 def softmax_attention_parallax(name, window):
     from fla.ops.parallax import naive
 
@@ -527,6 +553,51 @@ def softmax_attention_stick_breaking(name, attend_current):
     q, k, v = (heads(case.project(n, n_heads * w), w) for n, n_heads, w in (("q", h, K), ("k", kv, K), ("v", kv, V)))
     o, _ = naive.naive_stickbreaking_attn(q, k, v, attend_current=attend_current)
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
+def latent_attention_deepseek_v3(name):
+    from transformers import DeepseekV3Config
+    from transformers.models.deepseek_v3 import modeling_deepseek_v3 as m
+
+    h, nope, rope, v, q_rank, rank = 3, 12, 10, 14, 18, 26
+    case = Case(name, "latent_attention",
+                {"num_heads": h, "qk_nope_head_dim": nope, "qk_rope_head_dim": rope, "value_head_dim": v,
+                 "q_lora_rank": q_rank, "kv_lora_rank": rank, "rope": {"theta": 1000.0, "layout": "interleaved"}},
+                "transformers.models.deepseek_v3.DeepseekV3Attention")
+    config = DeepseekV3Config(
+        hidden_size=WIDTH, num_attention_heads=h, num_key_value_heads=h, num_hidden_layers=1, q_lora_rank=q_rank,
+        kv_lora_rank=rank, qk_nope_head_dim=nope, qk_rope_head_dim=rope, v_head_dim=v, rope_interleave=True,
+        attention_bias=False, rope_parameters={"rope_type": "default", "rope_theta": 1000.0})
+    weights = {
+        "q_a_proj.weight": case.matrix("q_a", q_rank), "q_a_layernorm.weight": case.gain("q_a_norm", q_rank),
+        "q_b_proj.weight": case.matrix("q_b", h * (nope + rope), q_rank),
+        "kv_a_proj_with_mqa.weight": case.matrix("kv_a", rank + rope), "kv_a_layernorm.weight": case.gain("kv_a_norm", rank),
+        "kv_b_proj.weight": case.matrix("kv_b", h * (nope + v), rank), "o_proj.weight": case.matrix("o", WIDTH, h * v),
+    }
+    case.write(run_attention(case, m, [], m.DeepseekV3Attention, m.DeepseekV3RotaryEmbedding, config, weights, causal_mask()))
+
+
+def latent_attention_kimi_linear(name):
+    from transformers.models.kimi_linear import configuration_kimi_linear, modeling_kimi_linear as m
+
+    h, nope, shared, v, rank = 4, 14, 6, 10, 22
+    case = Case(name, "latent_attention",
+                {"num_heads": h, "qk_nope_head_dim": nope, "qk_rope_head_dim": shared, "value_head_dim": v,
+                 "kv_lora_rank": rank},
+                "transformers.models.kimi_linear.KimiLinearAttention")
+    config = configuration_kimi_linear.KimiLinearConfig(
+        hidden_size=WIDTH, num_attention_heads=h, num_key_value_heads=h, num_hidden_layers=1, q_lora_rank=None,
+        kv_lora_rank=rank, qk_nope_head_dim=nope, qk_rope_head_dim=shared, v_head_dim=v, attention_bias=False)
+    config._attn_implementation = "eager"
+    weights = {
+        "q_proj.weight": case.matrix("q", h * (nope + shared)), "kv_a_proj_with_mqa.weight": case.matrix("kv_a", rank + shared),
+        "kv_a_layernorm.weight": case.gain("kv_a_norm", rank), "kv_b_proj.weight": case.matrix("kv_b", h * (nope + v), rank),
+        "o_proj.weight": case.matrix("o", WIDTH, h * v),
+    }
+    with widened(m), torch.no_grad():
+        mixer = m.KimiLinearAttention(config, 0).double().eval()
+        mixer.load_state_dict(weights)
+        case.write(mixer(case.x[None], causal_mask())[0][0])
 
 
 def mesa_net(name, settings, source):
@@ -675,10 +746,13 @@ def main():
     softmax_attention_diffllama("softmax_attention_diffllama")
     softmax_attention_forgetting("softmax_attention_forgetting", None)
     softmax_attention_forgetting("softmax_attention_forgetting_window", 17)
+    softmax_attention_fox_pro("softmax_attention_fox_pro")
     softmax_attention_parallax("softmax_attention_parallax", None)
     softmax_attention_parallax("softmax_attention_parallax_window", 23)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking", False)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking_current", True)
+    latent_attention_deepseek_v3("latent_attention_deepseek_v3")
+    latent_attention_kimi_linear("latent_attention_kimi_linear")
     polynomial_attention("polynomial_attention_rebased")
     cosformer("cosformer")
     based("based")

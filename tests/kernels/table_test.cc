@@ -134,6 +134,28 @@ TEST_P(Tables, Bf16RoundsToNearestEven) {
   for (std::size_t i = 0; i < x.size(); ++i) ASSERT_EQ(y[i].bits, to_bf16(x[i]).bits) << x[i];
 }
 
+TEST_P(Tables, WideningIsExact) {
+  std::vector<std::uint16_t> words(65536);
+  for (std::size_t i = 0; i < words.size(); ++i) words[i] = static_cast<std::uint16_t>(i);
+  std::vector<bf16> brain(words.size());
+  std::vector<f16> half(words.size());
+  for (std::size_t i = 0; i < words.size(); ++i) brain[i].bits = half[i].bits = words[i];
+  const auto bits_or_nan = [](float x) {
+    return std::isnan(x) ? 0x7fc00000u : std::bit_cast<std::uint32_t>(x);
+  };
+  for (const Index count : {65536, 37, 5}) {
+    std::vector<float> from_brain(words.size(), 7.0f), from_half(words.size(), 7.0f);
+    k_.widen_bf16(brain.data() + 65536 - count, from_brain.data(), count);
+    k_.widen_f16(half.data() + 65536 - count, from_half.data(), count);
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      const auto at = static_cast<std::size_t>(65536 - count) + i;
+      const bool inside = i < static_cast<std::size_t>(count);
+      ASSERT_EQ(bits_or_nan(from_brain[i]), bits_or_nan(inside ? to_float(brain[at]) : 7.0f)) << i;
+      ASSERT_EQ(bits_or_nan(from_half[i]), bits_or_nan(inside ? to_float(half[at]) : 7.0f)) << i;
+    }
+  }
+}
+
 // The pair product of one instruction rounds its own way; its error against double stays within two roundings
 // a term.
 TEST_P(Tables, FastPairsStayWithinRoundingOfTheExactSum) {

@@ -529,6 +529,29 @@ def softmax_attention_stick_breaking(name, attend_current):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def path_attention(name, kv, settings):
+    from fla.ops.path_attn import naive
+
+    h = 4
+    case = Case(name, "path_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "value_head_dim": V, **settings},
+                "fla.ops.path_attn.naive.naive_path_attn")
+    q, k, v = (heads(case.project(n, n_heads * w), w) for n, n_heads, w in (("q", h, K), ("k", kv, K), ("v", kv, V)))
+    if "qk_norm" in settings:
+        q, k = (rms_norm(t, case.gain(n, K)) for t, n in ((q, "q_norm"), (k, "k_norm")))
+    rank = settings.get("w_rank", 32)
+    w = case.project("w_down", rank) @ case.matrix("w", kv * K, rank).T if rank else case.project("w", kv * K)
+    if settings.get("conv", 3):
+        w = F.silu(convolve(w, case.taps("w_conv", kv * K, 3)))
+    beta = 2 * torch.sigmoid(case.project("beta", kv) + case.bias("beta_bias", kv))[None]
+    log_f = torch.zeros(1, TOKENS, h)
+    if settings.get("forget_gate"):
+        log_f = F.logsigmoid(case.project("forget", h) + case.bias("forget_bias", h))[None]
+    with widened(naive):
+        o = naive.naive_path_attn(q, k, v, l2norm(heads(w, K)), beta, log_f, K**-0.5, chunk_size=16)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
 def mesa_net(name, settings, source):
     """source: the function of the module that computes the core, or its text with the decoding kernel's start."""
     from fla.ops.mesa_net import naive
@@ -679,6 +702,9 @@ def main():
     softmax_attention_parallax("softmax_attention_parallax_window", 23)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking", False)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking_current", True)
+    path_attention("path_attention", 4, {})
+    path_attention("path_attention_forgetting", 2, {"w_rank": 0, "forget_gate": True, "qk_norm": {"eps": 1e-5}})
+    path_attention("path_attention_low_rank", 1, {"w_rank": 5, "conv": 0})
     polynomial_attention("polynomial_attention_rebased")
     cosformer("cosformer")
     based("based")

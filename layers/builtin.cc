@@ -18,6 +18,7 @@
 #include "layers/recurrent/linear_attention.h"
 #include "layers/recurrent/mamba2.h"
 #include "layers/recurrent/mesa_net.h"
+#include "layers/recurrent/nats_l.h"
 #include "layers/recurrent/path_attention.h"
 #include "layers/recurrent/rebased.h"
 #include "layers/recurrent/ttt_linear.h"
@@ -51,6 +52,7 @@ Registry make_builtin() {
   registry.add(mesa_net_kind());
   registry.add(ttt_linear_kind());
   registry.add(path_attention_kind());
+  registry.add(nats_l_kind());
   return registry;
 }
 

@@ -2,7 +2,10 @@
 // products need when run alone, and state bytes. A kind whose bits depend on the split prints no figure.
 // --edits: time with each edit of the layer's sites over every token, as a multiple of the time without.
 // --options: prefill under each option of softmax_attention, as a multiple of plain softmax of the same sizes
-// (bench/attention_options.json). Sizes: bench/layers.json. bench_layers --help lists the flags.
+// (bench/attention_options.json).
+// --all: that, and prefill of the kinds of constant state as a multiple of their arithmetic: of the time
+// their products and as many operations as their recurrence has would take at the rate of the products alone.
+// Sizes and operations: bench/layers.json. bench_layers --help lists the flags.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -29,8 +32,8 @@ struct Settings {
   BenchFlags flags;
   std::vector<std::string> kinds;  // none: all
   Index tokens = 512;
-  bool edits = false, options = false;
-  std::string json;  // file that --options writes, too
+  bool edits = false, options = false, all = false;
+  std::string json;  // file that --options and --all write, too
 };
 
 // One layer with random f32 weights and its own input rows.
@@ -79,6 +82,14 @@ class Subject {
       if (!testing::same_bits(output_, whole)) return true;
     }
     return false;
+  }
+
+  // Floating-point operations of its products for one row.
+  double product_operations() const {
+    double total = 0;
+    for (const auto& [name, tensor] : parameters_.all())
+      if (tensor.layout == Layout::panels) total += 2 * static_cast<double>(element_count(tensor.shape));
+    return total;
   }
 
   // Seconds its products take alone, at `rows` rows per call.
@@ -182,43 +193,100 @@ Json read_sizes(const char* name) {
   return Json::parse(file);
 }
 
-void report_options(const Settings& s) {
+// A cost as a multiple of a yardstick of the same run.
+struct Cost {
+  std::string name;
+  double yardstick = 0, seconds = 0;  // of the processor, for all tokens
+  std::string reason;                 // why it may exceed its target
+
+  static constexpr double kTarget = 1.5, kLimit = 3;
+  double ratio() const { return seconds / yardstick; }
+  bool exceeds() const { return ratio() > kTarget; }
+};
+
+void print_costs_header(const char* name, const char* yardstick) {
+  std::printf("%-26s %14s %10s %8s %8s\n", name, yardstick, "us", "ratio", "target");
+}
+
+void print(const Cost& cost, Index tokens) {
+  const double us = 1e6 / static_cast<double>(tokens);
+  std::printf("%-26s %14.2f %10.2f %8.2f %8.1f%s%s%s\n", cost.name.c_str(), cost.yardstick * us,
+              cost.seconds * us, cost.ratio(), Cost::kTarget, cost.exceeds() ? " SLOW" : "",
+              cost.reason.empty() ? "" : "  ", cost.reason.c_str());
+  std::fflush(stdout);
+}
+
+// The options of softmax_attention over plain softmax attention.
+std::vector<Cost> option_costs(const Settings& s) {
   const Json sizes = read_sizes("attention_options.json");
   const Kind& kind = Registry::builtin().find("softmax_attention");
   const auto width = sizes["width"].get<Index>();
   Subject plain(kind, sizes["plain"], width, s.tokens, s.flags.threads);
-  const double target = 1.5, tokens = static_cast<double>(s.tokens);
-  Json all = Json::array();
-  std::printf("isa %s, %d threads, f32, %ld tokens, processor time, best of %ld\n", kernels().name,
-              s.flags.threads, static_cast<long>(s.tokens), static_cast<long>(s.flags.repeat));
-  std::printf("%-26s %10s %10s %8s %8s\n", "option", "plain us", "option us", "ratio", "target");
+  std::vector<Cost> costs;
+  print_costs_header("option", "plain us");
   for (const auto& [name, changes] : sizes["options"].items()) {
     Json settings = sizes["plain"];
     settings.update(changes);
     if (Subject(kind, settings, width, 70, s.flags.threads).bits_depend_on_the_split())
       fail(name, ": bits depend on the split; no figure is printed for it");
     Subject subject(kind, settings, width, s.tokens, s.flags.threads);
-    double without = 1e30, with = 1e30;
+    Cost cost{name, 1e30, 1e30, sizes["reasons"].value(name, "")};
     for (Index r = 0; r < s.flags.repeat; ++r) {  // in turns, so that a busy machine slows both
-      without = std::min(without, processor_seconds([&] { plain.run(s.tokens); }));
-      with = std::min(with, processor_seconds([&] { subject.run(s.tokens); }));
+      cost.yardstick = std::min(cost.yardstick, processor_seconds([&] { plain.run(s.tokens); }));
+      cost.seconds = std::min(cost.seconds, processor_seconds([&] { subject.run(s.tokens); }));
     }
-    const std::string reason = sizes["reasons"].value(name, "");
-    std::printf("%-26s %10.2f %10.2f %8.2f %8.1f%s%s%s\n", name.c_str(), without / tokens * 1e6,
-                with / tokens * 1e6, with / without, target, with > target * without ? " SLOW" : "",
-                reason.empty() ? "" : "  ", reason.c_str());
-    std::fflush(stdout);
-    all.push_back({{"option", name},
-                   {"tokens", s.tokens},
-                   {"ratio", with / without},
-                   {"target", target},
-                   {"reason", reason}});
+    print(cost, s.tokens);
+    costs.push_back(std::move(cost));
   }
-  if (!s.json.empty() && !(std::ofstream(s.json) << all.dump(1) << "\n")) fail("cannot write '", s.json, "'");
+  return costs;
+}
+
+// The kinds of constant state over their arithmetic.
+std::vector<Cost> recurrence_costs(const Settings& s) {
+  std::vector<Cost> costs;
+  print_costs_header("kind", "arithmetic us");
+  const Json all = read_sizes("layers.json");
+  for (const auto& [key, sizes] : all.items()) {
+    if (!sizes.contains("recurrence")) continue;
+    const Json& recurrence = sizes["recurrence"];
+    Subject subject(Registry::builtin().find(key), sizes["settings"], sizes["width"].get<Index>(), s.tokens,
+                    s.flags.threads);
+    Cost cost{key, 1e30, 1e30, recurrence.value("reason", "")};
+    for (Index r = 0; r < s.flags.repeat; ++r) {
+      cost.yardstick = std::min(cost.yardstick, processor_seconds([&] { subject.products(s.tokens); }));
+      cost.seconds = std::min(cost.seconds, processor_seconds([&] { subject.run(s.tokens); }));
+    }
+    cost.yardstick *= 1 + recurrence["operations"].get<double>() / subject.product_operations();
+    print(cost, s.tokens);
+    costs.push_back(std::move(cost));
+  }
+  return costs;
+}
+
+void report_costs(const Settings& s) {
+  std::printf("isa %s, %d threads, f32, %ld tokens, processor time, best of %ld\n", kernels().name,
+              s.flags.threads, static_cast<long>(s.tokens), static_cast<long>(s.flags.repeat));
+  std::vector<Cost> costs = option_costs(s);
+  if (s.all)
+    for (Cost& cost : recurrence_costs(s)) costs.push_back(std::move(cost));
+  const auto slow = std::count_if(costs.begin(), costs.end(), [](const Cost& c) { return c.exceeds(); });
+  const auto worst = std::max_element(costs.begin(), costs.end(),
+                                      [](const Cost& a, const Cost& b) { return a.ratio() < b.ratio(); });
+  std::printf("%ld of %zu exceed their target; the worst is %s, %.2f times (limit %.0f)\n",
+              static_cast<long>(slow), costs.size(), worst->name.c_str(), worst->ratio(), Cost::kLimit);
+  if (s.json.empty()) return;
+  Json all = Json::array();
+  for (const Cost& cost : costs)
+    all.push_back({{"name", cost.name},
+                   {"tokens", s.tokens},
+                   {"ratio", cost.ratio()},
+                   {"target", Cost::kTarget},
+                   {"reason", cost.reason}});
+  if (!(std::ofstream(s.json) << all.dump(1) << "\n")) fail("cannot write '", s.json, "'");
 }
 
 void report_all(const Settings& s) {
-  if (s.options) return report_options(s);
+  if (s.options || s.all) return report_costs(s);
   const Json sizes = read_sizes("layers.json");
   for (const std::string& kind : s.kinds)
     if (!sizes.contains(kind)) fail("no sizes for kind '", kind, "' in bench/layers.json");
@@ -245,9 +313,11 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--edits", s.edits, "Processor time under each edit over that without, in prefill");
   app.add_flag("--options", s.options, "Processor time of softmax_attention's options over plain softmax");
-  app.add_option("--json", s.json, "File for what --options prints")->needs("--options");
+  app.add_flag("--all", s.all, "--options, and the kinds of constant state over their arithmetic");
+  app.add_option("--json", s.json, "File for what --options or --all prints");
   s.flags.add_to(app);
   return plait::run_bench(app, argc, argv, [&] {
+    if (!s.json.empty() && !s.options && !s.all) plait::fail("--json needs --options or --all");
     if (s.flags.smoke) s.tokens = 70, s.flags.repeat = 1;
     plait::report_all(s);
   });

@@ -19,6 +19,8 @@
 #include "layers/recurrent/linear_attention.h"
 #include "layers/recurrent/mamba2.h"
 #include "layers/recurrent/mesa_net.h"
+#include "layers/recurrent/nats_l.h"
+#include "layers/recurrent/path_attention.h"
 #include "layers/recurrent/rebased.h"
 #include "layers/recurrent/ttt_linear.h"
 #include "runtime/kernels/kernels.h"
@@ -51,6 +53,8 @@ Registry make_builtin() {
   registry.add(mamba2_kind());
   registry.add(mesa_net_kind());
   registry.add(ttt_linear_kind());
+  registry.add(path_attention_kind());
+  registry.add(nats_l_kind());
   return registry;
 }
 

@@ -7,7 +7,7 @@
 
 namespace plait {
 
-ProjectionSettings read_projection(Config& config) {
+ProjectionSettings read_heads(Config& config) {
   ProjectionSettings s;
   s.width = config.width();
   s.num_heads = config.integer("num_heads", "query heads");
@@ -18,16 +18,24 @@ ProjectionSettings read_projection(Config& config) {
                   s.num_kv_heads);
   s.head_dim = config.integer("head_dim", "columns of a query or key head");
   s.value_head_dim = config.integer_or("value_head_dim", s.head_dim, "columns of a value head", 1);
+  return s;
+}
+
+std::optional<QkNormSettings> read_qk_norm(Config& config) {
+  Config* norm = config.object("qk_norm", "root-mean-square norm of every query and key head, before rope");
+  if (!norm) return std::nullopt;
+  QkNormSettings s;
+  s.eps = norm->number_or("eps", s.eps, "added to the mean square");
+  s.form = static_cast<QkNormSettings::Form>(norm->choice("form", {"plain", "one_plus"}, "gain w or 1 + w"));
+  s.per_head =
+      norm->choice("gains", {"shared", "per_head"}, "one vector of gains for all heads, or one per head") == 1;
+  return s;
+}
+
+ProjectionSettings read_projection(Config& config) {
+  ProjectionSettings s = read_heads(config);
   s.rope = read_rope(config, s.head_dim);
-  if (Config* norm =
-          config.object("qk_norm", "root-mean-square norm of every query and key head, before rope")) {
-    s.qk_norm.emplace();
-    s.qk_norm->eps = norm->number_or("eps", s.qk_norm->eps, "added to the mean square");
-    s.qk_norm->form =
-        static_cast<QkNormSettings::Form>(norm->choice("form", {"plain", "one_plus"}, "gain w or 1 + w"));
-    s.qk_norm->per_head = norm->choice("gains", {"shared", "per_head"},
-                                       "one vector of gains for all heads, or one per head") == 1;
-  }
+  s.qk_norm = read_qk_norm(config);
   return s;
 }
 

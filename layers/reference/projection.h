@@ -41,7 +41,10 @@ struct ProjectionSettings {
   Index query_rows() const { return num_heads * (head_dim + packed_gate); }
 };
 
-// Keys num_heads .. qk_norm; does not call finish().
+// Keys num_heads .. value_head_dim; does not call finish().
+ProjectionSettings read_heads(Config& config);
+std::optional<QkNormSettings> read_qk_norm(Config& config);
+// Heads, rope and qk_norm.
 ProjectionSettings read_projection(Config& config);
 // Key cache: what cached keys and values are rounded to; does not call finish().
 DType read_cache(Config& config);

@@ -600,6 +600,78 @@ def latent_attention_kimi_linear(name):
         case.write(mixer(case.x[None], causal_mask())[0][0])
 
 
+def path_attention(name, kv, settings):
+    from fla.ops.path_attn import naive
+
+    h = 4
+    case = Case(name, "path_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "value_head_dim": V, **settings},
+                "fla.ops.path_attn.naive.naive_path_attn")
+    q, k, v = (heads(case.project(n, n_heads * w), w) for n, n_heads, w in (("q", h, K), ("k", kv, K), ("v", kv, V)))
+    if "qk_norm" in settings:
+        q, k = (rms_norm(t, case.gain(n, K)) for t, n in ((q, "q_norm"), (k, "k_norm")))
+    rank = settings.get("w_rank", 32)
+    w = case.project("w_down", rank) @ case.matrix("w", kv * K, rank).T if rank else case.project("w", kv * K)
+    if settings.get("conv", 3):
+        w = F.silu(convolve(w, case.taps("w_conv", kv * K, 3)))
+    beta = 2 * torch.sigmoid(case.project("beta", kv) + case.bias("beta_bias", kv))[None]
+    log_f = torch.zeros(1, TOKENS, h)
+    if settings.get("forget_gate"):
+        log_f = F.logsigmoid(case.project("forget", h) + case.bias("forget_bias", h))[None]
+    with widened(naive):
+        o = naive.naive_path_attn(q, k, v, l2norm(heads(w, K)), beta, log_f, K**-0.5, chunk_size=16)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
+def nats_l(name, settings):
+    """The delta rule block by block from the state the route leaves; the attention under the routes' mask."""
+    from fla.ops.gated_delta_rule import naive
+
+    h, ha, block = 2, 4, 16
+    case = Case(name, "nats_l",
+                {"num_heads": h, "head_dim": K, "value_head_dim": V, "num_attention_heads": ha, "block": block, **settings},
+                "fla.ops.gated_delta_rule.naive.naive_recurrent_gated_delta_rule, "
+                "torch.nn.functional.scaled_dot_product_attention")
+    key, value = h * K // ha, h * V // ha
+    mixed = lambda n, rows: F.silu(convolve(case.project(n, rows), case.taps(n + "_conv", rows)))
+    q, k, v = mixed("q", h * K), mixed("k", h * K), mixed("v", h * V)
+    a_log = case.keep("a_log", torch.log(case.uniform(h, low=1, high=16)))
+    dt_bias = case.keep("dt_bias", torch.log(torch.expm1(case.uniform(h, low=0.01, high=0.1))))
+    g = (-torch.exp(a_log) * F.softplus(case.project("a", h) + dt_bias))[None]
+    beta = torch.sigmoid(case.project("beta", h))[None] * (2 if settings.get("negative_eigenvalues") else 1)
+    route = case.matrix("route", 2 * h)
+    whole = TOKENS // block
+    means = case.x[: whole * block].reshape(whole, block, WIDTH).mean(1)
+    attends = (means @ route.T).reshape(whole, h, 2).argmax(-1) == 0  # [block, head]
+    assert attends.any() and not attends.all(), name
+
+    state, outputs = torch.zeros(1, h, K, V).double(), []
+    with widened(naive):
+        for b in range(whole + 1):
+            rows = slice(b * block, (b + 1) * block)
+            o, end = naive.naive_recurrent_gated_delta_rule(
+                l2norm(heads(q[rows], K)), l2norm(heads(k[rows], K)), heads(v[rows], V), beta[:, rows], g[:, rows],
+                initial_state=state, output_final_state=True)
+            outputs.append(o)
+            decay = g[0, rows].sum(0).exp() if settings.get("decay_for_non_gdn_blocks", True) else torch.ones(h)
+            if b < whole:
+                state = torch.where(attends[b][:, None, None], decay[:, None, None] * state, end)
+    o = flat(torch.cat(outputs, 1))
+
+    place = torch.arange(TOKENS) // block
+    kept = torch.cat((attends, torch.zeros(1, h, dtype=torch.bool)))[place].T  # [head, token]
+    mask = (torch.arange(TOKENS)[:, None] >= torch.arange(TOKENS)) & ((place[:, None] == place) | kept[:, None])
+    split = lambda x, width: heads(x, width).transpose(1, 2)
+    attention = F.scaled_dot_product_attention(
+        rms_norm(split(q, key), case.gain("q_norm", key)), rms_norm(split(k, key), case.gain("k_norm", key)),
+        split(v, value), attn_mask=mask.repeat_interleave(ha // h, 0)[None]).transpose(1, 2)
+    share = (q @ case.matrix("mix", 2 * ha, h * K).T).reshape(TOKENS, ha, 2).softmax(-1)
+    y = rms_norm(heads(o, value)[0], case.gain("norm", value)) * share[..., :1]
+    y = y + rms_norm(attention[0], case.gain("attention_norm", value)) * share[..., 1:]
+    y = y.reshape(TOKENS, h * V) * F.silu(case.project("gate", h * V))
+    case.write(y @ case.matrix("o", WIDTH, h * V).T)
+
+
 def mesa_net(name, settings, source):
     """source: the function of the module that computes the core, or its text with the decoding kernel's start."""
     from fla.ops.mesa_net import naive
@@ -753,6 +825,11 @@ def main():
     softmax_attention_stick_breaking("softmax_attention_stick_breaking_current", True)
     latent_attention_deepseek_v3("latent_attention_deepseek_v3")
     latent_attention_kimi_linear("latent_attention_kimi_linear")
+    nats_l("nats_l", {})
+    nats_l("nats_l_no_decay", {"decay_for_non_gdn_blocks": False, "negative_eigenvalues": True})
+    path_attention("path_attention", 4, {})
+    path_attention("path_attention_forgetting", 2, {"w_rank": 0, "forget_gate": True, "qk_norm": {"eps": 1e-5}})
+    path_attention("path_attention_low_rank", 1, {"w_rank": 5, "conv": 0})
     polynomial_attention("polynomial_attention_rebased")
     cosformer("cosformer")
     based("based")

@@ -19,7 +19,7 @@ ROOMS = {
     "runtime/run/": ["runtime/base/", "runtime/graph/"],
     "runtime/text/": ["runtime/base/"],
     "layers/attention/": FAST_LAYERS,
-    "layers/recurrent/": FAST_LAYERS,
+    "layers/recurrent/": [*FAST_LAYERS, "layers/attention/"],  # kinds of both sorts: path_attention, nats_l
     "layers/blocks/": FAST_LAYERS,
     "layers/reference/": ["runtime/base/", "runtime/graph/config.h"],
     "layers/builtin.cc": ["layers/", "runtime/run/", "runtime/kernels/", "runtime/base/"],

@@ -2,6 +2,7 @@
 
 #include "layers/recurrent/curvature_conditioned_query.h"
 #include "layers/recurrent/delta.h"
+#include "layers/recurrent/delta_gates.h"
 #include "layers/recurrent/inputs.h"
 #include "layers/recurrent/output.h"
 #include "layers/recurrent/rows.h"
@@ -42,10 +43,7 @@ class GatedDeltaNet final : public Layer {
   GatedDeltaNet(const GatedDeltaNetSettings& settings, const Parameters& parameters)
       : s_(settings),
         inputs_(parameters, {"q", "k", "v"}, settings.conv, Convolution::Activation::silu),
-        a_(parameters.tensor("a")),
-        beta_(parameters.tensor("beta")),
-        rate_(decay_rates(parameters.vector("a_log"))),
-        step_bias_(to_float(parameters.tensor("dt_bias"))),
+        gates_(parameters, settings.negative_eigenvalues),
         core_(make_core(settings, parameters, inputs_.convolves() ? 1 : 0)),
         output_(parameters, output_of(settings)) {
     if (inputs_.convolves()) fields_.push_back(inputs_.field());
@@ -76,7 +74,8 @@ class GatedDeltaNet final : public Layer {
                       write = scope.rows(x.rows, s_.num_value_heads),
                       match = scope.rows(x.rows, s_.num_value_heads);
     for_each_block(segments, [&](Index first, Index rows) {
-      run_gates(x.slice_rows(first, rows), g.slice_rows(first, rows), write.slice_rows(first, rows), compute);
+      gates_.run(x.slice_rows(first, rows), g.slice_rows(first, rows), write.slice_rows(first, rows),
+                 compute);
       copy_rows(write.slice_rows(first, rows), erase.slice_rows(first, rows));
     });
     edit_strengths(segments, {s_.num_value_heads, g, erase, write, match});
@@ -92,13 +91,6 @@ class GatedDeltaNet final : public Layer {
 
  private:
   static constexpr Index kConv = 0;  // field of convolution inputs
-
-  static std::vector<float> decay_rates(std::span<const float> a_log) {
-    std::vector<float> rates(a_log.size());
-    kernels().exp(a_log.data(), rates.data(), static_cast<Index>(rates.size()));
-    for (float& rate : rates) rate = -rate;
-    return rates;
-  }
 
   // Activation, norms and scale of what the projections gave.
   void prepare(View<float> qkv, View<float> q, View<float> k, std::span<const Segment> segments,
@@ -124,22 +116,9 @@ class GatedDeltaNet final : public Layer {
     return all;
   }
 
-  // g = -exp(a_log) softplus(a x + dt_bias), beta = sigmoid(b x), doubled for negative eigenvalues.
-  void run_gates(View<const float> x, View<float> g, View<float> beta, const Compute& compute) const {
-    const Kernels& k = kernels(compute);
-    a_.run(x, g, compute);
-    add_bias(step_bias_, g, compute);
-    map_rows(k.softplus, g, g, compute);
-    for (Index r = 0; r < g.rows; ++r) k.multiply(g.row(r), rate_.data(), g.row(r), g.cols);
-    beta_.run(x, beta, compute);
-    map_rows(k.sigmoid, beta, beta, compute);
-    if (s_.negative_eigenvalues) scale_rows(beta, 2, beta, compute);
-  }
-
   GatedDeltaNetSettings s_;
   ConvolvedInputs inputs_;
-  Linear a_, beta_;
-  std::vector<float> rate_, step_bias_;  // -exp(a_log), dt_bias
+  DeltaGates gates_;
   Conditioned<Delta> core_;
   GatedOutput output_;
   std::vector<Field> fields_;

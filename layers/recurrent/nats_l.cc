@@ -7,6 +7,7 @@
 #include "layers/attention/projection.h"
 #include "layers/attention/tiles.h"
 #include "layers/attention/visibility.h"
+#include "layers/recurrent/delta_gates.h"
 #include "layers/recurrent/inputs.h"
 #include "layers/recurrent/routed_delta.h"
 #include "layers/recurrent/rows.h"
@@ -71,20 +72,57 @@ std::vector<KeyRange> without(std::span<const KeyRange> ranges, std::span<const 
   return rest;
 }
 
+// The queries of the segments of a batch, each with the keys that its router leaves.
+class RoutedTiles {
+ public:
+  // heads: of the attention; group: those that share a router head.
+  RoutedTiles(const ProjectionSettings& heads, Index group) : heads_(heads), group_(group) {}
+
+  // keys, values: with the segment's own rows; q, out of the batch.
+  void add(const Segment& segment, const Log& keys, const Log& values,
+           const std::vector<std::vector<KeyRange>>& forgotten, View<const float> q, View<float> out) {
+    const LogCache& cache = caches_.emplace_back(keys, values, nullptr, heads_);
+    for (Index h = 0; h < heads_.num_heads; ++h) {
+      const Visibility visibility(0, 0, segment, h, keys.present());
+      const std::vector<KeyRange>& muted =
+          ranges_.emplace_back(visibility.muted().begin(), visibility.muted().end());
+      for (Index begin = 0; begin < segment.rows; begin += kTileRows) {
+        std::vector<QueryRow>& rows = rows_.emplace_back();
+        for (Index r = begin; r < std::min(begin + kTileRows, segment.rows); ++r) {
+          const Index row = segment.first_row + r, position = segment.position + r;
+          std::vector<KeyRange> seen;
+          visibility.append(position, seen);
+          seen = without(seen, forgotten[static_cast<std::size_t>(h / group_)], position);
+          rows.push_back({q.row(row) + h * heads_.head_dim, out.row(row) + h * heads_.value_head_dim,
+                          position, h, ranges_.emplace_back(std::move(seen)), 0, muted});
+        }
+        tiles_.push_back({&cache, h, rows});
+      }
+    }
+  }
+
+  std::span<const KeyTile> all() const { return tiles_; }
+
+ private:
+  const ProjectionSettings& heads_;
+  Index group_;
+  std::deque<LogCache> caches_;
+  std::deque<std::vector<KeyRange>> ranges_;
+  std::deque<std::vector<QueryRow>> rows_;
+  std::vector<KeyTile> tiles_;
+};
+
 class NatsL final : public Layer {
  public:
   NatsL(const NatsLSettings& settings, const Grids& grids, const Parameters& parameters)
       : s_(settings),
         grids_(grids),
         inputs_(parameters, {"q", "k", "v"}, settings.conv, Convolution::Activation::silu),
-        a_(parameters.tensor("a")),
-        beta_(parameters.tensor("beta")),
+        gates_(parameters, settings.negative_eigenvalues),
         route_(parameters.tensor("route")),
         mix_(parameters.tensor("mix")),
         gate_(parameters.tensor("gate")),
         o_(parameters.tensor("o")),
-        rate_(decay_rates(parameters.vector("a_log"))),
-        step_bias_(to_float(parameters.tensor("dt_bias"))),
         norm_(to_float(parameters.tensor("norm"))),
         attention_norm_(to_float(parameters.tensor("attention_norm"))),
         core_({s_.num_heads, s_.head_dim, s_.value_head_dim, s_.block, s_.decay_for_non_gdn_blocks},
@@ -199,39 +237,19 @@ class NatsL final : public Layer {
       prepare(q.slice_rows(first, rows), q_norm_, queries.slice_rows(first, rows), compute);
       prepare(k.slice_rows(first, rows), k_norm_, own_keys.slice_rows(first, rows), compute);
     });
-    std::deque<LogCache> caches;
-    std::deque<std::vector<KeyRange>> ranges;
-    std::deque<std::vector<QueryRow>> rows;
-    std::vector<KeyTile> tiles;
+    RoutedTiles tiles(heads_, s_.group());
     for (const Segment& segment : segments) {
       Log &key_log = segment.state->log(keys_), &value_log = segment.state->log(values_);
       key_log.append(segment.position, View<const float>(rows_of(segment, own_keys)));
       value_log.append(segment.position, rows_of(segment, v));
       append_routes(segment, routes, sums);
-      const LogCache& cache = caches.emplace_back(key_log, value_log, nullptr, heads_);
-      const auto forgotten =
-          forgotten_blocks(segment.state->log(route_sums_), s_.block, segment.position + segment.rows - 1);
-      for (Index h = 0; h < s_.num_attention_heads; ++h) {
-        const Visibility visibility(0, 0, segment, h, key_log.present());
-        const auto& holes = forgotten[static_cast<std::size_t>(h / s_.group())];
-        const std::vector<KeyRange>& muted =
-            ranges.emplace_back(visibility.muted().begin(), visibility.muted().end());
-        for (Index begin = 0; begin < segment.rows; begin += kTileRows) {
-          std::vector<QueryRow>& tile = rows.emplace_back();
-          for (Index r = begin; r < std::min(begin + kTileRows, segment.rows); ++r) {
-            const Index row = segment.first_row + r, position = segment.position + r;
-            std::vector<KeyRange> seen;
-            visibility.append(position, seen);
-            seen = without(seen, holes, position);
-            tile.push_back({queries.row(row) + h * heads_.head_dim, out.row(row) + h * heads_.value_head_dim,
-                            position, h, ranges.emplace_back(std::move(seen)), 0, muted});
-          }
-          tiles.push_back({&cache, h, tile});
-        }
-      }
+      tiles.add(
+          segment, key_log, value_log,
+          forgotten_blocks(segment.state->log(route_sums_), s_.block, segment.position + segment.rows - 1),
+          queries, out);
     }
     const SoftmaxRule rule(static_cast<float>(1 / std::sqrt(static_cast<double>(heads_.head_dim))));
-    walk_keys(tiles, rule, heads_.head_dim, heads_.value_head_dim, grids_, compute);
+    walk_keys(tiles.all(), rule, heads_.head_dim, heads_.value_head_dim, grids_, compute);
   }
 
   void prepare(View<const float> x, std::span<const float> gain, View<float> y,
@@ -250,7 +268,8 @@ class NatsL final : public Layer {
     const View<float> g = scope.rows(x.rows, heads), erase = scope.rows(x.rows, heads),
                       write = scope.rows(x.rows, heads), match = scope.rows(x.rows, heads);
     for_each_block(segments, [&](Index first, Index rows) {
-      run_gates(x.slice_rows(first, rows), g.slice_rows(first, rows), write.slice_rows(first, rows), compute);
+      gates_.run(x.slice_rows(first, rows), g.slice_rows(first, rows), write.slice_rows(first, rows),
+                 compute);
       copy_rows(write.slice_rows(first, rows), erase.slice_rows(first, rows));
     });
     edit_strengths(segments, {heads, g, erase, write, match});
@@ -259,18 +278,6 @@ class NatsL final : public Layer {
     normalise_heads(segments, heads, k, kNormEps, 1, compute);
     core_.run({{q, k, v, g, erase, write, o, match}, routes}, segments, compute);
     edit_reads(segments, heads, o);
-  }
-
-  // g = -exp(a_log) softplus(a x + dt_bias), beta = sigmoid(b x), doubled for negative eigenvalues.
-  void run_gates(View<const float> x, View<float> g, View<float> beta, const Compute& compute) const {
-    const Kernels& k = kernels(compute);
-    a_.run(x, g, compute);
-    add_bias(step_bias_, g, compute);
-    map_rows(k.softplus, g, g, compute);
-    for (Index r = 0; r < g.rows; ++r) k.multiply(g.row(r), rate_.data(), g.row(r), g.cols);
-    beta_.run(x, beta, compute);
-    map_rows(k.sigmoid, beta, beta, compute);
-    if (s_.negative_eigenvalues) scale_rows(beta, 2, beta, compute);
   }
 
   // heads := share norm(heads) + (1 - share) norm(attention), share = sigmoid(shares) per attention head
@@ -312,19 +319,12 @@ class NatsL final : public Layer {
     });
   }
 
-  static std::vector<float> decay_rates(std::span<const float> a_log) {
-    std::vector<float> rates(a_log.size());
-    kernels().exp(a_log.data(), rates.data(), static_cast<Index>(rates.size()));
-    for (float& rate : rates) rate = -rate;
-    return rates;
-  }
-
   NatsLSettings s_;
   Grids grids_;
   ProjectionSettings heads_;  // of the attention
   ConvolvedInputs inputs_;
-  Linear a_, beta_, route_, mix_, gate_, o_;
-  std::vector<float> rate_, step_bias_;  // -exp(a_log), dt_bias
+  DeltaGates gates_;
+  Linear route_, mix_, gate_, o_;
   std::vector<float> norm_, attention_norm_, q_norm_, k_norm_;
   RoutedDelta core_;
   Index keys_ = 0, values_ = 0, route_sums_ = 0;  // fields

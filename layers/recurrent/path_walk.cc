@@ -37,7 +37,7 @@ PathWalk::PathWalk(const ProjectionSettings& heads, double scale, std::vector<Fi
   fields.push_back(log_field("yz", kv * yz_width(), Field::Order::rows));
 }
 
-// Rows of tile, heads of a group outermost, walked back over the blocks.
+// Rows of one part and the query heads of one group, heads outermost, walked back over the blocks.
 class PathWalk::Tile {
  public:
   Tile(const PathWalk& walk, const Part& part, Index kv_head, const Rows& rows, std::optional<Index> log_f,

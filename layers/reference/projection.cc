@@ -27,8 +27,8 @@ std::optional<QkNormSettings> read_qk_norm(Config& config) {
   QkNormSettings s;
   s.eps = norm->number_or("eps", s.eps, "added to the mean square");
   s.form = static_cast<QkNormSettings::Form>(norm->choice("form", {"plain", "one_plus"}, "gain w or 1 + w"));
-  s.per_head =
-      norm->choice("gains", {"shared", "per_head"}, "one vector of gains for all heads, or one per head") == 1;
+  s.per_head = norm->choice("gains", {"shared", "per_head"},
+                            "one vector of gains for all heads, or one per head") == 1;
   return s;
 }
 

@@ -94,9 +94,10 @@ void Log::write(Index position, View<const T> rows) {
     auto* page = reinterpret_cast<Stored*>(writable_page(p / page_rows_));
     for (Index i = 0; i < count; ++i) {
       const T* row = rows.row(r + i);
-      Stored* to = page + (columns_ ? offset + i : (offset + i) * width_);
-      const Index step = columns_ ? page_rows_ : 1;
-      for (Index c = 0; c < width_; ++c) to[c * step] = stored<Stored>(row[c]);
+      if (columns_)
+        for (Index c = 0; c < width_; ++c) page[c * page_rows_ + offset + i] = stored<Stored>(row[c]);
+      else
+        std::transform(row, row + width_, page + (offset + i) * width_, stored<Stored, T>);
     }
     r += count;
   }

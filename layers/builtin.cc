@@ -1,5 +1,6 @@
 // The registration table: one row per kind.
 #include "layers/attention/polynomial_attention.h"
+#include "layers/attention/polysketch_attention.h"
 #include "layers/attention/power_retention.h"
 #include "layers/attention/softmax_attention.h"
 #include "layers/blocks/add.h"
@@ -38,6 +39,7 @@ Registry make_builtin() {
   registry.add(head_kind());
   registry.add(softmax_attention_kind());
   registry.add(polynomial_attention_kind());
+  registry.add(polysketch_attention_kind());
   registry.add(power_retention_kind());
   registry.add(linear_attention_kind());
   registry.add(cosformer_kind());

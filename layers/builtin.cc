@@ -1,6 +1,7 @@
 // The registration table: one row per kind.
 #include "layers/attention/latent_attention.h"
 #include "layers/attention/polynomial_attention.h"
+#include "layers/attention/polysketch_attention.h"
 #include "layers/attention/power_retention.h"
 #include "layers/attention/softmax_attention.h"
 #include "layers/blocks/add.h"
@@ -42,6 +43,7 @@ Registry make_builtin() {
   registry.add(softmax_attention_kind());
   registry.add(latent_attention_kind());
   registry.add(polynomial_attention_kind());
+  registry.add(polysketch_attention_kind());
   registry.add(power_retention_kind());
   registry.add(linear_attention_kind());
   registry.add(cosformer_kind());

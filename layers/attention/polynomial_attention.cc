@@ -4,6 +4,7 @@
 #include "layers/attention/projection.h"
 #include "layers/attention/scalar_decay.h"
 #include "layers/attention/sigmoid_gate.h"
+#include "layers/attention/sketch.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/rowwise.h"
 #include "runtime/run/edit_rows.h"
@@ -22,9 +23,11 @@ SigmoidGate make_gate(const Settings& settings, const Parameters& parameters) {
 
 class PolynomialAttention final : public Layer {
  public:
-  PolynomialAttention(const Settings& settings, const Grids& grids, const Parameters& parameters)
+  PolynomialAttention(const Settings& settings, const ProjectionSettings& projection, const Grids& grids,
+                      const Parameters& parameters, std::unique_ptr<Sketch> sketch)
       : settings_(settings),
-        projection_(settings.projection, parameters),
+        projection_(projection, parameters),
+        sketch_(std::move(sketch)),
         gate_(make_gate(settings, parameters)),
         core_(settings.evaluation == Settings::Evaluation::recurrent
                   ? make_recurrent_polynomial(settings, grids)
@@ -34,7 +37,7 @@ class PolynomialAttention final : public Layer {
       decay_ = ScalarDecay(&parameters.tensor("decay"), parameters.tensor("decay_bias"),
                            settings.decay_temperature, settings.projection.num_heads / settings.decays());
     if (settings.output_bias) o_bias_ = to_float(parameters.tensor("o_bias"));
-    const ProjectionSettings& p = settings.projection;
+    const ProjectionSettings& p = projection;
     sites_ = {head_site(p.num_heads, p.value_head_dim),
               {Site::write, {Operator::zero}, p.num_heads},
               core_->state_site()};
@@ -57,15 +60,18 @@ class PolynomialAttention final : public Layer {
     const View<float> g = scope.rows(x.rows, decay_.heads());
     projection_.run(x, segments, projected, compute);
     decay_.run(x, segments, g, compute);
-    for_each_block(segments, [&](Index first, Index rows) {
-      const View<float> q = projected.q.slice_rows(first, rows);
+    PolynomialRows inputs{projected.q, projected.k, projected.v, g};
+    if (sketch_) sketch(scope, segments, projected, inputs, compute);
+    for_each_block(segments, [&](Index first, Index count) {
+      const View<float> q = inputs.q.slice_rows(first, count);
       scale_rows(q, static_cast<float>(settings_.logit_scale), q, compute);
     });
     for (const Segment& segment : segments) {
-      withhold_writes(segment, projected.k, settings_.projection.head_dim);
-      withhold_writes(segment, projected.v, settings_.projection.value_head_dim);
+      withhold_writes(segment, inputs.k, settings_.projection.head_dim);
+      withhold_writes(segment, inputs.near_k, settings_.near_dim);
+      withhold_writes(segment, inputs.v, settings_.projection.value_head_dim);
     }
-    core_->run(segments, {projected.q, projected.k, projected.v, g}, heads, compute);
+    core_->run(segments, inputs, heads, compute);
     if (settings_.output_norm) normalise(segments, heads, compute);
     for (const Segment& segment : segments) withhold_reads(segment, heads);
     gate_.apply(x, projected.gate, segments, heads, compute);
@@ -81,6 +87,20 @@ class PolynomialAttention final : public Layer {
   }
 
  private:
+  void sketch(Arena::Scope& scope, std::span<const Segment> segments, const Projected& projected,
+              PolynomialRows& rows, const Compute& compute) const {
+    const ProjectionSettings& p = settings_.projection;
+    if (settings_.near_dim > 0) {
+      rows.near_q = projected.q;
+      rows.near_k = projected.k;
+    }
+    if (sketch_->makes_rows()) {
+      rows.q = scope.rows(projected.q.rows, p.num_heads * p.head_dim);
+      rows.k = scope.rows(projected.k.rows, p.num_kv_heads * p.head_dim);
+    }
+    sketch_->run(segments, projected, rows, compute);
+  }
+
   // A layer norm of each head without gain or bias.
   void normalise(std::span<const Segment> segments, View<float> heads, const Compute& compute) const {
     for_each_block(segments, [&](Index first, Index rows) {
@@ -93,7 +113,7 @@ class PolynomialAttention final : public Layer {
   // with an offset, whose weights are never 0, the zero value is what keeps the row out of the sums. rows
   // [rows, num_kv_heads * width]: keys or values
   void withhold_writes(const Segment& segment, View<float> rows, Index width) const {
-    if (!segment.edits) return;
+    if (!segment.edits || width == 0) return;
     const Index group = settings_.projection.group();
     for (Index kv = 0; kv < settings_.projection.num_kv_heads; ++kv)
       if (shared_edit(segment, Site::write, Operator::zero, kv, group) ||
@@ -113,6 +133,7 @@ class PolynomialAttention final : public Layer {
 
   Settings settings_;
   Projection projection_;
+  std::unique_ptr<Sketch> sketch_;  // null: queries and keys as they are projected
   ScalarDecay decay_;
   SigmoidGate gate_;
   std::unique_ptr<PolynomialCore> core_;
@@ -125,7 +146,13 @@ class PolynomialAttention final : public Layer {
 
 std::unique_ptr<Layer> make_polynomial_attention(const PolynomialAttentionSettings& settings,
                                                  const Grids& grids, const Parameters& parameters) {
-  return std::make_unique<PolynomialAttention>(settings, grids, parameters);
+  return std::make_unique<PolynomialAttention>(settings, settings.projection, grids, parameters, nullptr);
+}
+
+std::unique_ptr<Layer> make_polysketch_attention(const PolysketchAttentionSettings& settings,
+                                                 const Grids& grids, const Parameters& parameters) {
+  return std::make_unique<PolynomialAttention>(settings.core(), settings.projection, grids, parameters,
+                                               std::make_unique<Sketch>(settings, parameters));
 }
 
 Kind polynomial_attention_kind() {

@@ -15,10 +15,11 @@ namespace plait {
 
 // Rows of a batch. Keys of rows that write nothing and log decays of rows that forget nothing are zeros.
 struct PolynomialRows {
-  View<float> q;      // [rows, num_heads * head_dim], times logit_scale
-  View<float> k;      // [rows, num_kv_heads * head_dim]
-  View<float> v;      // [rows, num_kv_heads * value_head_dim]
-  View<float> decay;  // [rows, num_heads] log decays; no columns without decay
+  View<float> q;                         // [rows, num_heads * head_dim], times logit_scale
+  View<float> k;                         // [rows, num_kv_heads * head_dim]
+  View<float> v;                         // [rows, num_kv_heads * value_head_dim]
+  View<float> decay;                     // [rows, num_heads] log decays; no columns without decay
+  View<float> near_q = {}, near_k = {};  // [rows, heads * near_dim], if there is one
 };
 
 class PolynomialCore {

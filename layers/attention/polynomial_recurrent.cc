@@ -28,6 +28,8 @@ class RecurrentPolynomial final : public PolynomialCore {
         grid_(settings.grid > 0 ? settings.grid : grids.chunk),
         offset_(static_cast<float>(settings.offset)),
         relative_eps_(static_cast<float>(settings.relative_eps)),
+        near_dim_(settings.near_dim),
+        open_degree_(settings.near_dim > 0 ? settings.near_degree : settings.degree),
         features_(settings.projection.head_dim, settings.degree),
         scale_(settings) {
     const Index size = features_.size();
@@ -36,6 +38,9 @@ class RecurrentPolynomial final : public PolynomialCore {
     k_ = add_field("k", Field::Kind::open, {heads_.num_kv_heads * heads_.head_dim}, Field::Order::columns);
     v_ = add_field("v", Field::Kind::open, {heads_.num_kv_heads * heads_.value_head_dim});
     if (decays()) g_ = add_field("g", Field::Kind::open, {states()});
+    if (near_dim_ > 0)
+      near_k_ =
+          add_field("near_k", Field::Kind::open, {heads_.num_kv_heads * near_dim_}, Field::Order::columns);
   }
 
   std::span<const Field> fields() const override { return fields_; }
@@ -76,7 +81,7 @@ class RecurrentPolynomial final : public PolynomialCore {
  private:
   // A state's chunk as it is read. Anchors as of the chunk's begin, open rows up to the step's last.
   struct Chunk {
-    const float *S = nullptr, *Z = nullptr, *k = nullptr, *v = nullptr, *g = nullptr;
+    const float *S = nullptr, *Z = nullptr, *k = nullptr, *v = nullptr, *g = nullptr, *near_k = nullptr;
   };
   // Rows of one segment inside one chunk.
   struct Step {
@@ -119,6 +124,7 @@ class RecurrentPolynomial final : public PolynomialCore {
     chunk.k = state.peek(k_);
     chunk.v = state.peek(v_);
     if (decays()) chunk.g = state.peek(g_);
+    if (near_dim_ > 0) chunk.near_k = state.peek(near_k_);
     return chunk;
   }
 
@@ -136,11 +142,13 @@ class RecurrentPolynomial final : public PolynomialCore {
     float* k = state.open(k_);
     float* v = state.open(v_);
     float* g = decays() ? state.open(g_) : nullptr;
+    float* near_k = near_dim_ > 0 ? state.open(near_k_) : nullptr;
     const Index position = segment.position + done, first = segment.first_row + done;
     for (Index r = 0; r < count; ++r) {
       const Index at = (position + r) % grid_;
-      const float* key = rows.k.row(first + r);
-      for (Index c = 0; c < rows.k.cols; ++c) k[c * stride() + at] = key[c];
+      for (Index c = 0; c < rows.k.cols; ++c) k[c * stride() + at] = rows.k(first + r, c);
+      for (Index c = 0; near_k && c < rows.near_k.cols; ++c)
+        near_k[c * stride() + at] = rows.near_k(first + r, c);
       std::copy_n(rows.v.row(first + r), rows.v.cols, v + at * rows.v.cols);
       if (g) std::copy_n(rows.decay.row(first + r), rows.decay.cols, g + at * rows.decay.cols);
     }
@@ -156,23 +164,30 @@ class RecurrentPolynomial final : public PolynomialCore {
   void read(const Step& step, Index state, const PolynomialRows& rows, View<float> out,
             const Kernels& k) const {
     Arena::Scope scope(scratch());
-    const Index d = heads_.head_dim, dv = heads_.value_head_dim, n = step.rows * readers();
+    const Index dv = heads_.value_head_dim, n = step.rows * readers();
     const Index first_head = state * readers(), begin = step.position % grid_, end = begin + step.rows;
-    const View<float> q = scope.rows(n, d), y = scope.rows(n, dv);
+    const View<float> q = scope.rows(n, heads_.head_dim), near_q = scope.rows(n, near_dim_),
+                      y = scope.rows(n, dv);
     float* mass = scope.take(n);
     double* sums = scope.take<double>(grid_);
-    // Heads outermost: the rows of one head meet one key more each.
-    for (Index i = 0; i < n; ++i)
-      std::copy_n(rows.q.row(step.first_row + i % step.rows) + (first_head + i / step.rows) * d, d, q.row(i));
+    gather_heads(step, first_head, rows.q, q);
+    if (near_dim_ > 0) gather_heads(step, first_head, rows.near_q, near_q);
     if (decays()) decay_sums(step.chunk, state, end, sums);
     read_anchor(step.chunk, state, q, y, mass, k);
     if (decays()) discount(sums + begin, y, mass, k);
-    read_open(step, state, q, sums, y, mass, k);
+    read_open(step, state, near_dim_ > 0 ? near_q : q, sums, y, mass, k);
     for (Index i = 0; i < n; ++i) {
       const Index r = i % step.rows;
       const float factor = scale_.factor(step.position + r, mass[i], k);
       k.scale(y.row(i), factor, out.row(step.first_row + r) + (first_head + i / step.rows) * dv, dv);
     }
+  }
+
+  // Heads outermost: the rows of one head meet one key more each.
+  static void gather_heads(const Step& step, Index first_head, View<const float> from, View<float> q) {
+    for (Index i = 0; i < q.rows; ++i)
+      std::copy_n(from.row(step.first_row + i % step.rows) + (first_head + i / step.rows) * q.cols, q.cols,
+                  q.row(i));
   }
 
   // y = phi(q)' S, mass = phi(q)' Z: one chain over the features ascending, block by block.
@@ -215,12 +230,13 @@ class RecurrentPolynomial final : public PolynomialCore {
   void read_open(const Step& step, Index state, View<const float> q, const double* sums, View<float> y,
                  float* mass, const Kernels& k) const {
     Arena::Scope scope(scratch());
-    const Index n = q.rows, d = heads_.head_dim, dv = heads_.value_head_dim, kv = kv_of(state);
+    const Index n = q.rows, d = q.cols, dv = heads_.value_head_dim, kv = kv_of(state);
+    const float* keys = near_dim_ > 0 ? step.chunk.near_k : step.chunk.k;
     const Index begin = step.position % grid_, end = begin + step.rows;
     const View<float> w = scope.rows(n, stride());
     for (Index c = 0; c < end; c += kPanel)
-      k.panel(n, d, std::min(kPanel, end - c), q.data, q.stride, step.chunk.k + kv * d * stride() + c,
-              stride(), w.data + c, w.stride, Start::zero);
+      k.panel(n, d, std::min(kPanel, end - c), q.data, q.stride, keys + kv * d * stride() + c, stride(),
+              w.data + c, w.stride, Start::zero);
     for (Index i = 0; i < n; ++i) mass[i] += weigh(begin + i % step.rows, sums, w.row(i), k);
     const Index width = heads_.num_kv_heads * dv;
     for (Index head = 0; head < readers(); ++head)
@@ -240,7 +256,7 @@ class RecurrentPolynomial final : public PolynomialCore {
       k.sqrt(w, w, count);
       k.add_scalar(w, offset_, w, count);
     }
-    raise(features_.degree(), w, count, k);
+    raise(open_degree_, w, count, k);
     if (decays()) {
       Arena::Scope scope(scratch());
       float* decay = scope.take(count);
@@ -336,10 +352,11 @@ class RecurrentPolynomial final : public PolynomialCore {
   Decay decay_;
   Index grid_;
   float offset_, relative_eps_;
+  Index near_dim_, open_degree_;
   PowerFeatures features_;
   PolynomialScale scale_;
   std::vector<Field> fields_;
-  Index s_ = 0, z_ = 0, k_ = 0, v_ = 0, g_ = 0;
+  Index s_ = 0, z_ = 0, k_ = 0, v_ = 0, g_ = 0, near_k_ = 0;
 };
 
 }  // namespace

@@ -14,27 +14,25 @@ std::vector<float> optional_vector(const Parameters& parameters, const std::stri
   return parameters.has(name) ? to_float(parameters.tensor(name)) : std::vector<float>();
 }
 
-std::vector<float> gain_of(const ProjectionSettings& settings, const Parameters& parameters,
-                           const std::string& name) {
-  std::vector<float> gain = optional_vector(parameters, name);
-  if (settings.qk_norm && settings.qk_norm->form == QkNormSettings::Form::one_plus)
-    for (float& g : gain) g = 1 + g;
-  return gain;
+Linear optional_linear(const Parameters& parameters, const std::string& name) {
+  return parameters.has(name) ? Linear(parameters.tensor(name)) : Linear();
 }
 
 }  // namespace
 
 Projection::Projection(const ProjectionSettings& settings, const Parameters& parameters, Index shift_logs)
     : settings_(settings),
-      q_(parameters.tensor("q")),
-      k_(parameters.tensor("k")),
+      q_(optional_linear(parameters, "q")),
+      k_(optional_linear(parameters, "k")),
       v_(parameters.tensor("v")),
       q_bias_(optional_vector(parameters, "q_bias")),
       k_bias_(optional_vector(parameters, "k_bias")),
       v_bias_(optional_vector(parameters, "v_bias")),
-      q_gain_(gain_of(settings, parameters, "q_norm")),
-      k_gain_(gain_of(settings, parameters, "k_norm")),
+      q_norm_(norm_of(parameters, "q_norm")),
+      k_norm_(norm_of(parameters, "k_norm")),
+      query_factors_(settings.query_factors.begin(), settings.query_factors.end()),
       shift_logs_(shift_logs) {
+  if (settings.structure.index() != 0) structured_.emplace(settings, parameters);
   if (settings.rope) rope_ = make_rope(*settings.rope);
   if (settings.shift) {
     k_shift_.emplace(parameters.tensor("k_shift"));
@@ -47,12 +45,20 @@ std::vector<Field> Projection::shift_fields() const {
   Field keys;
   keys.name = "k_before";
   keys.kind = Field::Kind::log;
-  keys.shape = {k_.out()};
+  keys.shape = {settings_.num_kv_heads * settings_.head_dim};
   keys.window = 2;
   Field values = keys;
   values.name = "v_before";
-  values.shape = {v_.out()};
+  values.shape = {settings_.num_value_heads() * settings_.value_head_dim};
   return {keys, values};
+}
+
+Projection::Norm Projection::norm_of(const Parameters& parameters, const std::string& name) const {
+  if (!settings_.qk_norm) return {};
+  Norm norm{optional_vector(parameters, name), optional_vector(parameters, name + "_bias")};
+  if (settings_.qk_norm->form == QkNormSettings::Form::one_plus)
+    for (float& g : norm.gain) g = 1 + g;
+  return norm;
 }
 
 Projected Projection::take(Arena::Scope& scope, Index rows) const {
@@ -72,9 +78,8 @@ void Projection::run(View<const float> x, std::span<const Segment> segments, con
     const View<const float> block = scaled(x.slice_rows(first, rows), scope, compute);
     const View<float> k = y.k.slice_rows(first, rows), v = y.v.slice_rows(first, rows);
     queries(block, y.q.slice_rows(first, rows), y.gate.slice_rows(first, rows), compute);
-    k_.run(block, k, compute);
+    keys(block, k, compute);
     v_.run(block, v, compute);
-    if (!k_bias_.empty()) add_bias(k_bias_, k, compute);
     if (!v_bias_.empty()) add_bias(v_bias_, v, compute);
     if (settings_.key_multiplier != 1)
       scale_rows(k, static_cast<float>(settings_.key_multiplier), k, compute);
@@ -86,8 +91,10 @@ void Projection::run(View<const float> x, std::span<const Segment> segments, con
     shift(segments, v_mix, y.v, shift_logs_ + 1, compute);
   }
   for (const Segment& segment : segments) {
-    prepare(segment, y.q.slice_rows(segment.first_row, segment.rows), 1, q_gain_, compute);
-    prepare(segment, y.k.slice_rows(segment.first_row, segment.rows), settings_.group(), k_gain_, compute);
+    const View<float> q = y.q.slice_rows(segment.first_row, segment.rows);
+    prepare(segment, q, 1, q_norm_, compute);
+    scale_queries(q, compute);
+    prepare(segment, y.k.slice_rows(segment.first_row, segment.rows), settings_.group(), k_norm_, compute);
   }
 }
 
@@ -128,9 +135,25 @@ View<const float> Projection::scaled(View<const float> x, Arena::Scope& scope, c
   return y;
 }
 
+void Projection::keys(View<const float> x, View<float> k, const Compute& compute) const {
+  if (structured_) return structured_->keys(x, k, compute);
+  k_.run(x, k, compute);
+  if (!k_bias_.empty()) add_bias(k_bias_, k, compute);
+}
+
+void Projection::scale_queries(View<float> q, const Compute& compute) const {
+  if (query_factors_.empty()) return;
+  const Kernels& k = kernels(compute);
+  for_each_row(0, q.rows, compute.threads, [&](Index r) {
+    for (Index c = 0; c < q.cols; c += settings_.head_dim)
+      k.multiply(q.row(r) + c, query_factors_.data(), q.row(r) + c, settings_.head_dim);
+  });
+}
+
 // A packed gate lies behind its query or its group's queries: both are moved apart, so that what follows sees
 // plain heads.
 void Projection::queries(View<const float> x, View<float> q, View<float> gate, const Compute& compute) const {
+  if (structured_) return structured_->queries(x, q, compute);
   const Index d = settings_.packed_heads() * settings_.head_dim,
               g = settings_.packed_heads() * settings_.packed_gate;
   if (g == 0) {
@@ -153,30 +176,58 @@ void Projection::queries(View<const float> x, View<float> q, View<float> gate, c
 
 // Norm and rotation of a segment's heads, each of which serves `group` query heads. rows [n, heads *
 // head_dim]
-void Projection::prepare(const Segment& segment, View<float> rows, Index group, std::span<const float> gain,
+void Projection::prepare(const Segment& segment, View<float> rows, Index group, const Norm& norm,
                          const Compute& compute) const {
   const Index d = settings_.head_dim, heads = rows.cols / d;
+  const Gains gains{norm.gain, norm.bias};
   if (!segment.edits || (!segment.edits->has(Site::qk_norm) && !segment.edits->has(Site::position))) {
-    prepare_heads(rows, heads, gain, nullptr, nullptr, nullptr, segment.position, compute);
+    prepare_heads(rows, heads, gains, nullptr, nullptr, nullptr, segment.position, compute);
     return;
   }
   const bool own = settings_.qk_norm && settings_.qk_norm->per_head;
   for (Index h = 0; h < heads; ++h)
-    prepare_heads(rows.slice_cols(h * d, d), 1,
-                  own ? gain.subspan(static_cast<std::size_t>(h * d), static_cast<std::size_t>(d)) : gain,
+    prepare_heads(rows.slice_cols(h * d, d), 1, own ? gains.columns(h * d, d) : gains,
                   shared_edit(segment, Site::qk_norm, Operator::off, h, group),
                   shared_edit(segment, Site::position, Operator::none, h, group),
                   shared_edit(segment, Site::position, Operator::shift, h, group), segment.position, compute);
 }
 
-void Projection::prepare_heads(View<float> rows, Index heads, std::span<const float> gain,
-                               const Edit* no_norm, const Edit* no_rope, const Edit* shift, Index position,
+void Projection::prepare_heads(View<float> rows, Index heads, const Gains& gains, const Edit* no_norm,
+                               const Edit* no_rope, const Edit* shift, Index position,
                                const Compute& compute) const {
-  if (settings_.qk_norm && !no_norm)
-    rms_norm(rows, settings_.head_dim, static_cast<float>(settings_.qk_norm->eps), gain, rows, compute);
+  if (!gains.gain.empty() && !no_norm) normalise(rows, gains, compute);
   if (rope_ && !no_rope)
     rope_->apply(rows, heads * settings_.rope_slices,
                  static_cast<double>(position) + (shift ? shift->value : 0.0), compute);
+}
+
+Projection::Gains Projection::Gains::columns(Index first, Index count) const {
+  const auto part = [&](std::span<const float> all) {
+    return all.empty() ? all : all.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  };
+  return {part(gain), part(bias)};
+}
+
+// Heads one behind the other, each in the groups of the settings.
+void Projection::normalise(View<float> rows, const Gains& gains, const Compute& compute) const {
+  const Index d = settings_.head_dim;
+  const auto eps = static_cast<float>(settings_.qk_norm->eps);
+  const bool layer = settings_.qk_norm->type == QkNormSettings::Type::layer;
+  const auto run = [&](View<float> y, Index group, const Gains& own) {
+    if (layer)
+      layer_norm(y, group, eps, own.gain, own.bias, y, compute);
+    else
+      rms_norm(y, group, eps, own.gain, y, compute);
+  };
+  if (settings_.norm_groups.empty()) return run(rows, d, gains);
+  const bool shared = static_cast<Index>(gains.gain.size()) == d;
+  for (Index head = 0; head < rows.cols; head += d) {
+    Index first = 0;
+    for (const Index group : settings_.norm_groups) {
+      run(rows.slice_cols(head + first, group), group, gains.columns((shared ? 0 : head) + first, group));
+      first += group;
+    }
+  }
 }
 
 void Projection::rotate(std::span<const Segment> segments, View<float> rows, const Compute& compute) const {

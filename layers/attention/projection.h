@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "layers/attention/rope.h"
+#include "layers/attention/structured_qk.h"
 #include "layers/reference/projection.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/tensor.h"
@@ -43,19 +44,33 @@ class Projection {
  private:
   View<const float> scaled(View<const float> x, Arena::Scope& scope, const Compute& compute) const;
   void queries(View<const float> x, View<float> q, View<float> gate, const Compute& compute) const;
+  // Gain and bias of a norm, of one head for all or of every head; no gain: no norm.
+  struct Norm {
+    std::vector<float> gain, bias;
+  };
+  struct Gains {
+    std::span<const float> gain, bias;
+    Gains columns(Index first, Index count) const;
+  };
+  Norm norm_of(const Parameters& parameters, const std::string& name) const;
+  void keys(View<const float> x, View<float> k, const Compute& compute) const;
   // Keys or values of a batch := sigmoid(logits) times those of the token before + the rest of them. logits
   // [rows, heads]; log: a field of the state
   void shift(std::span<const Segment> segments, View<float> logits, View<float> rows, Index log,
              const Compute& compute) const;
-  void prepare(const Segment& segment, View<float> rows, Index group, std::span<const float> gain,
+  void prepare(const Segment& segment, View<float> rows, Index group, const Norm& norm,
                const Compute& compute) const;
-  void prepare_heads(View<float> rows, Index heads, std::span<const float> gain, const Edit* no_norm,
+  void prepare_heads(View<float> rows, Index heads, const Gains& gains, const Edit* no_norm,
                      const Edit* no_rope, const Edit* shift, Index position, const Compute& compute) const;
+  void normalise(View<float> rows, const Gains& gains, const Compute& compute) const;
+  void scale_queries(View<float> q, const Compute& compute) const;
 
   ProjectionSettings settings_;
+  std::optional<StructuredQk> structured_;  // in place of q_ and k_
   Linear q_, k_, v_;
   std::vector<float> q_bias_, k_bias_, v_bias_;
-  std::vector<float> q_gain_, k_gain_;
+  Norm q_norm_, k_norm_;
+  std::vector<float> query_factors_;
   std::optional<Linear> k_shift_, v_shift_;
   Index shift_logs_;
   std::optional<Rotary> rope_;

@@ -34,6 +34,7 @@ class SoftmaxAttention final : public Layer {
       : settings_(settings),
         grids_(grids),
         projection_(settings.projection, parameters, kShift),
+        levels_(key_levels(settings.score.front())),
         gate_(make_gate(settings, parameters)),
         o_(parameters.tensor("o")) {
     if (std::holds_alternative<ParallaxAttention>(settings.readout)) r_.emplace(parameters.tensor("r"));
@@ -133,7 +134,7 @@ class SoftmaxAttention final : public Layer {
                  side ? View<const double>(rows.sides) : View<const double>(), rows.numbers, seconds,
                  rule_->furthest_side()},
                 q, out);
-    walk_keys(tiles.all(), rule, p.head_dim, value_width, grids_, compute);
+    walk_keys(tiles.all(), rule, p.head_dim, value_width, grids_, compute, levels_);
   }
 
   View<float> second_queries(View<const float> x, std::span<const Segment> segments, Arena::Scope& scope,
@@ -150,6 +151,7 @@ class SoftmaxAttention final : public Layer {
   SoftmaxAttentionSettings settings_;
   Grids grids_;
   Projection projection_;
+  std::vector<KeyLevel> levels_;
   std::optional<StagedRule> rule_;
   std::optional<Linear> r_;       // second queries
   std::unique_ptr<HeadMix> mix_;  // null: heads stay as they are
@@ -198,6 +200,19 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 2, "head_dim": 24, "score": ["integral_attention"],
           "integral_attention": {"signals": 3},
           "rope": {"theta": 10000}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "score": ["mlr_attention"],
+          "qk_norm": {"type": "layer"}, "mlr_attention": {"ranks": [8, 0, 5, 3], "block_size": 160}})",
+      R"({"num_heads": 2, "head_dim": 24, "score": ["mlr_attention", "alibi"], "window": 70, "sinks": 3,
+          "mlr_attention": {"ranks": [8, 8, 8], "block_size": 48, "divide_by": "shared_levels"}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 12, "score": ["bilinear_mlr"],
+          "qk_norm": {"type": "layer", "form": "one_plus", "bias": false},
+          "bilinear_mlr": {"ranks": [4, 5, 0, 3], "scale": "mup", "divide_by_levels": true}})",
+      R"({"num_heads": 2, "head_dim": 8, "score": ["bilinear_mlr", "scalable_softmax"], "window": 40,
+          "bilinear_mlr": {"ranks": [2, 6]}})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["bilinear_btt"], "qk_norm": {"type": "layer"},
+          "gate": "sigmoid"})",
+      R"({"num_heads": 3, "head_dim": 8, "score": ["bilinear_btt", "logit_softcap"], "readout": "laser_attention",
+          "bilinear_btt": {"rank": 2, "scale": "mup"}, "qk_norm": {}})",
       R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "focal_attention"]})",
       R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "focal_attention"],
           "focal_attention": {"mode": "per_token", "tau_min": 2, "tau_max": 9}})",

@@ -11,6 +11,10 @@ struct MakeScore {
   std::unique_ptr<Score> operator()(const ScaledDot& o) const { return make_scaled_dot(o.scale); }
   // Disjoint slices of q and k: the average of their logits is one product with its own scale.
   std::unique_ptr<Score> operator()(const IntegralAttention& o) const { return make_scaled_dot(o.scale); }
+  std::unique_ptr<Score> operator()(const MlrAttention& o) const { return make_mlr_attention(o); }
+  // Their factors stand on the channels of the queries.
+  std::unique_ptr<Score> operator()(const BilinearMlr&) const { return make_scaled_dot(1); }
+  std::unique_ptr<Score> operator()(const BilinearBtt&) const { return make_scaled_dot(1); }
   std::unique_ptr<Score> operator()(const ScalableSoftmax& o) const {
     return make_scalable_softmax(o, parts);
   }

@@ -100,6 +100,9 @@ class Readout : public Stage {
 
 // A factor on every logit.
 std::unique_ptr<Score> make_scaled_dot(double scale);
+std::unique_ptr<Score> make_mlr_attention(const MlrAttention& settings);
+// What the walk takes as levels of q.k; empty unless the list of scores begins with mlr_attention.
+std::vector<KeyLevel> key_levels(const ScoreOption& first);
 std::unique_ptr<Score> make_scalable_softmax(const ScalableSoftmax& settings, StageParts& parts);
 std::unique_ptr<Score> make_focal_attention(const FocalAttention& settings, StageParts& parts);
 std::unique_ptr<Score> make_scaled_signed_averaging(const ScaledSignedAveraging& settings);

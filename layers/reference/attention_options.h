@@ -25,6 +25,21 @@ struct IntegralAttention {
   bool rope_per_signal = true;
   double scale = 1;  // 1 / sqrt(signals * head_dim)
 };
+// The three of arXiv 2509.07963 have no factor of their own: theirs stand on the channels of the queries.
+struct MlrAttention {
+  enum class Divide { none, levels, shared_levels };
+  std::vector<Index> ranks;   // channels of every level, their sum is head_dim; 0 = no such level
+  std::vector<Index> blocks;  // positions of a level's block
+  Divide divide = Divide::none;
+};
+struct BilinearMlr {
+  std::vector<Index> ranks;
+  bool mup = false, divide_by_levels = false;
+};
+struct BilinearBtt {
+  Index rank = 1;
+  bool mup = false;
+};
 struct ScalableSoftmax {
   bool bias = false;
   double undo = 1;  // what takes 1 / sqrt(head_dim) back where s ln n replaces it
@@ -59,9 +74,9 @@ struct ForgettingAttention {
   bool per_token = true;  // the gate reads the input; otherwise it is its bias
   std::optional<KeyPruning> pruning;
 };
-using ScoreOption =
-    std::variant<ScaledDot, IntegralAttention, ScalableSoftmax, FocalAttention, ScaledSignedAveraging,
-                 SinSoftmax, RowStandardise, LogitSoftcap, Alibi, ForgettingAttention>;
+using ScoreOption = std::variant<ScaledDot, IntegralAttention, MlrAttention, BilinearMlr, BilinearBtt,
+                                 ScalableSoftmax, FocalAttention, ScaledSignedAveraging, SinSoftmax,
+                                 RowStandardise, LogitSoftcap, Alibi, ForgettingAttention>;
 
 // -- normaliser: how the logits of a row become weights.
 
@@ -128,7 +143,7 @@ Index output_heads(const ReadoutOption& option, Index num_heads);
 // Keys score, normaliser and readout, and one object per option that has settings, named like it. `scale` is
 // the setting of that name, 0 = 1 / sqrt(head_dim). They do not call finish().
 std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& shape);
-// The factor on q.k of the first option of a list.
+// The factor on q.k of the first option of a list; 1 where it stands on the queries' channels.
 double scale_of(const ScoreOption& first);
 NormaliserOption read_normaliser(Config& config);
 ReadoutOption read_readout(Config& config, const std::vector<ScoreOption>& scores,
@@ -150,6 +165,7 @@ struct TwinRow {
   std::vector<Index> keys;             // visible positions, ascending
   std::vector<const double*> values;   // of those keys, [value_head_dim] each
   std::vector<const double*> vectors;  // the keys themselves, [head_dim] each
+  const double* query = nullptr;       // [head_dim]
   double count() const { return static_cast<double>(keys.size()); }
 };
 

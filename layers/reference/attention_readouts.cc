@@ -85,6 +85,11 @@ ReadoutOption read_readout(Config& config, const std::vector<ScoreOption>& score
       return BayesSoftmax{};
     case 5:
       need_softmax("readout parallax_attention needs weights that sum to 1: normaliser softmax");
+      if (!std::holds_alternative<ScaledDot>(scores.front()) &&
+          !std::holds_alternative<IntegralAttention>(scores.front()))
+        config.refuse(
+            "readout parallax_attention has a second query of head_dim channels: score scaled_dot or "
+            "integral_attention comes first");
       return ParallaxAttention{};
     case 6:
       need_softmax("readout laser_attention needs weights that sum to 1: normaliser softmax");

@@ -9,7 +9,8 @@
 namespace plait {
 namespace {
 
-const std::vector<std::string> kFirst = {"scaled_dot", "integral_attention"};
+const std::vector<std::string> kFirst = {"scaled_dot", "integral_attention", "mlr_attention", "bilinear_mlr",
+                                         "bilinear_btt"};
 const std::vector<std::string> kFurther = {
     "scalable_softmax", "focal_attention", "scaled_signed_averaging", "sin_softmax", "row_standardise",
     "logit_softcap",    "alibi",           "forgetting_attention"};
@@ -37,9 +38,62 @@ std::vector<double> usual_slopes(Index heads) {
   return slopes;
 }
 
+constexpr const char* kStructured = "scores by structured matrices (arXiv 2509.07963)";
+
+// They add up to head_dim; every level halves the one before, as often as `finest`, called `what`, allows.
+std::vector<Index> read_ranks(Config& own, Index head_dim, const char* what, Index finest) {
+  std::vector<Index> ranks;
+  Index sum = 0;
+  for (const double rank : own.numbers_or("ranks", {static_cast<double>(head_dim)},
+                                          "channels of every level, coarsest first; their sum is head_dim")) {
+    if (!(rank >= 0 && rank <= static_cast<double>(head_dim)) || std::floor(rank) != rank)
+      own.refuse("ranks has ", rank, ", but ranks are whole numbers from 0 to head_dim");
+    ranks.push_back(static_cast<Index>(rank));
+    sum += ranks.back();
+  }
+  if (sum != head_dim) own.refuse("ranks add up to ", sum, ", but head_dim is ", head_dim);
+  if (ranks.size() > 32 || finest % (Index{1} << (ranks.size() - 1)) != 0)
+    own.refuse("ranks has ", ranks.size(), " levels, each of which halves the one before, but ", what, " is ",
+               finest);
+  return ranks;
+}
+
+MlrAttention read_mlr(Config& config, const ProjectionSettings& shape) {
+  Config& own = config.section("mlr_attention", kStructured);
+  MlrAttention s;
+  const Index block = own.integer("block_size", "positions of a block of the first level");
+  s.ranks = read_ranks(own, shape.head_dim, "block_size", block);
+  for (std::size_t l = 0; l < s.ranks.size(); ++l) s.blocks.push_back(block >> l);
+  s.divide = static_cast<MlrAttention::Divide>(
+      own.choice("divide_by", {"none", "levels", "shared_levels"},
+                 "a logit's divisor: 1, the number of levels, or of those query and key share"));
+  return s;
+}
+
+BilinearMlr read_bilinear_mlr(Config& config, const ProjectionSettings& shape) {
+  Config& own = config.section("bilinear_mlr", kStructured);
+  BilinearMlr s;
+  s.ranks = read_ranks(own, shape.head_dim, "width", shape.width);
+  s.mup = own.choice("scale", {"standard", "mup"}, "1 / sqrt(n) of a level with n columns, or 8 / n") == 1;
+  s.divide_by_levels = own.boolean_or("divide_by_levels", false, "divides a logit by the number of levels");
+  return s;
+}
+
+BilinearBtt read_bilinear_btt(Config& config) {
+  Config& own = config.section("bilinear_btt", kStructured);
+  BilinearBtt s;
+  s.rank = own.integer_or("rank", 1, "of the tensor train", 1);
+  s.mup = own.choice("scale", {"standard", "mup"}, "1 / sqrt(width) or 1 / width") == 1;
+  return s;
+}
+
 ScoreOption read_first(Config& config, const std::string& name, double scale,
                        const ProjectionSettings& shape) {
   if (name == "scaled_dot") return ScaledDot{scale == 0 ? inverse_root(shape.head_dim) : scale};
+  if (scale != 0) config.refuse("scale is set, but ", name, " brings its own");
+  if (name == "mlr_attention") return read_mlr(config, shape);
+  if (name == "bilinear_mlr") return read_bilinear_mlr(config, shape);
+  if (name == "bilinear_btt") return read_bilinear_btt(config);
   Config& own = config.section(name, "averaged logits of several signals (arXiv 2508.18387)");
   IntegralAttention s;
   s.signals =
@@ -48,8 +102,6 @@ ScoreOption read_first(Config& config, const std::string& name, double scale,
       own.boolean_or("rope_per_signal", true, "rope turns every slice as a head of its own; UNCONFIRMED");
   if (shape.head_dim % s.signals != 0)
     own.refuse("signals is ", s.signals, ", which does not divide head_dim, ", shape.head_dim);
-  if (scale != 0)
-    config.refuse("scale is set, but integral_attention brings its own, 1 / sqrt(signals head_dim)");
   s.scale = inverse_root(s.signals * shape.head_dim);
   return s;
 }
@@ -116,8 +168,9 @@ ForgettingAttention read_forgetting(Config& config, const ProjectionSettings& sh
   s.pruning->bound =
       prune.number_or("bound", 0, "of a logit's size without its gates; 0 = from the q/k norm's gains");
   if (s.pruning->log_tol >= 0) prune.refuse("log_tol is ", s.pruning->log_tol, ", but must be negative");
-  if (s.pruning->bound < 0 || (s.pruning->bound == 0 && !shape.qk_norm))
-    prune.refuse("bound must be positive, or the layer have a qk_norm that bounds its logits");
+  const bool bounded = shape.qk_norm && shape.qk_norm->type == QkNormSettings::Type::rms;
+  if (s.pruning->bound < 0 || (s.pruning->bound == 0 && !bounded))
+    prune.refuse("bound must be positive, or the layer have a qk_norm of type rms that bounds its logits");
   if (scores != 2)
     config.refuse("prune bounds the logits of score [scaled_dot, forgetting_attention]; this list has ",
                   scores, " transforms");
@@ -154,6 +207,23 @@ ScoreOption read_further(Config& config, const std::string& name, const Projecti
   return read_forgetting(config, shape, scores);
 }
 
+bool is_structured(const ScoreOption& first) {
+  return !std::holds_alternative<ScaledDot>(first) && !std::holds_alternative<IntegralAttention>(first);
+}
+
+// What counts on the one factor and head_dim of scaled_dot.
+void refuse_behind_structured(Config& config, const std::string& first, const ScoreOption& option) {
+  const char* wants = nullptr;
+  if (const auto* s = std::get_if<ScalableSoftmax>(&option); s && s->undo != 1)
+    wants = "ssmax_replaces_scale";
+  if (const auto* s = std::get_if<FocalAttention>(&option); s && s->mode != FocalAttention::Mode::fixed)
+    wants = "focal_attention with tau";
+  if (const auto* s = std::get_if<RowStandardise>(&option); s && s->scale_after != 1) wants = "scale_after";
+  if (const auto* s = std::get_if<ForgettingAttention>(&option); s && s->pruning) wants = "prune";
+  if (wants)
+    config.refuse(wants, " counts on the scale of score scaled_dot, but the list begins with ", first);
+}
+
 std::string joined(const std::vector<std::string>& names) {
   std::string all;
   for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
@@ -163,8 +233,9 @@ std::string joined(const std::vector<std::string>& names) {
 }  // namespace
 
 double scale_of(const ScoreOption& first) {
-  const auto* dot = std::get_if<ScaledDot>(&first);
-  return dot ? dot->scale : std::get<IntegralAttention>(first).scale;
+  if (const auto* dot = std::get_if<ScaledDot>(&first)) return dot->scale;
+  if (const auto* integral = std::get_if<IntegralAttention>(&first)) return integral->scale;
+  return 1;
 }
 
 std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& shape) {
@@ -185,6 +256,7 @@ std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& s
     if (holds(kFirst, names[i]))
       config.refuse("score lists ", names[i], " behind ", names[0], "; it comes first");
     options.push_back(read_further(config, names[i], shape, names.size()));
+    if (is_structured(options.front())) refuse_behind_structured(config, names[0], options.back());
   }
   return options;
 }
@@ -303,6 +375,28 @@ class ForgettingTwin final : public ScoreTwin {
   double threshold_ = -std::numeric_limits<double>::infinity();
 };
 
+// q.k of the whole heads is not the logit here: only levels whose block query and key share count.
+class MlrTwin final : public ScoreTwin {
+ public:
+  explicit MlrTwin(const MlrAttention& settings) : s_(settings) {}
+  void apply(const TwinRow& row, const std::vector<double>&, std::vector<double>& s) const override {
+    for (std::size_t n = 0; n < s.size(); ++n) {
+      s[n] = 0;
+      double shared = 0;
+      Index channel = 0;
+      for (std::size_t l = 0; l < s_.ranks.size(); channel += s_.ranks[l++]) {
+        if (s_.ranks[l] == 0 || row.position / s_.blocks[l] != row.keys[n] / s_.blocks[l]) continue;
+        for (Index c = channel; c < channel + s_.ranks[l]; ++c) s[n] += row.query[c] * row.vectors[n][c];
+        ++shared;
+      }
+      if (s_.divide == MlrAttention::Divide::shared_levels && shared > 0) s[n] /= shared;
+    }
+  }
+
+ private:
+  MlrAttention s_;
+};
+
 class RowStandardiseTwin final : public ScoreTwin {
  public:
   explicit RowStandardiseTwin(const RowStandardise& settings) : s_(settings) {}
@@ -325,12 +419,18 @@ struct MakeScore {
   const Parameters& parameters;
 
   using Made = std::unique_ptr<ScoreTwin>;
+  static Made unchanged() {
+    return each([](const TwinRow&, std::size_t, double s) { return s; });
+  }
   Made operator()(const ScaledDot& o) const {
     return each([c = o.scale](const TwinRow&, std::size_t, double s) { return c * s; });
   }
   Made operator()(const IntegralAttention& o) const {
     return each([c = o.scale](const TwinRow&, std::size_t, double s) { return c * s; });
   }
+  Made operator()(const MlrAttention& o) const { return std::make_unique<MlrTwin>(o); }
+  Made operator()(const BilinearMlr&) const { return unchanged(); }
+  Made operator()(const BilinearBtt&) const { return unchanged(); }
   Made operator()(const ScalableSoftmax& o) const {
     return each([u = o.undo, a = to_double(parameters.tensor("ssmax_scale")),
                  b = optional_tensor(parameters, "ssmax_bias")](const TwinRow& row, std::size_t, double s) {

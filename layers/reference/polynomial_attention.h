@@ -28,11 +28,15 @@ struct PolynomialAttentionSettings {
   Gate gate = Gate::none;
   Evaluation evaluation = Evaluation::recurrent;
 
-  // What only power_retention sets.
+  // What only power_retention sets (the grid: polysketch_attention, too).
   Index grid = 0;           // tokens between folds; 0 = the card's chunk
   double offset = 0;        // on |s_ij| of a chunk's own keys, before the power
   double relative_eps = 0;  // times the largest of a row's weights in its own chunk, added to their sum
   bool output_norm = false, output_bias = false;
+
+  // What only polysketch_attention sets: keys of a row's own chunk weigh (q.k)^near_degree of other rows,
+  // near_dim wide; 0 = of the same.
+  Index near_dim = 0, near_degree = 4;
   Index decays() const {
     return decay == Decay::none ? 0 : decay == Decay::scalar ? projection.num_heads : projection.num_kv_heads;
   }

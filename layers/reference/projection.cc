@@ -22,13 +22,18 @@ ProjectionSettings read_heads(Config& config) {
 }
 
 std::optional<QkNormSettings> read_qk_norm(Config& config) {
-  Config* norm = config.object("qk_norm", "root-mean-square norm of every query and key head, before rope");
+  Config* norm = config.object("qk_norm", "norm of every query and key head, before rope");
   if (!norm) return std::nullopt;
   QkNormSettings s;
-  s.eps = norm->number_or("eps", s.eps, "added to the mean square");
+  s.type = static_cast<QkNormSettings::Type>(
+      norm->choice("type", {"rms", "layer"}, "root-mean-square norm or layer norm"));
+  const bool layer = s.type == QkNormSettings::Type::layer;
+  s.eps = norm->number_or("eps", layer ? 1e-5 : 1e-6, "added to the mean square or variance");
   s.form = static_cast<QkNormSettings::Form>(norm->choice("form", {"plain", "one_plus"}, "gain w or 1 + w"));
   s.per_head = norm->choice("gains", {"shared", "per_head"},
                             "one vector of gains for all heads, or one per head") == 1;
+  s.bias = norm->boolean_or("bias", layer, "of a layer norm");
+  if (s.bias && !layer) norm->refuse("bias is true, but a root-mean-square norm has none");
   return s;
 }
 
@@ -53,25 +58,58 @@ void round_cached(DType cache, std::vector<double>& values) {
   }
 }
 
+namespace {
+
+// In place of q and k; empty where they are plain.
+std::vector<TensorSpec> structure_tensors(const ProjectionSettings& s) {
+  std::vector<TensorSpec> specs;
+  if (const auto* levels = std::get_if<MultiLevelQk>(&s.structure))
+    for (std::size_t l = 0; l < levels->ranks.size(); ++l) {
+      const Index blocks = Index{1} << l, rank = levels->ranks[l];
+      if (rank == 0) continue;
+      const std::string number = std::to_string(l);
+      specs.push_back({"q_" + number,
+                       {blocks, s.num_heads * rank, s.width / blocks},
+                       Init::normal,
+                       "[blocks, num_heads * rank, width / blocks]"});
+      specs.push_back({"k_" + number,
+                       {blocks, s.num_kv_heads * rank, s.width / blocks},
+                       Init::normal,
+                       "[blocks, num_kv_heads * rank, width / blocks]"});
+    }
+  if (const auto* train = std::get_if<BlockTrainKeys>(&s.structure)) {
+    const Index heads = s.num_heads * train->b;
+    specs.push_back(
+        {"btt_k", {train->a, heads * train->rank, train->b}, Init::normal, "[a, num_heads * b * rank, b]"});
+    specs.push_back(
+        {"btt_q", {heads, train->a, train->a * train->rank}, Init::normal, "[num_heads * b, a, a * rank]"});
+  }
+  return specs;
+}
+
+}  // namespace
+
 std::vector<TensorSpec> projection_tensors(const ProjectionSettings& s) {
   const Index q = s.query_rows(), k = s.num_kv_heads * s.head_dim, v = s.num_value_heads() * s.value_head_dim;
   const std::string q_text = s.packed_gate == 0 ? "num_heads * head_dim" : "num_heads * (head_dim + gate)";
   const std::string v_text =
       s.keys_per_value == 1 ? "num_kv_heads * value_head_dim" : "num_kv_heads / 2 * value_head_dim";
-  std::vector<TensorSpec> specs = {
-      {"q", {q, s.width}, Init::normal, "[" + q_text + ", width]", true},
-      {"k", {k, s.width}, Init::normal, "[num_kv_heads * head_dim, width]", true},
-      {"v", {v, s.width}, Init::normal, "[" + v_text + ", width]", true},
-  };
+  std::vector<TensorSpec> specs = structure_tensors(s);
+  if (specs.empty()) {
+    specs.push_back({"q", {q, s.width}, Init::normal, "[" + q_text + ", width]", true});
+    specs.push_back({"k", {k, s.width}, Init::normal, "[num_kv_heads * head_dim, width]", true});
+  }
+  specs.push_back({"v", {v, s.width}, Init::normal, "[" + v_text + ", width]", true});
   if (s.qk_norm) {
     const Init init = s.qk_norm->form == QkNormSettings::Form::plain ? Init::around_one : Init::small;
-    if (s.qk_norm->per_head) {
-      specs.push_back({"q_norm", {s.num_heads * s.head_dim}, init, "[num_heads * head_dim]"});
-      specs.push_back({"k_norm", {s.num_kv_heads * s.head_dim}, init, "[num_kv_heads * head_dim]"});
-    } else {
-      specs.push_back({"q_norm", {s.head_dim}, init, "[head_dim]"});
-      specs.push_back({"k_norm", {s.head_dim}, init, "[head_dim]"});
-    }
+    const auto add = [&](const std::string& name, Index heads, const char* all) {
+      const Index columns = s.qk_norm->per_head ? heads * s.head_dim : s.head_dim;
+      const char* text = s.qk_norm->per_head ? all : "[columns of a key head]";
+      specs.push_back({name, {columns}, init, text});
+      if (s.qk_norm->bias) specs.push_back({name + "_bias", {columns}, Init::small, text});
+    };
+    if (!s.queries_are_inputs()) add("q_norm", s.num_heads, "[num_heads * head_dim]");
+    add("k_norm", s.num_kv_heads, "[num_kv_heads * head_dim]");
   }
   if (s.bias) {
     specs.push_back({"q_bias", {q}, Init::small, "[" + q_text + "]"});
@@ -108,17 +146,21 @@ void rotate_heads(const ProjectionSettings& s, Index tokens, Index heads, std::v
 
 ProjectionTwin::ProjectionTwin(const ProjectionSettings& settings, const Parameters& parameters)
     : settings_(settings),
-      q_(to_double(parameters.tensor("q"))),
-      k_(to_double(parameters.tensor("k"))),
+      q_(optional_tensor(parameters, "q")),
+      k_(optional_tensor(parameters, "k")),
       v_(to_double(parameters.tensor("v"))) {
+  for (const TensorSpec& spec : structure_tensors(settings))
+    blocks_[spec.name] = to_double(parameters.tensor(spec.name));
   if (settings.bias) {
     q_bias_ = to_double(parameters.tensor("q_bias"));
     k_bias_ = to_double(parameters.tensor("k_bias"));
     v_bias_ = to_double(parameters.tensor("v_bias"));
   }
   if (settings.qk_norm) {
-    q_norm_ = to_double(parameters.tensor("q_norm"));
+    q_norm_ = optional_tensor(parameters, "q_norm");
     k_norm_ = to_double(parameters.tensor("k_norm"));
+    q_norm_bias_ = optional_tensor(parameters, "q_norm_bias");
+    k_norm_bias_ = optional_tensor(parameters, "k_norm_bias");
   }
   if (settings.shift) {
     k_shift_ = to_double(parameters.tensor("k_shift"));
@@ -133,21 +175,74 @@ ProjectionTwin::Rows ProjectionTwin::run(View<const double> input) const {
     for (Index c = 0; c < input.cols; ++c) scaled.push_back(s.input_multiplier * input(t, c));
   const View<const double> x(scaled.data(), input.rows, input.cols);
   Rows rows;
-  const std::vector<double> packed = project(x, q_, q_bias_, s.query_rows());
+  const bool plain = blocks_.empty();
+  const std::vector<double> packed =
+      plain ? project(x, q_, q_bias_, s.query_rows()) : structured(x, "q", s.num_heads);
   const Index queries = s.packed_heads() * s.head_dim, gates = s.packed_heads() * s.packed_gate;
   for (auto at = packed.begin(); at != packed.end(); at += queries + gates) {
     rows.q.insert(rows.q.end(), at, at + queries);
     rows.gate.insert(rows.gate.end(), at + queries, at + queries + gates);
   }
-  rows.k = project(x, k_, k_bias_, s.num_kv_heads * s.head_dim);
+  rows.k = plain ? project(x, k_, k_bias_, s.num_kv_heads * s.head_dim) : structured(x, "k", s.num_kv_heads);
   for (double& k : rows.k) k *= s.key_multiplier;
   rows.v = project(x, v_, v_bias_, s.num_value_heads() * s.value_head_dim);
   if (s.shift) {
     shift(x, k_shift_, s.num_kv_heads, rows.k);
     shift(x, v_shift_, s.num_value_heads(), rows.v);
   }
-  norm_and_rotate(rows.q, x.rows, s.num_heads, q_norm_);
-  norm_and_rotate(rows.k, x.rows, s.num_kv_heads, k_norm_);
+  norm_and_rotate(rows.q, x.rows, s.num_heads, q_norm_, q_norm_bias_);
+  norm_and_rotate(rows.k, x.rows, s.num_kv_heads, k_norm_, k_norm_bias_);
+  if (!s.query_factors.empty())
+    for (std::size_t i = 0; i < rows.q.size(); ++i) rows.q[i] *= s.query_factors[i % s.query_factors.size()];
+  return rows;
+}
+
+std::vector<double> ProjectionTwin::structured(View<const double> x, const std::string& name,
+                                               Index heads) const {
+  const Index d = settings_.head_dim;
+  std::vector<double> rows(static_cast<std::size_t>(x.rows * heads * d));
+  const auto at = [&](Index t, Index h, Index c) -> double& {
+    return rows[static_cast<std::size_t>((t * heads + h) * d + c)];
+  };
+  if (const auto* train = std::get_if<BlockTrainKeys>(&settings_.structure)) {
+    const Index a = train->a, b = train->b, ranks = train->rank;
+    for (Index t = 0; t < x.rows; ++t)
+      for (Index h = 0; h < heads; ++h) {
+        if (name == "q") {
+          for (Index c = 0; c < d; ++c) at(t, h, c) = x(t, c);
+          continue;
+        }
+        const std::vector<double>&wk = blocks_.at("btt_k"), &wq = blocks_.at("btt_q");
+        for (Index beta = 0; beta < b; ++beta)
+          for (Index block = 0; block < a; ++block)
+            for (Index r = 0; r < ranks; ++r) {
+              double u = 0;
+              for (Index c = 0; c < b; ++c)
+                u += x(t, block * b + c) * wk[static_cast<std::size_t>(
+                                               ((block * heads + h) * b * ranks + beta * ranks + r) * b + c)];
+              for (Index alpha = 0; alpha < a; ++alpha)
+                at(t, h, alpha * b + beta) +=
+                    u * wq[static_cast<std::size_t>((((h * b + beta) * a + alpha) * a + block) * ranks + r)];
+            }
+      }
+    return rows;
+  }
+  const std::vector<Index>& ranks = std::get<MultiLevelQk>(settings_.structure).ranks;
+  Index first = 0;
+  for (std::size_t l = 0; l < ranks.size(); ++l) {
+    if (ranks[l] == 0) continue;
+    const Index blocks = Index{1} << l, rank = ranks[l], width = x.cols / blocks;
+    const std::vector<double>& w = blocks_.at(name + "_" + std::to_string(l));
+    for (Index t = 0; t < x.rows; ++t)
+      for (Index h = 0; h < heads; ++h)
+        for (Index block = 0; block < blocks; ++block)
+          for (Index r = 0; r < rank; ++r)
+            for (Index c = 0; c < width; ++c)
+              at(t, h, first + r * blocks + block) +=
+                  w[static_cast<std::size_t>(((block * heads + h) * rank + r) * width + c)] *
+                  x(t, block * width + c);
+    first += blocks * rank;
+  }
   return rows;
 }
 
@@ -163,18 +258,27 @@ void ProjectionTwin::shift(View<const double> x, const std::vector<double>& gate
 }
 
 void ProjectionTwin::norm_and_rotate(std::vector<double>& rows, Index tokens, Index heads,
-                                     const std::vector<double>& gain) const {
+                                     const std::vector<double>& gain, const std::vector<double>& bias) const {
   const Index d = settings_.head_dim;
+  const std::vector<Index> whole = {d};
+  const std::vector<Index>& groups = settings_.norm_groups.empty() ? whole : settings_.norm_groups;
   for (Index t = 0; t < tokens; ++t)
     for (Index h = 0; h < heads; ++h) {
       double* x = rows.data() + (t * heads + h) * d;
-      if (settings_.qk_norm) {
-        double squares = 0;
-        for (Index c = 0; c < d; ++c) squares += x[c] * x[c];
-        const double factor = 1 / std::sqrt(squares / static_cast<double>(d) + settings_.qk_norm->eps);
+      Index first = 0;
+      for (const Index columns : groups) {
+        if (gain.empty()) continue;
+        double mean = 0, squares = 0;
+        if (settings_.qk_norm->type == QkNormSettings::Type::layer)
+          for (Index c = first; c < first + columns; ++c) mean += x[c] / static_cast<double>(columns);
+        for (Index c = first; c < first + columns; ++c) squares += (x[c] - mean) * (x[c] - mean);
+        const double factor = 1 / std::sqrt(squares / static_cast<double>(columns) + settings_.qk_norm->eps);
         const double shift = settings_.qk_norm->form == QkNormSettings::Form::one_plus ? 1 : 0;
-        const double* w = gain.data() + (settings_.qk_norm->per_head ? h * d : 0);
-        for (Index c = 0; c < d; ++c) x[c] *= factor * (shift + w[c]);
+        for (Index c = first; c < first + columns; ++c) {
+          const auto at = static_cast<std::size_t>((settings_.qk_norm->per_head ? h * d : 0) + c);
+          x[c] = (x[c] - mean) * factor * (shift + gain[at]) + (bias.empty() ? 0 : bias[at]);
+        }
+        first += columns;
       }
     }
   rotate_heads(settings_, tokens, heads, rows);

@@ -3,7 +3,10 @@
 // (layers/attention/projection.h).
 #pragma once
 
+#include <map>
 #include <optional>
+#include <string>
+#include <variant>
 #include <vector>
 
 #include "layers/reference/rope.h"
@@ -13,10 +16,25 @@
 namespace plait {
 
 struct QkNormSettings {
+  enum class Type { rms, layer };
   enum class Form { plain, one_plus };
+  Type type = Type::rms;
   double eps = 1e-6;
   Form form = Form::plain;
   bool per_head = false;  // gains of every head, not one vector for all
+  bool bias = false;      // of a layer norm
+};
+
+// Structured matrices in place of q and k (arXiv 2509.07963). Tensor q_<l> or k_<l> of level l = 0, 1, ..
+// holds 2^l blocks, block b of which reads the b-th of 2^l slices of x: [2^l, heads * ranks[l], width / 2^l].
+// A head has the levels one after the other, inside a level component r of block b at r * 2^l + b.
+struct MultiLevelQk {
+  std::vector<Index> ranks;
+};
+// The query of every head is x, and its key a block tensor train of x: btt_k [a, heads * b * rank, b], then
+// btt_q [heads * b, a, a * rank], with width = a b.
+struct BlockTrainKeys {
+  Index a = 0, b = 0, rank = 1;
 };
 
 struct ProjectionSettings {
@@ -25,6 +43,9 @@ struct ProjectionSettings {
   std::optional<RopeSettings> rope;
   Index rope_slices = 1;  // parts of a head that rope turns as heads of their own
   std::optional<QkNormSettings> qk_norm;
+  std::vector<Index> norm_groups;  // columns of a head that are normed apart; empty = the whole head
+  std::variant<std::monostate, MultiLevelQk, BlockTrainKeys> structure;
+  std::vector<double> query_factors;  // per column of a query head, behind norm and rope; empty = 1
   bool bias = false;
   double input_multiplier = 1;  // of x, in front of Wq, Wk, Wv; biases are not scaled
   double key_multiplier = 1;    // of the keys, behind their bias
@@ -39,6 +60,7 @@ struct ProjectionSettings {
   // Query heads whose rows stand together in q, their gates behind them.
   Index packed_heads() const { return gate_behind_group ? group() : 1; }
   Index query_rows() const { return num_heads * (head_dim + packed_gate); }
+  bool queries_are_inputs() const { return std::holds_alternative<BlockTrainKeys>(structure); }
 };
 
 // Keys num_heads .. value_head_dim; does not call finish().
@@ -66,14 +88,18 @@ class ProjectionTwin {
   Rows run(View<const double> x) const;
 
  private:
-  void norm_and_rotate(std::vector<double>& rows, Index tokens, Index heads,
-                       const std::vector<double>& gain) const;
+  // of queries or keys, by the structure
+  std::vector<double> structured(View<const double> x, const std::string& name, Index heads) const;
+  void norm_and_rotate(std::vector<double>& rows, Index tokens, Index heads, const std::vector<double>& gain,
+                       const std::vector<double>& bias) const;
   // u_t := a_t u_(t-1) + (1 - a_t) u_t, a_t = sigmoid(gate x_t) per head; u_(-1) = 0
   void shift(View<const double> x, const std::vector<double>& gate, Index heads,
              std::vector<double>& rows) const;
 
   ProjectionSettings settings_;
-  std::vector<double> q_, k_, v_, q_bias_, k_bias_, v_bias_, q_norm_, k_norm_, k_shift_, v_shift_;
+  std::vector<double> q_, k_, v_, q_bias_, k_bias_, v_bias_, q_norm_, k_norm_, q_norm_bias_, k_norm_bias_;
+  std::vector<double> k_shift_, v_shift_;
+  std::map<std::string, std::vector<double>> blocks_;  // tensors of the structure
 };
 
 // Every value as a cache of that type holds it: to nearest even, f32 as it is.

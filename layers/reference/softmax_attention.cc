@@ -20,6 +20,65 @@ void slice_rope(Config& config, const IntegralAttention& integral, ProjectionSet
                   " channels; it must be even and no more than that");
 }
 
+// How many levels there are.
+Index levels_of(const std::vector<Index>& ranks) {
+  return static_cast<Index>(std::count_if(ranks.begin(), ranks.end(), [](Index r) { return r > 0; }));
+}
+
+// Columns of a head that belong to one level have one factor.
+void append_factor(ProjectionSettings& p, Index columns, double factor) {
+  p.query_factors.insert(p.query_factors.end(), static_cast<std::size_t>(columns), factor);
+}
+
+void shape_levels(const MlrAttention& mlr, ProjectionSettings& p) {
+  const double divisor =
+      mlr.divide == MlrAttention::Divide::levels ? static_cast<double>(levels_of(mlr.ranks)) : 1;
+  for (const Index rank : mlr.ranks) append_factor(p, rank, 1 / (divisor * static_cast<double>(rank)));
+}
+
+void shape_levels(const BilinearMlr& mlr, ProjectionSettings& p) {
+  const double divisor = mlr.divide_by_levels ? static_cast<double>(levels_of(mlr.ranks)) : 1;
+  p.structure = MultiLevelQk{mlr.ranks};
+  p.head_dim = 0;
+  for (std::size_t l = 0; l < mlr.ranks.size(); ++l) {
+    const Index columns = mlr.ranks[l] << l;
+    if (columns == 0) continue;
+    p.norm_groups.push_back(columns);
+    p.head_dim += columns;
+    const auto n = static_cast<double>(columns);
+    append_factor(p, columns, (mlr.mup ? 8 / n : 1 / std::sqrt(n)) / divisor);
+  }
+}
+
+void shape_train(Config& config, const BilinearBtt& btt, ProjectionSettings& p) {
+  if (p.num_kv_heads != p.num_heads)
+    config.refuse("num_kv_heads is ", p.num_kv_heads,
+                  ", but the queries of bilinear_btt are one for all heads, so every head has its own keys");
+  Index b = 1;  // the smallest divisor above the root
+  while (b * b <= p.width || p.width % b != 0) {
+    if (b > p.width) config.refuse("width is ", p.width, ", which bilinear_btt cannot factor");
+    ++b;
+  }
+  p.structure = BlockTrainKeys{p.width / b, b, btt.rank};
+  p.head_dim = p.width;
+  const auto n = static_cast<double>(p.width);
+  append_factor(p, p.width, btt.mup ? 1 / n : 1 / std::sqrt(n));
+}
+
+// What a score of structured matrices makes of queries and keys.
+void shape_queries(Config& config, const ScoreOption& first, ProjectionSettings& p) {
+  if (const auto* integral = std::get_if<IntegralAttention>(&first)) return slice_rope(config, *integral, p);
+  if (std::holds_alternative<ScaledDot>(first)) return;
+  if (p.rope)
+    config.refuse(
+        "rope turns pairs of channels, which the levels of mlr_attention and the structured matrices "
+        "of bilinear_mlr and bilinear_btt tear apart; leave one of them out");
+  if (const auto* mlr = std::get_if<MlrAttention>(&first)) return shape_levels(*mlr, p);
+  if (p.bias) config.refuse("bias is true, but structured queries and keys have none");
+  if (const auto* mlr = std::get_if<BilinearMlr>(&first)) return shape_levels(*mlr, p);
+  shape_train(config, std::get<BilinearBtt>(first), p);
+}
+
 // Query heads 2h and 2h + 1 make output head h. Version 2 reads one key head with both; version 1 has two key
 // heads per value head.
 void pair_heads(Config& config, const DifferentialAttention& differential, ProjectionSettings& p) {
@@ -36,8 +95,7 @@ void pair_heads(Config& config, const DifferentialAttention& differential, Proje
 
 void read_score_and_readout(Config& config, Settings& s) {
   s.score = read_scores(config, s.projection);
-  if (const auto* integral = std::get_if<IntegralAttention>(&s.score.front()))
-    slice_rope(config, *integral, s.projection);
+  shape_queries(config, s.score.front(), s.projection);
   s.window = config.integer_or("window", 0, "latest keys a row sees, its own included; 0 = all");
   s.sinks = config.integer_or("sinks", 0, "first keys a row sees besides its window");
   if (s.sinks > 0 && s.window == 0)
@@ -70,6 +128,9 @@ void read_gate(Config& config, Settings& s) {
   if (s.gate_bias && (s.gate == Settings::Gate::none || s.packing != Settings::Packing::separate))
     config.refuse("gate_bias needs a gate with a tensor of its own: gate sigmoid, gate_packing separate");
   if (s.packing == Settings::Packing::separate) return;
+  if (s.projection.structure.index() != 0)
+    config.refuse(
+        "gate_packing puts the gate into q, but score bilinear_mlr and bilinear_btt have no such tensor");
   if (s.heads_out() != s.projection.num_heads)
     config.refuse("a gate packed into q means nothing where the readout combines query heads");
   s.projection.packed_gate = s.gate_width();
@@ -201,7 +262,7 @@ class SoftmaxAttentionTwin final : public Twin {
     const ProjectionSettings& p = settings_.projection;
     const Index kv = h / p.group(), d = p.head_dim, dv = p.value_head_dim;
     const double* q = all.rows.q.data() + (i * p.num_heads + h) * d;
-    TwinRow row{i, h, {}, {}, {}};
+    TwinRow row{i, h, {}, {}, {}, q};
     std::vector<double> s;
     for (Index j = 0; j <= i; ++j) {
       if (!visible(i, j)) continue;

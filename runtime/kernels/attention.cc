@@ -44,12 +44,14 @@ class Partial {
 
 struct Sizes {
   Index key_width, value_width, accumulators, partial;
+  std::span<const KeyLevel> levels;
 
-  Sizes(const KeyRule& rule, Index keys, Index values)
+  Sizes(const KeyRule& rule, Index keys, Index values, std::span<const KeyLevel> key_levels)
       : key_width(keys),
         value_width(values),
         accumulators(rule.accumulators()),
-        partial(Partial::size(accumulators, values)) {}
+        partial(Partial::size(accumulators, values)),
+        levels(key_levels) {}
 };
 
 // Everything that is relative to the reference, times `factor`.
@@ -283,14 +285,41 @@ class SpanWalk {
 
   // Dot products of all rows with the piece's keys; a row later reads only those it sees.
   void score(const Piece& piece, const float* queries, float* s) {
-    const Index count = piece.end - piece.begin, depth = sizes_.key_width;
-    if (rows() == 1) {
-      k_.combine(depth, count, queries, piece.keys, piece.key_stride, s, Start::zero);
+    if (sizes_.levels.empty()) {
+      dot(0, rows(), {0, sizes_.key_width, 0}, piece, {piece.begin, piece.end}, queries, s, Start::zero);
+      return;
+    }
+    for (Index r = 0; r < rows(); ++r) std::fill_n(s + r * leading_, piece.end - piece.begin, 0.0f);
+    for (const KeyLevel& level : sizes_.levels) score_level(level, piece, queries, s);
+  }
+
+  // Rows of one block of the level, and the keys they share it with, are one product.
+  void score_level(const KeyLevel& level, const Piece& piece, const float* queries, float* s) {
+    for (Index r = 0; r < rows();) {
+      const Index block = row(r).position / level.block;
+      Index last = r + 1;
+      while (last < rows() && row(last).position / level.block == block) ++last;
+      const KeyRange keys{std::max(piece.begin, block * level.block),
+                          std::min(piece.end, (block + 1) * level.block)};
+      if (keys.begin < keys.end) dot(r, last, level, piece, keys, queries, s, Start::present);
+      r = last;
+    }
+  }
+
+  // The channels of a level, of rows [first, last) and `keys`. queries, s: of row 0 and the piece's first key
+  void dot(Index first, Index last, const KeyLevel& level, const Piece& piece, KeyRange keys,
+           const float* queries, float* s, Start start) {
+    const Index count = keys.end - keys.begin, shift = keys.begin - piece.begin, ldk = piece.key_stride;
+    const float* q = queries + first * sizes_.key_width + level.first;
+    const float* key = piece.keys + level.first * ldk + shift;
+    float* y = s + first * leading_ + shift;
+    if (last - first == 1) {
+      k_.combine(level.count, count, q, key, ldk, y, start);
       return;
     }
     for (Index c = 0; c < count; c += kLanes * 2)
-      k_.panel(rows(), depth, std::min(kLanes * 2, count - c), queries, depth, piece.keys + c,
-               piece.key_stride, s + c, leading_, Start::zero);
+      k_.panel(last - first, level.count, std::min(kLanes * 2, count - c), q, sizes_.key_width, key + c, ldk,
+               y + c, leading_, start);
   }
 
   // Logits, maximum, numerators and mass of one row's keys in this block.
@@ -526,9 +555,9 @@ void walk_parts(std::span<const KeyTile> tiles, const Parts& parts, const KeyRul
 }  // namespace
 
 void walk_keys(std::span<const KeyTile> tiles, const KeyRule& rule, Index key_width, Index value_width,
-               const Grids& grids, const Compute& compute) {
+               const Grids& grids, const Compute& compute, std::span<const KeyLevel> levels) {
   assert(grids.key_span % grids.key_block == 0);
-  const Sizes sizes(rule, key_width, value_width);
+  const Sizes sizes(rule, key_width, value_width, levels);
   const auto count = static_cast<Index>(tiles.size());
   // Few tiles (decoding) and a long context: the spans keep the threads busy, at the price of room for their
   // partials.

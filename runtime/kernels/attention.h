@@ -141,7 +141,14 @@ struct KeyTile {
 // Tiles of about this many rows reuse a block of keys well; a hint for callers, without influence on bits.
 inline constexpr Index kTileRows = 96;
 
+// Channels [first, first + count) of q.k, which only keys in the query's own aligned block of `block`
+// positions have.
+struct KeyLevel {
+  Index first, count, block;
+};
+
+// levels: empty, or what q.k is the sum of, channels ascending; a product without any level is 0.
 void walk_keys(std::span<const KeyTile> tiles, const KeyRule& rule, Index key_width, Index value_width,
-               const Grids& grids, const Compute& compute);
+               const Grids& grids, const Compute& compute, std::span<const KeyLevel> levels = {});
 
 }  // namespace plait

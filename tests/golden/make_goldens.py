@@ -3,6 +3,8 @@
 
     python3 -m venv venv && venv/bin/pip install torch==2.13.0 numpy
     venv/bin/pip install flash-linear-attention==0.6.0 triton transformers==5.23.0
+    venv/bin/pip install einops && venv/bin/pip install --no-deps retention==1.0.7 performer-pytorch==1.1.4
+    venv/bin/pip install --no-deps local-attention axial-positional-embedding hyper-connections   # performer-pytorch's
     git clone https://github.com/OpenNLPLab/cosFormer       # for its cosformer.py
     PYTHONPATH=cosFormer venv/bin/python tests/golden/make_goldens.py   # rewrites tests/golden/*.json and *.bin
 
@@ -740,6 +742,41 @@ def polynomial_attention(name):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def power_retention(name, chunk):
+    """The package's own reference, whole by the quadratic formula (chunk None) or in chunks through the state."""
+    from retention.reference import power_retention as core
+
+    h, kv, width = 4, 2, 16
+    case = Case(name, "power_retention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": width, "switch_over_seq_len": chunk or 128},
+                f"retention {version('retention')} retention.reference.power_retention")
+    q, k, v = (heads(case.project(n, rows * width) + case.bias(n + "_bias", rows * width), width)
+               for n, rows in (("q", h), ("k", kv), ("v", kv)))
+    log_g = F.logsigmoid(case.project("decay", kv) + case.bias("decay_bias", kv))[None]
+    with widened(*(m for n, m in list(sys.modules.items()) if n.startswith("retention") and hasattr(m, "torch"))):
+        o = core(q, k, v, log_g, deg=2, chunk_size=chunk)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * width).T + case.bias("o_bias", WIDTH))
+
+
+def positive_random_features(name):
+    """Without the package's own 1e-4 beside every feature, which is a setting of its kernel."""
+    from performer_pytorch import performer_pytorch as performer
+
+    h, features = 2, 33
+    case = Case(name, "linear_attention",
+                {"num_heads": h, "head_dim": K, "value_head_dim": V, "feature_map": "positive_random_features",
+                 "M": features},
+                "performer_pytorch.softmax_kernel and causal_linear_attention_noncuda")
+    q, k, v = (heads(case.project(n, h * w), w).transpose(1, 2) for n, w in (("q", K), ("k", K), ("v", V)))
+    z = case.keep("z", case.draw(features, K))
+    case.keep("a", torch.ones(features))
+    with widened(performer):
+        q = performer.softmax_kernel(q, projection_matrix=z, is_query=True, eps=0)
+        k = performer.softmax_kernel(k, projection_matrix=z, is_query=False, eps=0)
+        o = performer.causal_linear_attention_noncuda(q, k, v, eps=0).transpose(1, 2)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
 def cosformer(name):
     """The authors' causal module; its M is the length of the sequence."""
     import cosformer
@@ -831,6 +868,9 @@ def main():
     path_attention("path_attention_forgetting", 2, {"w_rank": 0, "forget_gate": True, "qk_norm": {"eps": 1e-5}})
     path_attention("path_attention_low_rank", 1, {"w_rank": 5, "conv": 0})
     polynomial_attention("polynomial_attention_rebased")
+    power_retention("power_retention", None)
+    power_retention("power_retention_chunks", 14)
+    positive_random_features("positive_random_features")
     cosformer("cosformer")
     based("based")
     rebased("rebased_layer_wide", "layer_wide")

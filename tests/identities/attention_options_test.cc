@@ -292,6 +292,188 @@ TEST(IntegralAttention, TurnsEverySignal) {
   EXPECT_LE(relative_error(layer.twin(input), project({heads.data(), 40, 12}, o, {}, kWidth)), 1e-13);
 }
 
+// -- structured matrices (4.2)
+
+Json mlr(const Numbers& ranks, Index block, const Json& more = Json::object()) {
+  return {{"score", {"mlr_attention"}},
+          {"mlr_attention", with({{"ranks", ranks}, {"block_size", block}}, more)}};
+}
+
+TEST(MlrAttention, OneLevelIsAttentionWithScaleOneOverD) {
+  const Json plain = with(kPlain, {{"head_dim", 16}});  // a power of two: both scales are exact
+  const auto values = OneKind::random_values(kKind, plain, surroundings(), 21);
+  const KindInput input = random_input(kRows, kWidth, 22);
+  const OneKind a(kKind, with(plain, mlr({16}, 256)), surroundings(), values),
+      b(kKind, with(plain, {{"scale", 1.0 / 16}}), surroundings(), values);
+  EXPECT_TRUE(same_bits(a.run(input), b.run(input)));
+  EXPECT_LE(relative_error(a.twin(input), b.twin(input)), 1e-15);
+}
+
+// Every token has key and query ones in `ranks` channels: a shared level adds one to the logit.
+TEST(MlrAttention, ALevelCountsInsideItsBlocks) {
+  constexpr Index kTokens = 50, kDim = 8;
+  const auto weights = [](const Json& settings) {
+    testing::WeightProbe probe(settings, kTokens, kDim, 1, 1);
+    for (const char* name : {"q", "k"})
+      for (Index r = 0; r < kDim; ++r)
+        probe.values[name][static_cast<std::size_t>(r * probe.surroundings.width)] = 1;
+    for (Index t = 0; t < kTokens; ++t)
+      probe.input.inputs[0][static_cast<std::size_t>(t * probe.surroundings.width)] = 1;
+    const OneKind layer(kKind, probe.settings, probe.surroundings, probe.values);
+    expect_near(layer.run(probe.input), layer.twin(probe.input), 4, kTokens);
+    return probe.weights(kKind);
+  };
+  const auto shared = [](Index i, Index j, Index block) { return i / block == j / block ? 1.0 : 0.0; };
+  const auto check = [&](const Json& settings, auto logit) {
+    const Numbers all = weights(settings);
+    for (Index i = 0; i < kTokens; ++i) {
+      Numbers logits;
+      for (Index j = 0; j <= i; ++j) logits.push_back(logit(i, j));
+      const auto row = all.begin() + i * kTokens;
+      expect_weights(Numbers(row, row + i + 1), softmax(logits), 1e-12);
+    }
+  };
+  const auto levels = [&](Index i, Index j) {
+    return shared(i, j, 40) + shared(i, j, 20) + shared(i, j, 10);
+  };
+  check(mlr({3, 4, 1}, 40), levels);
+  check(mlr({3, 4, 1}, 40, {{"divide_by", "levels"}}), [&](Index i, Index j) { return levels(i, j) / 3; });
+  check(mlr({3, 4, 1}, 40, {{"divide_by", "shared_levels"}}),
+        [&](Index i, Index j) { return levels(i, j) > 0 ? 1.0 : 0.0; });
+  // Keys outside the only block have logit 0 and keep their weight: this is not attention inside blocks.
+  check(mlr({0, 0, 8}, 40), [&](Index i, Index j) { return shared(i, j, 10); });
+}
+
+TEST(MlrAttention, LevelsAreSlicesOfTheHeads) {
+  const Json settings = with(kPlain, with(mlr({5, 0, 7}, 48), {{"window", 90}}));
+  const auto values = OneKind::random_values(kKind, settings, surroundings(), 23);
+  const KindInput input = random_input(kRows, kWidth, 24);
+  Config config("tested", kPlain, surroundings());
+  const ProjectionSettings plain = read_projection(config);
+  const Numbers x = testing::widen(input.inputs[0]);
+  const testing::HeadRows rows{
+      plain, ProjectionTwin(plain, testing::parameters_of(projection_tensors(plain), values))
+                 .run({x.data(), kRows, kWidth})};
+  Numbers heads(static_cast<std::size_t>(kRows * 4 * 20));
+  for (Index i = 0; i < kRows; ++i)
+    for (Index h = 0; h < 4; ++h) {
+      Numbers logits;
+      const Index begin = std::max<Index>(0, i - 89);
+      for (Index j = begin; j <= i; ++j) {
+        double first = 0, third = 0;
+        for (Index c = 0; c < 5; ++c) first += rows.q(i, h)[c] * rows.k(j, h)[c];
+        for (Index c = 5; c < 12; ++c) third += rows.q(i, h)[c] * rows.k(j, h)[c];
+        logits.push_back((i / 48 == j / 48 ? first / 5 : 0) + (i / 12 == j / 12 ? third / 7 : 0));
+      }
+      const Numbers w = softmax(logits);
+      for (Index j = begin; j <= i; ++j)
+        for (Index c = 0; c < 20; ++c)
+          heads[static_cast<std::size_t>((i * 4 + h) * 20 + c)] +=
+              w[static_cast<std::size_t>(j - begin)] * rows.v(j, h)[c];
+    }
+  const Numbers o(values.at("o").begin(), values.at("o").end());
+  const OneKind layer(kKind, settings, surroundings(), values);
+  EXPECT_LE(relative_error(layer.twin(input), project({heads.data(), kRows, 80}, o, {}, kWidth)), 1e-13);
+}
+
+// Levels of 4, 2 and 1 columns per block over 1, 2 and 4 blocks of x are one product of 12 columns.
+TEST(BilinearMlr, IsAttentionWithBlockMatrices) {
+  const std::vector<Index> ranks = {4, 2, 1};
+  const Json settings =
+      with(kPlain, {{"head_dim", 7}, {"score", {"bilinear_mlr"}}, {"bilinear_mlr", {{"ranks", ranks}}}});
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 25);
+  const KindInput input = random_input(kRows, kWidth, 26);
+  const OneKind layer(kKind, settings, surroundings(), values);
+  const auto dense = [&](const std::string& name, Index heads) {
+    std::vector<float> w(static_cast<std::size_t>(heads * 12 * kWidth), 0.0f);
+    for (Index l = 0; l < 3; ++l) {
+      const Index blocks = Index{1} << l, rank = ranks[static_cast<std::size_t>(l)], slice = kWidth / blocks;
+      const std::vector<float>& level = values.at(name + "_" + std::to_string(l));
+      for (Index b = 0; b < blocks; ++b)
+        for (Index h = 0; h < heads; ++h)
+          for (Index r = 0; r < rank; ++r)
+            for (Index c = 0; c < slice; ++c)
+              w[static_cast<std::size_t>((h * 12 + l * 4 + r * blocks + b) * kWidth + b * slice + c)] =
+                  level[static_cast<std::size_t>(((b * heads + h) * rank + r) * slice + c)];
+    }
+    return w;
+  };
+  values["q"] = dense("q", 4);
+  values["k"] = dense("k", 2);
+  for (const char* level : {"_0", "_1", "_2"}) {
+    values.erase(std::string("q") + level);
+    values.erase(std::string("k") + level);
+  }
+  const OneKind plain(kKind, with(kPlain, {{"scale", 0.5}}), surroundings(), values);
+  EXPECT_LE(relative_error(layer.twin(input), plain.twin(input)), 1e-13);
+}
+
+TEST(BilinearMlr, NormsEveryLevelByItself) {
+  Json settings = with(kPlain, {{"score", {"bilinear_mlr"}},
+                                {"bilinear_mlr", {{"ranks", {6, 6}}}},
+                                {"qk_norm", {{"type", "layer"}, {"eps", 1e-12}}}});
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 27);
+  const KindInput input = random_input(kRows, kWidth, 28);
+  const Numbers before = OneKind(kKind, settings, surroundings(), values).twin(input);
+  for (float& w : values["q_1"]) w *= 4;
+  EXPECT_LE(relative_error(OneKind(kKind, settings, surroundings(), values).twin(input), before), 1e-10);
+  for (float& w : values["q_norm"]) w *= 4;
+  EXPECT_GE(relative_error(OneKind(kKind, settings, surroundings(), values).twin(input), before), 1e-2);
+}
+
+// The two cores of the tensor train are one matrix of the input for every head.
+TEST(BilinearBtt, IsAttentionOfTheInputWithAMatrixPerHead) {
+  constexpr Index kA = 4, kB = 6, kRank = 2, kHeads = 2;
+  const Json own = {{"num_heads", kHeads}, {"head_dim", 12}};
+  const Json settings =
+      with(own, {{"score", {"bilinear_btt"}}, {"bilinear_btt", {{"rank", kRank}, {"scale", "mup"}}}});
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 29);
+  const KindInput input = random_input(kRows, kWidth, 30);
+  const OneKind layer(kKind, settings, surroundings(), values);
+  std::vector<float> q, k(static_cast<std::size_t>(kHeads * kWidth * kWidth));
+  for (Index h = 0; h < kHeads; ++h) {
+    const std::vector<float> unit = testing::unit_matrix(kWidth);
+    q.insert(q.end(), unit.begin(), unit.end());
+  }
+  for (Index h = 0; h < kHeads; ++h)
+    for (Index alpha = 0; alpha < kA; ++alpha)
+      for (Index beta = 0; beta < kB; ++beta)
+        for (Index block = 0; block < kA; ++block)
+          for (Index c = 0; c < kB; ++c) {
+            double sum = 0;
+            for (Index r = 0; r < kRank; ++r)
+              sum += static_cast<double>(values["btt_q"][static_cast<std::size_t>(
+                         ((h * kB + beta) * kA + alpha) * kA * kRank + block * kRank + r)]) *
+                     static_cast<double>(values["btt_k"][static_cast<std::size_t>(
+                         ((block * kHeads + h) * kB + beta) * kRank * kB + r * kB + c)]);
+            k[static_cast<std::size_t>((h * kWidth + alpha * kB + beta) * kWidth + block * kB + c)] =
+                static_cast<float>(sum);
+          }
+  values.erase("btt_q");
+  values.erase("btt_k");
+  values["q"] = q;
+  values["k"] = k;
+  const OneKind plain(
+      kKind, {{"num_heads", kHeads}, {"head_dim", kWidth}, {"value_head_dim", 12}, {"scale", 1.0 / kWidth}},
+      surroundings(), values);
+  // The test's matrix is rounded to f32.
+  EXPECT_LE(relative_error(layer.twin(input), plain.twin(input)), 4 * testing::kEps);
+}
+
+TEST(QkLayerNorm, DropsTheMeanOfAHead) {
+  const auto change = [](const char* type) {
+    const Json settings = with(kPlain, {{"qk_norm", {{"type", type}}}});
+    auto values = OneKind::random_values(kKind, settings, surroundings(), 31);
+    const KindInput input = random_input(kRows, kWidth, 32);
+    const Numbers before = OneKind(kKind, settings, surroundings(), values).twin(input);
+    for (const char* name : {"q", "k"})  // the same on every row of a matrix: every channel moves alike
+      for (std::size_t i = 0; i < values[name].size(); ++i) values[name][i] += i % kWidth == 3 ? 0.5f : 0.0f;
+    return relative_error(OneKind(kKind, settings, surroundings(), values).twin(input), before);
+  };
+  EXPECT_LE(change("layer"), 1e-5);  // the shift is rounded in the f32 weights
+  EXPECT_GE(change("rms"), 1e-2);
+}
+
 // -- forgetting
 
 Json forgetting(const Json& more = Json::object()) {
@@ -864,9 +1046,14 @@ TEST(AttentionOptions, OneKeyGivesItsValue) {
 TEST(AttentionOptions, ExtremeLogitsStayFinite) {
   for (const std::string& example : Registry::builtin().find(kKind).examples) {
     Json settings = Json::parse(example);
-    if (settings.contains("score") && settings["score"][0] == "integral_attention") continue;  // has no scale
-    settings["scale"] = 1000;
-    const auto values = OneKind::random_values(kKind, settings, surroundings(), 17);
+    const bool has_scale = !settings.contains("score") || settings["score"][0] == "scaled_dot";
+    if (has_scale) settings["scale"] = 1000;
+    auto values = OneKind::random_values(kKind, settings, surroundings(), 17);
+    for (auto& [name, numbers] :
+         values)  // otherwise queries and keys, or the gains of their norms, are large
+      for (float& x : numbers)
+        if (!has_scale && (name.starts_with("q") || name.starts_with("k") || name.starts_with("btt")))
+          x *= 100;
     const OneKind layer(kKind, settings, surroundings(), values);
     for (const float y : layer.run(random_input(kRows, kWidth, 18))) ASSERT_TRUE(std::isfinite(y)) << example;
   }
@@ -933,6 +1120,22 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
   expect_refused(with(pruned({{"max_length", 9}, {"bound", 1}}),
                       {{"score", {"scaled_dot", "alibi", "forgetting_attention"}}}),
                  "transforms");
+  expect_refused(mlr({5, 5}, 8), "head_dim");
+  expect_refused(mlr({6, 6.5}, 8), "whole");
+  expect_refused(mlr({4, 4, 4}, 6), "block_size");
+  expect_refused(with(mlr({6, 6}, 8), {{"scale", 2}}), "scale");
+  expect_refused(with(mlr({6, 6}, 8), {{"rope", {{"theta", 100}}}}), "rope");
+  expect_refused(with(mlr({6, 6}, 8), {{"readout", "parallax_attention"}}), "second query");
+  expect_refused({{"score", {"mlr_attention"}}}, "block_size");
+  const Json bilinear = {{"score", {"bilinear_mlr"}}};
+  expect_refused(with(bilinear, {{"bilinear_mlr", {{"ranks", {0, 0, 0, 0, 12}}}}}), "width");
+  expect_refused(with(bilinear, {{"bias", true}}), "bias");
+  expect_refused(with(bilinear, {{"gate", "sigmoid"}, {"gate_packing", "per_query_head"}}), "no such tensor");
+  expect_refused(
+      {{"score", {"bilinear_mlr", "focal_attention"}}, {"focal_attention", {{"mode", "per_token"}}}},
+      "scaled_dot");
+  expect_refused({{"score", {"bilinear_btt"}}}, "num_kv_heads");
+  expect_refused({{"qk_norm", {{"bias", true}}}}, "bias");
   const Json differential = {{"readout", "differential_attention"}};
   expect_refused(with(differential, {{"normaliser", "sigmoid_attention"}}), "running maximum");
   expect_refused(with(differential, {{"num_heads", 3}, {"num_kv_heads", 1}}), "pairs");

@@ -240,9 +240,9 @@ class State {
   // FIELD@BOUNDARY; open rows there are [grid, width].
   std::vector<Field> saved_fields() const { return saved_fields(position_); }
   void restore(const Image& image) { restore(image, nullptr); }  // throws Error when names or sizes disagree
-  // From an image of windowed rows: the other logs are the first rows of those of `later`, the same node's
+  // Whether this state, a later one, still shows all rows of the earlier one's logs without a window. Then an
+  // image of the earlier one's windowed rows is enough beside this one: `later` below is the same node's
   // state at or after the image's position.
-  // Whether this state, a later one, still shows all rows of the earlier one's logs without a window.
   bool shows_rows_of(const State& earlier) const;
   void restore(const Image& image, const State& later) { restore(image, &later); }
 

@@ -10,7 +10,7 @@ namespace plait::stream {
 namespace {
 
 std::shared_ptr<const Tokenizer> byte_pairs() {
-  const std::string path = PLAIT_SOURCE_DIR "/tests/text/cases/gpt2/tokenizer.json";
+  const std::string path = PLAIT_SOURCE_DIR "/tests/text/cases/qwen2/tokenizer.json";
   return make_tokenizer({{"tokenizer.json", testing::read_bytes(path)}}, path);
 }
 

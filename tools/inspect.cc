@@ -18,6 +18,7 @@ using Rows = std::vector<std::vector<std::string>>;
 struct Inspect {
   Common common;
   std::string path;
+  std::vector<Index> at = {0, 1024, 32768, 1048576};
   bool graph = false, tensors = false, sites = false, state = false, card = false, check = false;
   bool details() const { return graph || tensors || sites || state || card; }
 
@@ -75,6 +76,14 @@ std::map<std::string, Index> kept_aside(const Model& model) {
   for (const auto& [node, tensors] : model.graph().aside)
     for (const auto& [name, shape] : tensors) counts[node.substr(0, node.find('.'))] += element_count(shape);
   return counts;
+}
+
+// Bytes of a stream's states after some tokens, by arithmetic: what Stream::state_bytes will say.
+std::size_t predicted_bytes(const Model& model, Index position) {
+  std::size_t bytes = 0;
+  for (int n = 0; n < model.node_count(); ++n)
+    bytes += State::predicted_bytes(model.layer(n).fields(), position);
+  return bytes;
 }
 
 struct StateSize {
@@ -152,7 +161,7 @@ std::string site_table(const Model& model) {
   return table(rows, "ll");
 }
 
-std::string state_table(const Model& model) {
+std::string state_table(const Model& model, std::span<const Index> at) {
   Rows rows = {{"NODE", "FIELD", "KIND", "SHAPE", "DTYPE", "BYTES", "GRID", "WINDOW",
                 "SINKS"}};  // of the whole, or of a token's row
   const auto some = [](Index value) { return value > 0 ? std::to_string(value) : std::string("-"); };
@@ -161,7 +170,12 @@ std::string state_table(const Model& model) {
       rows.push_back({node_of(model, n).name, f.name, name_of(f.kind), to_string(f.shape), name_of(f.dtype),
                       std::to_string(static_cast<std::size_t>(f.width()) * bytes_of(f.dtype)), some(f.grid),
                       f.kind == Field::Kind::log && f.window == 0 ? "all" : some(f.window), some(f.sinks)});
-  return table(rows, "lllllrrrr");
+  std::string text = table(rows, "lllllrrrr");
+  rows = {};
+  for (const Index position : at)
+    rows.push_back({cat("a stream of ", position, " tokens"),
+                    std::to_string(predicted_bytes(model, position)), "bytes"});
+  return text + table(rows, "lrl");
 }
 
 Json node_json(const Model& model, int n, const Inspect& args) {
@@ -203,6 +217,9 @@ Json model_json(const Model& model, const Inspect& args) {
                {"bytes_per_token", size.per_token},
                {"nodes", Json::array()}};
   for (int n = 0; n < model.node_count(); ++n) json["nodes"].push_back(node_json(model, n, args));
+  json["stream_bytes"] = Json::array();
+  for (const Index position : args.at)
+    json["stream_bytes"].push_back({{"tokens", position}, {"bytes", predicted_bytes(model, position)}});
   if (args.check) json["checked"] = true;
   if (args.card) json["card"] = model.card().json;
   if (args.graph) json["graph"] = explicit_graph(model.graph());
@@ -227,7 +244,7 @@ int Inspect::inspect_model(const Model& model) const {
   if (graph) text += explicit_graph(model.graph()).dump(2) + "\n";
   if (tensors) text += tensor_table(model);
   if (sites) text += site_table(model);
-  if (state) text += state_table(model);
+  if (state) text += state_table(model, at);
   return finish(text, common.json.empty() ? Json() : model_json(model, *this));
 }
 
@@ -287,7 +304,11 @@ void add_inspect(CLI::App& program, Action& chosen) {
   verb->add_flag("--graph", args->graph, "The card expanded to its list of nodes (JSON)");
   verb->add_flag("--tensors", args->tensors, "Every tensor: shape, dtype, layout, bytes");
   verb->add_flag("--sites", args->sites, "Places an edit may name, with their operators");
-  verb->add_flag("--state", args->state, "The fields of every node's state");
+  verb->add_flag("--state", args->state, "The fields of every node's state, and its bytes after N tokens");
+  verb->add_option("--at", args->at, "Tokens after which --state and the JSON give the bytes of a stream")
+      ->check(CLI::Range(Index{0}, Index{1} << 40))
+      ->type_name("N")
+      ->allow_extra_args(false);
   verb->add_flag("--card", args->card, "The card as stored (JSON)");
   verb->add_flag("--check", args->check, "Recompute the digest over all tensors and compare");
   add_common(*verb, args->common, "not used");

@@ -22,13 +22,14 @@ struct Verb {
   void (*add)(CLI::App&, Action&);
 };
 
-constexpr std::array<Verb, 11> kVerbs = {{{"convert", add_convert},
+constexpr std::array<Verb, 12> kVerbs = {{{"convert", add_convert},
                                           {"new", add_new},
                                           {"inspect", add_inspect},
                                           {"kinds", add_kinds},
                                           {"tokenize", add_tokenize},
                                           {"run", add_run},
                                           {"score", add_score},
+                                          {"stream", add_stream},
                                           {"verify", add_verify},
                                           {"ablate", add_ablate},
                                           {"report", add_report},

@@ -16,6 +16,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/parallel.h"
+#include "runtime/run/windows.h"
 #include "runtime/text/utf8.h"
 #include "tools/ablate/spec.h"
 #include "tools/npy.h"
@@ -71,6 +72,18 @@ void add_common(CLI::App& verb, Common& common, const char* numerics) {
 void add_edits(CLI::App& verb, std::string& path) {
   verb.add_option("--edits", path, "Interventions: a YAML or JSON file with a list of edits")
       ->type_name("SPEC");
+}
+
+void add_window(CLI::App& verb, std::optional<Index>& window, Index& sinks) {
+  auto* keys =
+      verb.add_option("--window", window,
+                      "Attention sees the latest N keys only; recurrent states go on. An intervention")
+          ->check(CLI::Range(Index{1}, Index{1} << 40))
+          ->type_name("N");
+  verb.add_option("--sinks", sinks, "Attention sees the first N keys besides the window (default: 0)")
+      ->check(CLI::Range(Index{0}, Index{1} << 40))
+      ->type_name("N")
+      ->needs(keys);
 }
 
 // Input.
@@ -192,6 +205,14 @@ std::vector<Token> read_tokens(const std::string& path, Index vocab) {
     tokens.push_back(static_cast<Token>(ids[i]));
   }
   return tokens;
+}
+
+EditList read_edits(const std::string& path, std::optional<Index> window, Index sinks, const Model& model) {
+  EditList edits = read_edits(path, model);
+  if (!window) return edits;
+  const EditList more = window_edits(model, *window, sinks);
+  edits.insert(edits.end(), more.begin(), more.end());
+  return edits;
 }
 
 // Output.

@@ -61,6 +61,8 @@ struct Common {
 void add_common(CLI::App& verb, Common& common, const char* numerics);
 // Declares --edits; what it names is read by read_edits.
 void add_edits(CLI::App& verb, std::string& path);
+// Declares --window and --sinks, which read_edits turns into edits (runtime/run/windows.h).
+void add_window(CLI::App& verb, std::optional<Index>& window, Index& sinks);
 
 // Input.
 
@@ -83,6 +85,8 @@ Json read_json(const std::string& path);
 // The edits a YAML or JSON file lists (tools/ablate/spec.h, parse_parts), in this model; an empty path gives
 // none.
 EditList read_edits(const std::string& path, const Model& model);
+// The same, and after them the edits of a window.
+EditList read_edits(const std::string& path, std::optional<Index> window, Index sinks, const Model& model);
 // Token ids of a text file (separated by white space) or of a one-dimensional .npy of int32 or int64. Throws
 // Error naming the first id outside [0, vocab).
 std::vector<Token> read_tokens(const std::string& path, Index vocab);

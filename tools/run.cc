@@ -25,8 +25,9 @@ struct Run {
   std::vector<std::string> stops;
   Index count = 256;
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
-  std::optional<Index> top_k;
-  bool no_special = false, ignore_eos = false, chat = false;
+  std::optional<Index> top_k, window;
+  Index sinks = 0;
+  bool no_special = false, ignore_eos = false, chat = false, resend = false;
   ChatSettings chat_settings;
 
   int run() const;
@@ -80,7 +81,7 @@ struct Prepared {
 
 Prepared prepare(const Run& args, std::shared_ptr<const Model> model) {
   StreamOptions options;
-  options.edits = read_edits(args.edits, *model);
+  options.edits = read_edits(args.edits, args.window, args.sinks, *model);
   if (args.load.empty()) {
     options.compute = args.common.compute(Numerics::fast);
     return {Stream(std::move(model), options), Json()};
@@ -145,6 +146,7 @@ int Run::run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opene
 int Run::run() const {
   for (const std::string& stop : stops)
     if (stop.empty()) throw UsageError("--stop wants a text of at least one character");
+  if (resend && load.empty()) throw UsageError("--resend wants a snapshot that holds the text: --load");
   if (!chat && chat_settings.given()) throw UsageError("--system, --tools and --chat-option want --chat");
   const std::string path = model.empty() ? bundled_model() : model;
   const auto opened = open_model(path, common);
@@ -161,7 +163,11 @@ int Run::run() const {
         "snapshot");
 
   Stopwatch prompt_watch;
-  feed_prompt(*this, stream, tokens);
+  Index fed = static_cast<Index>(tokens.size());
+  if (resend)
+    fed = stream.resend(tokens).run;
+  else
+    feed_prompt(*this, stream, tokens);
   const double prompt_seconds = prompt_watch.seconds();
   if (stream.logits().empty()) fail("snapshot '", load, "' holds no logits to go on from; give a prompt");
 
@@ -186,11 +192,13 @@ int Run::run() const {
                       {"model_sha256", opened->digest()},
                       {"file", path},
                       {"prompt_tokens", tokens.size()},
+                      {"prompt_tokens_run", fed},
                       {"tokens", generated.tokens},
                       {"text", printer.text()},
                       {"stopped", generated.stopped ? "stop" : "length"},
                       {"position", stream.position()},
                       {"sampler", to_json(sampler.settings())},
+                      {"edits", stream.edits()},
                       {"special", !no_special},
                       {"numerics", name_of(compute.numerics)},
                       {"isa", name_of(compute.isa)},
@@ -198,7 +206,7 @@ int Run::run() const {
                       {"arithmetic", stream.arithmetic()},
                       {"state_bytes", stream.state_bytes()},
                       {"prompt_seconds", prompt_seconds},
-                      {"prompt_tokens_per_second", rate(tokens.size(), prompt_seconds)},
+                      {"prompt_tokens_per_second", rate(static_cast<std::size_t>(fed), prompt_seconds)},
                       {"seconds", seconds},
                       {"tokens_per_second", speed}});
   return kDone;
@@ -236,8 +244,12 @@ void add_run(CLI::App& program, Action& chosen) {
   verb->add_option("--load", args->load,
                    "Go on from this snapshot, with its numerics and sampling unless flags say otherwise")
       ->type_name("SNAP");
+  verb->add_flag(
+      "--resend", args->resend,
+      "The prompt is the whole text from its begin: what the snapshot holds of it is not run again");
   verb->add_option("--save", args->save, "Save the stream at the end")->type_name("SNAP");
   add_edits(*verb, args->edits);
+  add_window(*verb, args->window, args->sinks);
   verb->add_flag("--no-special", args->no_special, "Leave out the tokenizer's special tokens");
   add_common(*verb, args->common, "fast");
   verb->callback([args, &chosen] { chosen = [args] { return args->run(); }; });

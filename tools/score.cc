@@ -23,7 +23,8 @@ static_assert(std::endian::native == std::endian::little,
 struct Score {
   Common common;
   std::string model, text, tokens, split = "all", edits, dump_logits, per_token;
-  Index context = 0;
+  Index context = 0, sinks = 0;
+  std::optional<Index> window;
   bool stream = false, no_special = false;
 
   int run() const;
@@ -47,7 +48,7 @@ class Scorer {
         split_(args.split),
         progress_(args.common, "scoring") {
     options_.compute = args.common.compute(Numerics::exact);
-    options_.edits = read_edits(args.edits, *model_);
+    options_.edits = read_edits(args.edits, args.window, args.sinks, *model_);
     if (!args.dump_logits.empty()) {
       dump_.emplace(args.dump_logits);
       dump_->write(npy_header_f32(length(), model_->card().vocab));
@@ -235,6 +236,7 @@ void add_score(CLI::App& program, Action& chosen) {
                    "Feed sizes, repeated cyclically: 1 or 7,64,1 or all (default); changes no bit")
       ->type_name("PATTERN");
   add_edits(*verb, args->edits);
+  add_window(*verb, args->window, args->sinks);
   verb->add_flag("--no-special", args->no_special, "Leave out the tokenizer's special tokens");
   verb->add_option("--dump-logits", args->dump_logits,
                    "Write float32 [tokens, vocab], row t = logits after token t")

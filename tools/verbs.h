@@ -19,6 +19,7 @@ void add_kinds(CLI::App& program, Action& chosen);
 void add_tokenize(CLI::App& program, Action& chosen);
 void add_run(CLI::App& program, Action& chosen);
 void add_score(CLI::App& program, Action& chosen);
+void add_stream(CLI::App& program, Action& chosen);
 void add_verify(CLI::App& program, Action& chosen);
 void add_ablate(CLI::App& program, Action& chosen);
 void add_report(CLI::App& program, Action& chosen);

@@ -192,6 +192,23 @@ void write_node(h5::File& file, h5::Group& nodes, const Snapshot::NodeState& sta
   group.set("fields", order);
 }
 
+void write_nodes(h5::File& file, h5::Group& group, const std::vector<Snapshot::NodeState>& states) {
+  std::int64_t index = 0;
+  for (const Snapshot::NodeState& state : states) write_node(file, group, state, index++);
+}
+
+void write_boundaries(h5::File& file, h5::Group& root, const Snapshot& snapshot) {
+  file.reserve(0);
+  h5::Group boundaries = root.create_group("boundaries");
+  boundaries.set("stride", std::int64_t{snapshot.stride});
+  for (const Snapshot::Boundary& boundary : snapshot.boundaries) {
+    file.reserve(0);
+    h5::Group group = boundaries.create_group(std::to_string(boundary.position));
+    group.set("position", std::int64_t{boundary.position});
+    write_nodes(file, group, boundary.states);
+  }
+}
+
 void write_root(h5::File& file, h5::Group& root, const Snapshot& snapshot) {
   const std::string arithmetic = snapshot.arithmetic.dump(), edits = snapshot.edits.dump(),
                     sampler = snapshot.sampler.dump();
@@ -263,7 +280,10 @@ class Reader {
       *json = parse_json(root.text(name), cat("attribute '", name, "' of ", where));
     snapshot.id = static_cast<std::uint64_t>(root.integer("id"));
     read_sequence(root, snapshot);
-    read_nodes(root.group("nodes"), snapshot);
+    snapshot.states = read_nodes(root.group("nodes"));
+    const std::vector<std::string> groups = root.names();
+    if (std::find(groups.begin(), groups.end(), "boundaries") != groups.end())  // absent in older files
+      read_boundaries(root.group("boundaries"), snapshot);
     return snapshot;
   }
 
@@ -280,7 +300,7 @@ class Reader {
     snapshot.sampled = ranges(bounds, position, sampled.where());
   }
 
-  void read_nodes(const h5::Group& nodes, Snapshot& snapshot) {
+  std::vector<Snapshot::NodeState> read_nodes(const h5::Group& nodes) {
     std::vector<std::pair<std::int64_t, Snapshot::NodeState>> states;
     for (const std::string& name : nodes.names()) {
       const h5::Group group = nodes.group(name);
@@ -288,7 +308,19 @@ class Reader {
     }
     std::stable_sort(states.begin(), states.end(),
                      [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (auto& [index, state] : states) snapshot.states.push_back(std::move(state));
+    std::vector<Snapshot::NodeState> sorted;
+    for (auto& [index, state] : states) sorted.push_back(std::move(state));
+    return sorted;
+  }
+
+  void read_boundaries(const h5::Group& boundaries, Snapshot& snapshot) {
+    snapshot.stride = static_cast<Index>(boundaries.integer("stride"));
+    for (const std::string& name : boundaries.names()) {
+      const h5::Group group = boundaries.group(name);
+      snapshot.boundaries.push_back({static_cast<Index>(group.integer("position")), read_nodes(group)});
+    }
+    std::stable_sort(snapshot.boundaries.begin(), snapshot.boundaries.end(),
+                     [](const auto& a, const auto& b) { return a.position < b.position; });
   }
 
   Snapshot::NodeState read_node(const h5::Group& group, const std::string& name) {
@@ -386,8 +418,8 @@ void save_snapshot(const std::string& path, const Snapshot& snapshot) {
     h5::Group root = file.root();
     write_root(file, root, snapshot);
     h5::Group nodes = root.create_group("nodes");
-    std::int64_t index = 0;
-    for (const Snapshot::NodeState& state : snapshot.states) write_node(file, nodes, state, index++);
+    write_nodes(file, nodes, snapshot.states);
+    write_boundaries(file, root, snapshot);
   }
   file.close();
   append_trailer(temporary.path(), path);

@@ -8,8 +8,15 @@
 
 namespace plait {
 
-Sequence::Sequence(const Model& model, Index rollback_depth) {
-  for (int n = 0; n < model.node_count(); ++n) states.emplace_back(model.layer(n).fields(), rollback_depth);
+Sequence::Sequence(const Model& model, Index rollback_depth, std::shared_ptr<const EditPlan> edits)
+    : plan(std::move(edits)) {
+  for (int n = 0; n < model.node_count(); ++n) {
+    const auto declared = model.layer(n).fields();
+    if (plan)
+      states.emplace_back(plan->fields(declared, n), rollback_depth);
+    else
+      states.emplace_back(declared, rollback_depth);
+  }
 }
 
 void check_tokens(const Model& model, std::span<const Token> tokens) {

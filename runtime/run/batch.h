@@ -16,7 +16,7 @@ namespace plait {
 
 // One sequence as the executor sees it: a state per node and a position. Copy = fork.
 struct Sequence {
-  explicit Sequence(const Model& model, Index rollback_depth = 0);
+  explicit Sequence(const Model& model, Index rollback_depth = 0, std::shared_ptr<const EditPlan> plan = {});
   std::vector<State> states;  // by node
   Index position = 0;
   std::shared_ptr<const EditPlan> plan;  // null = no edits

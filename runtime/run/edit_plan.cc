@@ -408,6 +408,23 @@ State::Memory EditPlan::memory(int node) const {
   return memory;
 }
 
+std::vector<Field> EditPlan::fields(std::span<const Field> declared, int node) const {
+  std::vector<Field> all(declared.begin(), declared.end());
+  const Edit* window = nullptr;
+  Index windows = 0;
+  for (const auto& [edit, action] : of(node))
+    if (edit.site == Site::window && edit.op == Operator::set) window = &edit, ++windows;
+  const bool everywhere = windows == 1 && window->heads.empty() && window->values.empty() &&
+                          window->begin == 0 && window->end < 0 && window->phase == Phase::always;
+  if (!everywhere) return all;
+  for (Field& field : all)
+    if (field.kind == Field::Kind::log && field.window == 0) {
+      field.window = static_cast<Index>(window->value);
+      field.sinks = window->sinks;
+    }
+  return all;
+}
+
 bool Piece::has(EditPlan::Action action) const {
   return std::any_of(active.begin(), active.end(),
                      [&](const auto* entry) { return entry->action == action; });

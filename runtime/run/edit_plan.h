@@ -37,6 +37,9 @@ class EditPlan {
   std::span<const Entry> of(int node) const { return entries_[static_cast<std::size_t>(node)]; }
   // What the node's state must remember for its edits to read.
   State::Memory memory(int node) const;
+  // The node's state under its edits: where one window/set holds for all its heads and rows, logs without a
+  // window of their own keep that window and its sinks only.
+  std::vector<Field> fields(std::span<const Field> declared, int node) const;
 
  private:
   class Builder;

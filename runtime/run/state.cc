@@ -232,6 +232,36 @@ void Log::restore(Index end, std::vector<Range> present, const std::vector<Piece
   if (window_ > 0) drop_before(end_ - window_ + 1);
 }
 
+bool Log::shows(const std::vector<Range>& present) const {
+  return std::all_of(present.begin(), present.end(), [&](const Range& range) {
+    return std::any_of(present_.begin(), present_.end(),
+                       [&](const Range& r) { return r.begin <= range.begin && range.end <= r.end; });
+  });
+}
+
+bool Log::restore_prefix(const Log& later, Index end, std::vector<Range> present) {
+  if (!later.shows(present)) return false;
+  *this = later;
+  truncate(end);
+  end_ = end;
+  present_ = std::move(present);
+  return true;
+}
+
+std::size_t Log::predicted_bytes(Index end) const {
+  Index pages = ceil_div(end, page_rows_);
+  if (window_ > 0) {
+    const Index first = std::max<Index>(end - window_ - depth_ + 1, 0) / page_rows_;
+    pages += std::min(first, ceil_div(sinks_, page_rows_)) - first;
+  }
+  return static_cast<std::size_t>(pages * page_rows_ * width_) * element_;
+}
+
+std::size_t Log::copy_bytes() const {
+  if (window_ > 0) return bytes();
+  return end_ % page_rows_ == 0 ? 0 : static_cast<std::size_t>(page_rows_ * width_) * element_;
+}
+
 namespace {
 
 bool gridded(const Field& field) {
@@ -486,6 +516,32 @@ std::size_t State::bytes() const {
   return total;
 }
 
+std::size_t State::copy_bytes() const {
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < count_; ++i) total += values_[i] ? values_[i]->bytes() : logs_[i].copy_bytes();
+  for (const Kept& kept : kept_)
+    for (const auto& value : kept.values) total += value ? value->bytes() : 0;
+  return total;
+}
+
+std::size_t State::predicted_bytes(std::span<const Field> fields, Index position, Index depth) {
+  std::size_t total = 0, gridded_bytes = 0;
+  Index grid = 0;
+  for (const Field& field : fields) {
+    if (field.kind == Field::Kind::log) {
+      total += Log(field, depth).predicted_bytes(position);
+      continue;
+    }
+    total += value_bytes(field);
+    if (!gridded(field)) continue;
+    grid = field.grid;
+    gridded_bytes += value_bytes(field);
+  }
+  if (grid == 0) return total;
+  const Index kept = position / grid - std::max<Index>(position - depth, 0) / grid;
+  return total + static_cast<std::size_t>(kept) * gridded_bytes;
+}
+
 void State::set_open_rows(Index index, Index first, Index rows, const std::byte* values) {
   writable(index, Field::Kind::open);
   const auto i = static_cast<std::size_t>(index);
@@ -507,7 +563,7 @@ std::vector<Field> State::saved_fields(Index position) const {
   return all;
 }
 
-State::Image State::image() const {
+State::Image State::image(LogRows rows) const {
   Image image;
   image.position = position_;
   for (std::size_t i = 0; i < count_; ++i) {
@@ -517,7 +573,7 @@ State::Image State::image() const {
     if (field.kind == Field::Kind::log) {
       item.log_end = logs_[i].end();
       item.present = logs_[i].present();
-      item.pieces = logs_[i].pieces();
+      if (rows == LogRows::all || field.window > 0) item.pieces = logs_[i].pieces();
     } else if (field.kind == Field::Kind::open) {
       item.bytes = open_rows(field, *values_[i], position_ % grid_);
     } else {
@@ -575,7 +631,7 @@ void check_item(const Field& field, const State::Image::Item& item, Index positi
 
 }  // namespace
 
-void State::restore(const Image& image) {
+void State::restore(const Image& image, const State* later) {
   if (image.position < 0) fail("the saved state has position ", image.position);
   const std::vector<Field> saved = saved_fields(image.position);
   if (image.items.size() != saved.size())
@@ -586,7 +642,10 @@ void State::restore(const Image& image) {
   for (std::size_t i = 0; i < count_; ++i) {
     const Field& field = fields_[i];
     const Image::Item& item = image.items[i];
-    if (field.kind == Field::Kind::log)
+    if (field.kind == Field::Kind::log && field.window == 0 && later) {
+      if (!logs_[i].restore_prefix(later->logs_[i], item.log_end, item.present))
+        fail("saved log '", field.name, "' shows rows that the later state does not have");
+    } else if (field.kind == Field::Kind::log)
       logs_[i].restore(item.log_end, item.present, item.pieces);
     else if (field.kind == Field::Kind::open)
       set_open_rows(static_cast<Index>(i), 0, position_ % grid_, item.bytes.data());
@@ -600,6 +659,14 @@ void State::restore(const Image& image) {
             fail("saved log '", field.name, "' lacks the rows at position ", p);
   }
   restore_past(std::span(image.items).subspan(count_));
+}
+
+bool State::shows_rows_of(const State& earlier) const {
+  for (std::size_t i = 0; i < count_; ++i)
+    if (fields_[i].kind == Field::Kind::log && fields_[i].window == 0 &&
+        !logs_[i].shows(earlier.logs_[i].present()))
+      return false;
+  return true;
 }
 
 void State::restore_past(std::span<const Image::Item> items) {

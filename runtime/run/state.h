@@ -101,6 +101,15 @@ class Log {
   };
   std::vector<Piece> pieces() const;
   void restore(Index end, std::vector<Range> present, const std::vector<Piece>& pieces);
+  // Becomes what `later`, a log without a window, was when it ended at `end` and showed `present`; shares its
+  // pages. False if `later` does not show all of that any more.
+  bool restore_prefix(const Log& later, Index end, std::vector<Range> present);
+  bool shows(const std::vector<Range>& present) const;  // all of these rows exist
+  // Bytes a copy costs beside the log it was taken from, once that has moved on: at most the pages held, and
+  // of a log without a window the last page only.
+  std::size_t copy_bytes() const;
+  // bytes() of such a log that ends at `end` and had no row skipped.
+  std::size_t predicted_bytes(Index end) const;
 
  private:
   struct Page;
@@ -209,9 +218,14 @@ class State {
   // a rollback before it must run the model.
   void overwrite(Index position);
   std::size_t bytes() const;
+  // Bytes a copy costs beside the state it was taken from, once that has moved on.
+  std::size_t copy_bytes() const;
   // SHA-256 over logical contents: fields in order, open rows up to the position, held log rows.
   std::string digest() const;
   bool equal(const State& other) const;  // the same logical contents, bit for bit
+  // bytes() of a state of these fields at `position`, by arithmetic alone: no row was skipped, none is kept
+  // for earlier reads. depth as given to the constructor.
+  static std::size_t predicted_bytes(std::span<const Field> fields, Index position, Index depth = 0);
 
   // Save and restore, field by field.
   struct Image {
@@ -225,17 +239,26 @@ class State {
     };
     std::vector<Item> items;  // one per field, in the order of saved_fields
   };
-  Image image() const;
+  // Which logs' rows an image holds: those without a window only grow, so that an earlier state's are the
+  // first of a later one's.
+  enum class LogRows { all, windowed };
+  Image image(LogRows rows = LogRows::all) const;
   // The fields, and after them the gridded ones once more for each chunk the memory covers, as anchors named
   // FIELD@BOUNDARY; open rows there are [grid, width].
   std::vector<Field> saved_fields() const { return saved_fields(position_); }
-  void restore(const Image& image);  // throws Error when names or sizes disagree with the fields
+  void restore(const Image& image) { restore(image, nullptr); }  // throws Error when names or sizes disagree
+  // Whether this state, a later one, still shows all rows of the earlier one's logs without a window. Then an
+  // image of the earlier one's windowed rows is enough beside this one: `later` below is the same node's
+  // state at or after the image's position.
+  bool shows_rows_of(const State& earlier) const;
+  void restore(const Image& image, const State& later) { restore(image, &later); }
 
  private:
   void* writable(Index field, Field::Kind kind);
   const void* readable(Index field) const;
   const void* readable_past(Index field, Index boundary) const;
   std::vector<Field> saved_fields(Index position) const;
+  void restore(const Image& image, const State* later);
   void restore_past(std::span<const Image::Item> items);  // after the fields, at their position
   void set_open_rows(Index field, Index first, Index rows, const std::byte* values);
   struct Kept {  // what a fold overwrote

@@ -72,6 +72,12 @@ class OneSidedJacobi {
     measure();
   }
 
+  std::vector<double> values() const {
+    std::vector<double> all;
+    for (const double square : squares_) all.push_back(std::sqrt(std::max(square, 0.0)));
+    return all;
+  }
+
   // The unit left vectors of the `count` largest singular values that are not zero [rows] each; of equals the
   // lower column first.
   std::vector<std::vector<double>> left(Index count) const {
@@ -143,6 +149,19 @@ class OneSidedJacobi {
   std::vector<double> a_, squares_;
 };
 
+// The columns of the matrix one after the other, or its rows where these are longer: the shorter side is
+// rotated.
+std::vector<double> columns_of(const StateMatrix& m) {
+  const bool tall = m.rows >= m.cols;
+  std::vector<double> a(static_cast<std::size_t>(m.rows * m.cols));
+  for_each_row(m, [&](const float* x, Index n, Index c, Index r) {
+    for (Index i = 0; i < n; ++i)
+      a[static_cast<std::size_t>(tall ? (c + i) * m.rows + r : r * m.cols + c + i)] =
+          static_cast<double>(x[i]);
+  });
+  return a;
+}
+
 }  // namespace
 
 bool edits_state(const Segment& segment, Every every, Index head) {
@@ -175,14 +194,9 @@ void edit_state(const Segment& segment, Every every, Index head, Index position,
 void truncate(const StateMatrix& m, Index rank) {
   const Index least = std::min(m.rows, m.cols);
   if (rank >= least) return;
-  // The shorter side is rotated.
   const bool tall = m.rows >= m.cols;
   const Index rows = tall ? m.rows : m.cols, cols = least;
-  std::vector<double> a(static_cast<std::size_t>(rows * cols));
-  for_each_row(m, [&](const float* x, Index n, Index c, Index r) {
-    for (Index i = 0; i < n; ++i)
-      a[static_cast<std::size_t>(tall ? (c + i) * rows + r : r * rows + c + i)] = static_cast<double>(x[i]);
-  });
+  const std::vector<double> a = columns_of(m);
   // The columns' projections on the largest left vectors.
   const auto kept = OneSidedJacobi(a, rows, cols).left(rank);
   std::vector<double> best(a.size());
@@ -198,6 +212,10 @@ void truncate(const StateMatrix& m, Index rank) {
     for (Index i = 0; i < n; ++i)
       x[i] = static_cast<float>(best[static_cast<std::size_t>(tall ? (c + i) * rows + r : r * rows + c + i)]);
   });
+}
+
+std::vector<double> singular_values(const StateMatrix& m) {
+  return OneSidedJacobi(columns_of(m), std::max(m.rows, m.cols), std::min(m.rows, m.cols)).values();
 }
 
 }  // namespace plait

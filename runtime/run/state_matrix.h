@@ -28,5 +28,7 @@ void edit_state(const Segment& segment, Every every, Index head, Index position,
 
 // The matrix of rank at most `rank` nearest to it; as it is when `rank` is no restriction.
 void truncate(const StateMatrix& matrix, Index rank);
+// Its singular values, of the shorter side, in no order.
+std::vector<double> singular_values(const StateMatrix& matrix);
 
 }  // namespace plait

@@ -16,46 +16,53 @@ void add_sampled(std::vector<Log::Range>& ranges, Index begin, Index end) {
     ranges.push_back({begin, end});
 }
 
-// The edits that do something, with the digests of what they refer to.
-Json effective(const StreamOptions& options) {
-  Json list = Json::array();
-  for (const Edit& edit : options.edits) {
-    if (edit.strength == 0) continue;
-    list.push_back(to_json(edit));
-    const auto reference = options.references.find(edit.reference);
-    if (reference != options.references.end()) list.back()["reference_sha256"] = reference->second->digest;
-  }
-  return list;
+std::shared_ptr<const EditPlan> plan_of(const Model& model, const StreamOptions& options) {
+  if (options.edits.empty()) return nullptr;
+  return std::make_shared<const EditPlan>(model, options.edits, options.references);
 }
 
 }  // namespace
 
 Stream::Stream(std::shared_ptr<const Model> model, StreamOptions options)
-    : model_(std::move(model)), options_(std::move(options)), sequence_(*model_, options_.rollback_depth) {
+    : model_(std::move(model)),
+      options_(std::move(options)),
+      sequence_(*model_, options_.rollback_depth, plan_of(*model_, options_)),
+      boundaries_(model_->boundary(), options_.keep) {
   if (options_.rollback_depth < 0) fail("a stream's rollback depth cannot be ", options_.rollback_depth);
-  if (!options_.edits.empty())
-    sequence_.plan = std::make_shared<const EditPlan>(*model_, options_.edits, options_.references);
 }
 
 std::span<const float> Stream::feed(std::span<const Token> tokens, Origin origin) {
-  std::vector<float> last;
-  const Item item{&sequence_, tokens, Want::last, origin};
-  run_batch(*model_, {&item, 1}, {options_.compute},
-            [&](std::size_t, Index, std::span<const float> row) { last.assign(row.begin(), row.end()); });
-  record(tokens, origin, last);
+  run(tokens, Want::last, {}, origin);
   return logits_;
 }
 
 void Stream::feed(std::span<const Token> tokens, const RowSink& sink, Origin origin) {
-  std::vector<float> last;
-  const Item item{&sequence_, tokens, Want::all, origin};
-  run_batch(*model_, {&item, 1}, {options_.compute},
-            [&](std::size_t, Index position, std::span<const float> row) {
-              if (position + 1 == static_cast<Index>(tokens_.size() + tokens.size()))
-                last.assign(row.begin(), row.end());
-              sink(position, row);
-            });
-  record(tokens, origin, last);
+  run(tokens, Want::all, sink, origin);
+}
+
+// In pieces that end where a boundary is kept.
+void Stream::run(std::span<const Token> tokens, Want want, const RowSink& sink, Origin origin) {
+  check_tokens(*model_, tokens);
+  while (!tokens.empty()) {
+    const auto left = static_cast<Index>(tokens.size());
+    const Index count = std::min(until_boundary().value_or(left), left);
+    const Index end = position() + count;
+    const auto piece = tokens.first(static_cast<std::size_t>(count));
+    std::vector<float> last;
+    const Item item{&sequence_, piece, count == left || want == Want::all ? want : Want::none, origin};
+    run_batch(*model_, {&item, 1}, {options_.compute},
+              [&](std::size_t, Index position, std::span<const float> row) {
+                if (position + 1 == end) last.assign(row.begin(), row.end());
+                if (sink) sink(position, row);
+              });
+    record(piece, origin, last);
+    tokens = tokens.subspan(piece.size());
+  }
+}
+
+std::optional<Index> Stream::until_boundary() const {
+  const std::optional<Index> next = boundaries_.next(position());
+  return next ? std::optional(*next - position()) : std::nullopt;
 }
 
 void Stream::record(std::span<const Token> tokens, Origin origin, std::span<const float> last_logits) {
@@ -65,72 +72,143 @@ void Stream::record(std::span<const Token> tokens, Origin origin, std::span<cons
   if (origin == Origin::sampled) add_sampled(sampled_, begin, static_cast<Index>(tokens_.size()));
   logits_.assign(last_logits.begin(), last_logits.end());
   assert(position() == static_cast<Index>(tokens_.size()));
+  boundaries_.keep(position(), sequence_.states);
+}
+
+bool Stream::within_depth(Index n) const {
+  return std::all_of(sequence_.states.begin(), sequence_.states.end(), [&](const State& state) {
+    // A state may stand before the position when its last rows were skipped; then it has less to undo.
+    const Index behind = position() - state.position();
+    return n <= behind || state.can_rollback(n - behind);
+  });
 }
 
 Stream::RollbackCost Stream::can_rollback(Index n) const {
   if (n < 0 || n > position()) return {false, 0};
-  for (const State& state : sequence_.states) {
-    // A state may stand before the position when its last rows were skipped; then it has less to undo.
-    const Index behind = position() - state.position();
-    if (n > behind && !state.can_rollback(n - behind)) return {true, position() - n};
-  }
-  return {true, 0};
+  if (within_depth(n)) return {true, 0};
+  const Index target = position() - n;
+  const Boundary* boundary = boundaries_.last_at_or_before(target);
+  return {true, target - (boundary ? boundary->position : 0)};
 }
 
 void Stream::rollback(Index n) {
-  const RollbackCost cost = can_rollback(n);
-  if (!cost.possible) fail("cannot roll back ", n, " tokens of a stream at position ", position());
+  if (!can_rollback(n).possible) fail("cannot roll back ", n, " tokens of a stream at position ", position());
+  if (n == 0) return;
   const Index target = position() - n;
-  if (cost.replayed > 0) {
-    replay(target);
-  } else {
+  if (within_depth(n)) {
     for (State& state : sequence_.states) {
       const Index behind = position() - state.position();
       if (n > behind) state.rollback(n - behind);
     }
     sequence_.position = target;
-    tokens_.resize(static_cast<std::size_t>(target));
-    std::erase_if(sampled_, [&](const Log::Range& r) { return r.begin >= target; });
-    if (!sampled_.empty()) sampled_.back().end = std::min(sampled_.back().end, target);
+    forget_after(target);
+  } else {
+    replay(target);
   }
-  if (n > 0) logits_.clear();
+  logits_.clear();
 }
 
-// Runs the first `target` tokens again, with the same phases, on fresh states.
+void Stream::forget_after(Index target) {
+  tokens_.resize(static_cast<std::size_t>(target));
+  std::erase_if(sampled_, [&](const Log::Range& r) { return r.begin >= target; });
+  if (!sampled_.empty()) sampled_.back().end = std::min(sampled_.back().end, target);
+  boundaries_.drop_after(target);
+}
+
+// Runs the tokens from the last boundary on, or from the start, again up to `target`, with the same phases.
 void Stream::replay(Index target) {
-  Stream fresh(model_, options_);
-  std::vector<Index> cuts = {0, target};
+  Stream again(model_, options_);
+  again.boundaries_ = boundaries_;
+  again.boundaries_.drop_after(target);
+  if (const Boundary* boundary = boundaries_.last_at_or_before(target)) {
+    again.sequence_.states = boundary->states;
+    again.sequence_.position = boundary->position;
+    again.tokens_ = tokens_;
+    again.sampled_ = sampled_;
+    again.forget_after(boundary->position);
+  }
+  std::vector<Index> cuts = {again.position(), target};
   for (const Log::Range& range : sampled_)
     for (Index cut : {range.begin, range.end})
-      if (cut > 0 && cut < target) cuts.push_back(cut);
+      if (cut > again.position() && cut < target) cuts.push_back(cut);
   std::sort(cuts.begin(), cuts.end());
   for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
     const bool sampled = std::any_of(sampled_.begin(), sampled_.end(), [&](const Log::Range& r) {
       return r.begin <= cuts[i] && cuts[i] < r.end;
     });
-    fresh.feed(std::span(tokens_).subspan(static_cast<std::size_t>(cuts[i]),
-                                          static_cast<std::size_t>(cuts[i + 1] - cuts[i])),
-               sampled ? Origin::sampled : Origin::given);
+    again.run(std::span(tokens_).subspan(static_cast<std::size_t>(cuts[i]),
+                                         static_cast<std::size_t>(cuts[i + 1] - cuts[i])),
+              Want::none, {}, sampled ? Origin::sampled : Origin::given);
   }
-  *this = std::move(fresh);
+  *this = std::move(again);
 }
+
+bool Stream::phases_matter() const {
+  return std::any_of(options_.edits.begin(), options_.edits.end(), [](const Edit& edit) {
+    return edit.strength != 0 && (edit.phase == Phase::prefill || edit.phase == Phase::decode);
+  });
+}
+
+Stream::Resent Stream::resend(std::span<const Token> tokens) {
+  check_tokens(*model_, tokens);
+  if (tokens.empty()) fail("a text of no tokens has no logits to go on from");
+  const auto differs = std::mismatch(tokens_.begin(), tokens_.end(), tokens.begin(), tokens.end()).first;
+  Index shared = differs - tokens_.begin();
+  if (!sampled_.empty() && phases_matter()) shared = std::min(shared, sampled_.front().begin);
+  const auto all = static_cast<Index>(tokens.size());
+  Index run = 0;
+  if (shared < all || shared < position() || logits_.empty()) {
+    shared = std::min(shared, all - 1);  // the last token's logits are wanted
+    const Index undone = position() - shared;
+    run = can_rollback(undone).replayed + all - shared;
+    rollback(undone);
+    feed(tokens.subspan(static_cast<std::size_t>(shared)));
+  }
+  // From here on they count as given, whoever wrote them first.
+  sampled_.clear();
+  return {shared, run};
+}
+
+namespace {
+
+std::vector<Snapshot::NodeState> node_states(const Model& model, const std::vector<State>& states,
+                                             State::LogRows rows) {
+  std::vector<Snapshot::NodeState> all;
+  for (int n = 0; n < model.node_count(); ++n) {
+    if (model.layer(n).fields().empty()) continue;
+    const State& state = states[static_cast<std::size_t>(n)];
+    all.push_back(
+        {model.graph().nodes[static_cast<std::size_t>(n)].name, state.saved_fields(), state.image(rows)});
+  }
+  return all;
+}
+
+// Whether the logs without a window still show what they showed at a boundary: an intervention may have
+// hidden it.
+bool shown_by(const std::vector<State>& now, const std::vector<State>& then) {
+  for (std::size_t n = 0; n < now.size(); ++n)
+    if (!now[n].shows_rows_of(then[n])) return false;
+  return true;
+}
+
+}  // namespace
 
 Snapshot Stream::snapshot() const {
   Snapshot s;
   s.model_name = model_->card().name;
   s.model_identity = model_->identity();
   s.arithmetic = arithmetic();
-  s.edits = effective(options_);
+  s.edits = edits();
   s.id = options_.id;
   s.tokens = tokens_;
   s.sampled = sampled_;
   s.logits = logits_;
-  for (int n = 0; n < model_->node_count(); ++n) {
-    if (model_->layer(n).fields().empty()) continue;
-    const State& state = sequence_.states[static_cast<std::size_t>(n)];
-    s.states.push_back(
-        {model_->graph().nodes[static_cast<std::size_t>(n)].name, state.saved_fields(), state.image()});
-  }
+  s.states = node_states(*model_, sequence_.states, State::LogRows::all);
+  s.stride = boundaries_.stride();
+  for (const auto& boundary : boundaries_.all())
+    if (shown_by(sequence_.states, boundary->states))
+      s.boundaries.push_back(
+          {boundary->position, node_states(*model_, boundary->states, State::LogRows::windowed)});
   return s;
 }
 
@@ -148,31 +226,57 @@ void check_position(const std::string& node, Index saved, Index tokens) {
 
 }  // namespace
 
-Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snapshot, StreamOptions options) {
-  options.id = snapshot.id;
-  Stream stream(std::move(model), std::move(options));
-  check_same("model identity", snapshot.model_identity, stream.model_->identity());
-  check_same("arithmetic", snapshot.arithmetic, stream.arithmetic());
-  check_same("edits", snapshot.edits, effective(stream.options_));
-  const auto position = static_cast<Index>(snapshot.tokens.size());
+void Stream::restore_states(const std::vector<Snapshot::NodeState>& saved, Index position,
+                            const std::vector<State>* later, std::vector<State>& states) const {
   std::size_t next = 0;
-  for (int n = 0; n < stream.model_->node_count(); ++n) {
-    if (stream.model_->layer(n).fields().empty()) continue;
-    const std::string& name = stream.model_->graph().nodes[static_cast<std::size_t>(n)].name;
-    if (next >= snapshot.states.size() || snapshot.states[next].node != name)
+  for (int n = 0; n < model_->node_count(); ++n) {
+    if (model_->layer(n).fields().empty()) continue;
+    const auto i = static_cast<std::size_t>(n);
+    const std::string& name = model_->graph().nodes[i].name;
+    if (next >= saved.size() || saved[next].node != name)
       fail("the snapshot has no state of node '", name, "'");
-    check_position(name, snapshot.states[next].image.position, position);
-    State& state = stream.sequence_.states[static_cast<std::size_t>(n)];
-    if (stream.sequence_.plan) state.remember(stream.sequence_.plan->memory(n));
+    check_position(name, saved[next].image.position, position);
+    if (sequence_.plan) states[i].remember(sequence_.plan->memory(n));
     try {
-      state.restore(snapshot.states[next].image);
+      if (later)
+        states[i].restore(saved[next].image, (*later)[i]);
+      else
+        states[i].restore(saved[next].image);
     } catch (const Error& error) {
       fail("snapshot, node '", name, "': ", error.what());
     }
     ++next;
   }
-  if (next != snapshot.states.size())
-    fail("the snapshot has a state of '", snapshot.states[next].node, "', which the model lacks");
+  if (next != saved.size())
+    fail("the snapshot has a state of '", saved[next].node, "', which the model lacks");
+}
+
+void Stream::restore_boundaries(const Snapshot& snapshot) {
+  if (snapshot.boundaries.empty()) return;
+  if (snapshot.stride <= 0 || snapshot.stride % model_->boundary() != 0)
+    fail("the snapshot keeps boundaries every ", snapshot.stride, " tokens, which is no multiple of ",
+         model_->boundary());
+  boundaries_.set_stride(snapshot.stride);
+  Index last = 0;
+  for (const Snapshot::Boundary& boundary : snapshot.boundaries) {
+    if (boundary.position <= last || boundary.position > position())
+      fail("the snapshot has a boundary at ", boundary.position, " after one at ", last, " in ", position(),
+           " tokens");
+    last = boundary.position;
+    Sequence earlier(*model_, options_.rollback_depth, sequence_.plan);
+    restore_states(boundary.states, boundary.position, &sequence_.states, earlier.states);
+    boundaries_.keep(boundary.position, earlier.states);
+  }
+}
+
+Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snapshot, StreamOptions options) {
+  options.id = snapshot.id;
+  Stream stream(std::move(model), std::move(options));
+  check_same("model identity", snapshot.model_identity, stream.model_->identity());
+  check_same("arithmetic", snapshot.arithmetic, stream.arithmetic());
+  check_same("edits", snapshot.edits, stream.edits());
+  const auto position = static_cast<Index>(snapshot.tokens.size());
+  stream.restore_states(snapshot.states, position, nullptr, stream.sequence_.states);
   if (!snapshot.logits.empty() && static_cast<Index>(snapshot.logits.size()) != stream.model_->card().vocab)
     fail("the snapshot has ", snapshot.logits.size(), " logits, the model's vocabulary is ",
          stream.model_->card().vocab);
@@ -180,6 +284,7 @@ Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snaps
   stream.tokens_ = snapshot.tokens;
   stream.sampled_ = snapshot.sampled;
   stream.logits_ = snapshot.logits;
+  stream.restore_boundaries(snapshot);
   return stream;
 }
 
@@ -196,5 +301,16 @@ std::string Stream::state_digest() const {
 }
 
 Json Stream::arithmetic() const { return plait::arithmetic(model_->card(), options_.compute); }
+
+Json Stream::edits() const {
+  Json list = Json::array();
+  for (const Edit& edit : options_.edits) {
+    if (edit.strength == 0) continue;
+    list.push_back(to_json(edit));
+    const auto reference = options_.references.find(edit.reference);
+    if (reference != options_.references.end()) list.back()["reference_sha256"] = reference->second->digest;
+  }
+  return list;
+}
 
 }  // namespace plait

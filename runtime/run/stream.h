@@ -8,11 +8,13 @@
 
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "runtime/run/batch.h"
+#include "runtime/run/boundaries.h"
 #include "runtime/run/model.h"
 
 namespace plait {
@@ -20,6 +22,7 @@ namespace plait {
 struct StreamOptions {
   Compute compute;
   Index rollback_depth = 0;  // tokens a rollback may undo without running the model; costs state bytes
+  std::size_t keep = 0;      // bytes of earlier states to keep for rollbacks further back (boundaries.h)
   EditList edits = {};
   References references = {};  // what the edits' `reference` names
   std::uint64_t id = 0;        // names the stream in the sampler's draws
@@ -42,6 +45,14 @@ struct Snapshot {
     State::Image image;
   };
   std::vector<NodeState> states;  // nodes with fields, in graph order
+  // Earlier states of the same nodes, ascending. Images of windowed rows: the other logs' rows are the first
+  // ones of `states`.
+  struct Boundary {
+    Index position;
+    std::vector<NodeState> states;
+  };
+  std::vector<Boundary> boundaries;
+  Index stride = 0;  // of the boundaries
 };
 
 // A value: copying is a fork (pages are shared). Not thread-safe; different streams may run in different
@@ -63,13 +74,21 @@ class Stream {
   Stream fork() const { return *this; }
 
   // Undoes the last n tokens: within the declared depth without running the model, further back by replaying
-  // from the start, exactly. There are no logits until the next feed. Throws Error if n exceeds the position.
+  // from the nearest kept boundary or the start, exactly. There are no logits until the next feed. Throws
+  // Error if n exceeds the position.
   void rollback(Index n);
   struct RollbackCost {
     bool possible;
     Index replayed;  // tokens the model would run again
   };
   RollbackCost can_rollback(Index n) const;
+
+  // Makes the stream stand after `tokens`, all of them given, with logits: what it shares with them is not
+  // run again, and a stream that stands there runs nothing. `run` counts the tokens the model did run.
+  struct Resent {
+    Index shared, run;
+  };
+  Resent resend(std::span<const Token> tokens);
 
   Snapshot snapshot() const;
   // Throws Error naming the difference if model, arithmetic or edits disagree.
@@ -81,22 +100,37 @@ class Stream {
   std::span<const float> logits() const { return logits_; }  // empty if there are none
   const Model& model() const { return *model_; }
   const StreamOptions& options() const { return options_; }
-  std::size_t state_bytes() const;
+  std::size_t state_bytes() const;  // of the states now; what is kept of earlier ones is apart
+  const Boundaries& boundaries() const { return boundaries_; }
   std::string state_digest() const;  // over all nodes' logical states
   Json arithmetic() const;
+  Json edits() const;  // those that do something, with the digests of what they refer to
 
-  // For batches: several streams' tokens in one walk. After run_batch, tell the stream what it got.
+  // For batches: several streams' tokens in one walk. After run_batch, tell the stream what it got. A
+  // boundary is kept only where a run ends: `until_boundary` says how many tokens that is away, none where
+  // nothing is kept.
   Sequence& sequence() { return sequence_; }
+  const Sequence& sequence() const { return sequence_; }
+  std::optional<Index> until_boundary() const;
   void record(std::span<const Token> tokens, Origin origin, std::span<const float> last_logits);
 
  private:
+  void run(std::span<const Token> tokens, Want want, const RowSink& sink, Origin origin);
+  bool within_depth(Index n) const;
   void replay(Index target);
+  void forget_after(Index target);  // tokens, phases, boundaries
+  bool phases_matter() const;
+  // `later`: the states whose logs hold the rows that images of boundaries leave out; null for whole images.
+  void restore_states(const std::vector<Snapshot::NodeState>& saved, Index position,
+                      const std::vector<State>* later, std::vector<State>& states) const;
+  void restore_boundaries(const Snapshot& snapshot);
   std::shared_ptr<const Model> model_;
   StreamOptions options_;
   Sequence sequence_;
   std::vector<Token> tokens_;
   std::vector<Log::Range> sampled_;
   std::vector<float> logits_;
+  Boundaries boundaries_;
 };
 
 }  // namespace plait

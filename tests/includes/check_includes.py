@@ -44,7 +44,7 @@ LIBRARIES = {
     "cblas": ["layers/reference/", "tests/", "bench/"],
     "hdf5": ["weights/", "tests/"],
     "H5": ["weights/", "tests/"],
-    "zlib.h": ["tools/ablate/"],
+    "zlib.h": ["tools/"],
     "sqlite3": ["weights/"],
     "CLI/": ["tools/", "bench/"],
     "yaml-cpp/": ["tools/"],

@@ -1,12 +1,6 @@
 #include "tools/ablate/journal.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-#include <zlib.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <iterator>
 
 #include "runtime/base/error.h"
@@ -17,24 +11,6 @@ namespace {
 constexpr std::string_view kMagic = "PLAITJ02";
 constexpr std::size_t kHeader = 8 + 64;
 constexpr std::size_t kBatchHead = 4 + 4 + 8 + 8, kUnitHead = 4 + 4 + 4, kPerScore = 4 + 4 + 4 + 1;
-
-std::uint32_t crc_of(std::span<const char> bytes) {
-  return static_cast<std::uint32_t>(
-      crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<z_size_t>(bytes.size())));
-}
-
-template <class T>
-void put(std::vector<char>& bytes, T value) {
-  const auto* raw = reinterpret_cast<const char*>(&value);
-  bytes.insert(bytes.end(), raw, raw + sizeof value);
-}
-
-template <class T>
-T get(std::span<const char> bytes, std::size_t at) {
-  T value;
-  std::memcpy(&value, bytes.data() + at, sizeof value);
-  return value;
-}
 
 void put_unit(std::vector<char>& bytes, const UnitScores& unit) {
   for (const Index value : {unit.unit, unit.conditions, unit.tokens})
@@ -112,17 +88,6 @@ ScoredBatch parse(std::span<const char> bytes, std::size_t at) {
   return batch;
 }
 
-std::vector<char> contents(int file, const std::string& path) {
-  std::vector<char> bytes;
-  char block[1 << 16];
-  for (;;) {
-    const ssize_t count = ::read(file, block, sizeof block);
-    if (count < 0) fail("journal '", path, "' cannot be read: ", std::strerror(errno));
-    if (count == 0) return bytes;
-    bytes.insert(bytes.end(), block, block + count);
-  }
-}
-
 void check_header(std::span<const char> bytes, const std::string& path, const std::string& plan) {
   const std::string_view magic(bytes.data(), kMagic.size());
   if (magic.substr(0, 6) != kMagic.substr(0, 6)) fail("'", path, "' is no journal of a sweep");
@@ -133,22 +98,10 @@ void check_header(std::span<const char> bytes, const std::string& path, const st
     fail("journal '", path, "' belongs to another study: its plan, model, texts or arithmetic differ");
 }
 
-void write_all(int file, std::span<const char> bytes, const std::string& path) {
-  for (std::size_t done = 0; done < bytes.size();) {
-    const ssize_t count = ::write(file, bytes.data() + done, bytes.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) fail("journal '", path, "' cannot be written: ", std::strerror(errno));
-    done += static_cast<std::size_t>(count);
-  }
-  if (::fdatasync(file) != 0) fail("journal '", path, "' cannot be written: ", std::strerror(errno));
-}
-
 }  // namespace
 
-Journal::Journal(const std::string& path, const std::string& plan_sha256) : path_(path) {
-  file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (file_ < 0) fail("journal '", path, "' cannot be opened: ", std::strerror(errno));
-  const std::vector<char> bytes = contents(file_, path);
+Journal::Journal(const std::string& path, const std::string& plan_sha256) : file_(path) {
+  const std::vector<char> bytes = file_.contents();
   std::size_t end = 0;
   if (bytes.size() >= kHeader) {
     check_header(bytes, path, plan_sha256);
@@ -158,16 +111,10 @@ Journal::Journal(const std::string& path, const std::string& plan_sha256) : path
       end += size;
     }
   }
-  if (::ftruncate(file_, static_cast<off_t>(end)) != 0 || ::lseek(file_, 0, SEEK_END) < 0)
-    fail("journal '", path, "' cannot be written: ", std::strerror(errno));
-  if (end == 0) {
-    const std::string header = std::string(kMagic) + plan_sha256;
-    write_all(file_, header, path);
-  }
-}
-
-Journal::~Journal() {
-  if (file_ >= 0) ::close(file_);
+  file_.cut(end);
+  if (end > 0) return;
+  file_.append(std::string(kMagic) + plan_sha256);
+  file_.flush();
 }
 
 void Journal::add(const ScoredBatch& batch) {
@@ -176,15 +123,13 @@ void Journal::add(const ScoredBatch& batch) {
 }
 
 void Journal::append(const ScoredBatch& batch) {
-  write_all(file_, record_of(batch), path_);
+  file_.append(record_of(batch));
+  file_.flush();
   add(batch);
 }
 
 std::vector<UnitScores> Journal::read(const std::string& path, const std::string& plan_sha256) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) fail("journal '", path, "' cannot be opened: ", std::strerror(errno));
-  const std::vector<char> bytes = contents(file, path);
-  ::close(file);
+  const std::vector<char> bytes = AppendFile::read(path);
   if (bytes.size() < kHeader) fail("'", path, "' is no journal of a sweep");
   check_header(bytes, path, plan_sha256);
   std::vector<UnitScores> units;

@@ -11,6 +11,7 @@
 #include "runtime/base/view.h"
 #include "runtime/run/wavefront.h"
 #include "tools/ablate/scores.h"
+#include "tools/append_file.h"
 
 namespace plait::ablate {
 
@@ -40,9 +41,6 @@ class Journal {
  public:
   // Creates the file or goes on with it. Throws Error naming the file.
   Journal(const std::string& path, const std::string& plan_sha256);
-  ~Journal();
-  Journal(const Journal&) = delete;
-  Journal& operator=(const Journal&) = delete;
 
   // Units of the records that were there, in their order.
   const std::vector<Index>& done() const { return done_; }
@@ -56,8 +54,7 @@ class Journal {
  private:
   void add(const ScoredBatch& batch);
 
-  std::string path_;
-  int file_ = -1;
+  AppendFile file_;
   std::vector<Index> done_;
   WavefrontCost cost_;
 };

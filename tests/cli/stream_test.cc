@@ -1,0 +1,368 @@
+// plait stream: the same bytes whatever happens to it.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include "runtime/base/error.h"
+#include "tests/cli/program.h"
+#include "tests/testing.h"
+#include "tools/stream/loss_journal.h"
+
+namespace plait {
+namespace {
+
+using namespace testing;
+using std::chrono::milliseconds;
+
+// 6,000 bytes that do not repeat.
+std::string long_text() {
+  if (!exists("long-stream.txt")) {
+    Numbers numbers(11);
+    std::string words;
+    while (words.size() < 6000) words += cat("word", numbers.bits() % 9973, words.size() % 7 ? " " : ".\n");
+    words.resize(6000);
+    write(file("long-stream.txt"), words);
+  }
+  return "long-stream.txt";
+}
+
+std::string outputs(const std::string& name) {
+  return cat(" --save ", name, ".snap --per-token ", name, ".h5 --health ", name, ".health");
+}
+
+std::vector<std::string> files_of(const std::string& name) {
+  return {read(file(name + ".h5.journal")), read(file(name + ".h5")), read(file(name + ".health"))};
+}
+
+void remove_outputs(const std::string& name) {
+  for (const char* end : {".snap", ".h5", ".h5.journal", ".health"})
+    std::filesystem::remove(file(name + end));
+}
+
+// What an uninterrupted run writes.
+std::vector<std::string> whole_run() {
+  if (!exists("whole.h5")) {
+    const Outcome outcome =
+        plait("stream " + small() + " --quiet --every 512 --in " + long_text() + outputs("whole"));
+    EXPECT_EQ(outcome.code, 0) << outcome.error;
+  }
+  return files_of("whole");
+}
+
+std::string resume(const std::string& name) {
+  return cat("stream ", small(), " --quiet --every 512 --resume --in ", long_text(), outputs(name));
+}
+
+TEST(Stream, GivesTheLossesOfScore) {
+  const Json scored =
+      plait("score " + small() + " --text " + long_text() + " --json - --per-token scored.h5").json();
+  const Outcome streamed =
+      plait("stream " + small() + " --in " + long_text() + " --journal j1 --json - --quiet < " + long_text());
+  ASSERT_EQ(streamed.code, 0) << streamed.error;
+  const Json input = streamed.json()["inputs"][0];
+  EXPECT_EQ(input["tokens"], 6000);
+  EXPECT_EQ(input["scored"], 5999);
+  EXPECT_EQ(input["nll"], scored["nll"]) << "bit for bit";
+  EXPECT_EQ(input["top1"], scored["top1"]);
+  const auto losses = stream::LossJournal::read(file("j1"));
+  ASSERT_EQ(losses.size(), 5999u);
+  EXPECT_EQ(losses.front().position, 1);
+  whole_run();
+  EXPECT_EQ(read(file("whole.h5.journal")), read(file("j1"))) << "checkpoints change no bit";
+}
+
+TEST(Stream, APipeGivesTheBytesOfAFile) {
+  whole_run();
+  const Outcome outcome = shell("{ head -c 777 " + long_text() + "; sleep 0.2; tail -c +778 " + long_text() +
+                                "; } | \"$PLAIT\" stream " + small() + " --journal j2 --quiet");
+  ASSERT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_EQ(read(file("j2")), read(file("whole.h5.journal")));
+}
+
+// A child that runs `plait ARGUMENTS`.
+pid_t start(const std::string& arguments) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::string command = cat("cd '", folder().string(), "' && exec '", PLAIT_PROGRAM, "' ", arguments);
+    const int null = open("/dev/null", O_RDWR);
+    for (const int fd : {0, 1, 2}) dup2(null, fd);
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    _exit(127);
+  }
+  return child;
+}
+
+int end_of(pid_t child) {
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+TEST(Stream, KilledAtAnyMomentItGoesOnToTheSameBytes) {
+  const std::vector<std::string> whole = whole_run();
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_EQ(end_of(start(resume("timed"))), 0);
+  const auto took = std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
+  Numbers numbers(3);
+  int kills = 0, ends = 0;
+  while (kills < 50) {
+    const pid_t child = start(resume("killed"));
+    std::this_thread::sleep_for(
+        milliseconds(static_cast<int>(numbers.uniform(0, 1.2 * static_cast<double>(took.count())))));
+    kill(child, SIGKILL);
+    const int code = end_of(child);
+    ASSERT_TRUE(code == 0 || code == 128 + SIGKILL) << code;
+    kills += code != 0;
+    if (code != 0) continue;
+    EXPECT_EQ(files_of("killed"), whole);
+    remove_outputs("killed");
+    ++ends;
+  }
+  const Outcome last = plait(resume("killed"));
+  ASSERT_EQ(last.code, 0) << last.error;
+  EXPECT_EQ(files_of("killed"), whole) << "after " << ends << " whole runs between the kills";
+}
+
+TEST(Stream, ASignalSavesAndEndsIt) {
+  const std::vector<std::string> whole = whole_run();
+  for (const int signal : {SIGTERM, SIGINT}) {
+    const std::string name = cat("signal", signal);
+    // A pipe that stays open: the stream has read its part and waits.
+    const Outcome outcome =
+        shell(cat("mkfifo p", signal, "; { head -c 3000 ", long_text(), "; exec sleep 30; } > p", signal,
+                  " & writer=$!; \"$PLAIT\" stream ", small(), " --quiet --every 512 --in p", signal,
+                  outputs(name), " & child=$!; while [ $(stat -c %s ", name,
+                  ".h5.journal 2>/dev/null || echo 0) -lt 80000 ]; do "
+                  "sleep 0.05; done; kill -",
+                  signal, " $child; wait $child; code=$?; kill $writer; exit $code"));
+    EXPECT_EQ(outcome.code, 130) << outcome.error;
+    EXPECT_TRUE(exists(name + ".snap"));
+    EXPECT_TRUE(exists(name + ".h5")) << "what is there is built";
+    ASSERT_EQ(plait(resume(name)).code, 0);
+    EXPECT_EQ(files_of(name), whole);
+  }
+}
+
+TEST(Stream, AFullDiskLeavesWhatCanBeGoneOnWith) {
+  const std::vector<std::string> whole = whole_run();
+  // The limit, in units of 1024 bytes, is met by the snapshot or by the journal.
+  for (const auto& [blocks, part] :
+       {std::pair{1, "File too large"}, {20, "disk space"}, {100, "disk space"}}) {
+    const std::string name = cat("full", blocks);
+    expect_error(shell(cat("ulimit -f ", blocks, "; \"$PLAIT\" ", resume(name))), 3, part);
+    ASSERT_EQ(plait(resume(name)).code, 0);
+    EXPECT_EQ(files_of(name), whole) << blocks;
+  }
+  const std::string alone = "stream " + small() + " --quiet --resume --journal full.j --in " + long_text();
+  expect_error(shell("ulimit -f 60; \"$PLAIT\" " + alone), 3, "File too large");
+  EXPECT_EQ(read(file("full.j")), whole[0].substr(0, 60 * 1024)) << "what fits is there";
+  ASSERT_EQ(plait(alone).code, 0);
+  EXPECT_EQ(read(file("full.j")), whole[0]);
+}
+
+TEST(Stream, TornAndDamagedFilesAreMendedOrRefused) {
+  const std::vector<std::string> whole = whole_run();
+  const auto begun = [&](const std::string& name) {
+    remove_outputs(name);
+    const Outcome outcome = shell(cat("head -c 2100 ", long_text(), " > part.txt; \"$PLAIT\" stream ",
+                                      small(), " --quiet --every 512 --in part.txt", outputs(name)));
+    ASSERT_EQ(outcome.code, 0) << outcome.error;
+  };
+  const auto mends = [&](const std::string& name) {
+    const Outcome outcome = plait(resume(name));
+    EXPECT_EQ(outcome.code, 0) << outcome.error;
+    EXPECT_EQ(files_of(name), whole);
+  };
+  Numbers numbers(9);
+  for (int i = 0; i < 6; ++i) {  // a journal that ends before its snapshot, or within its header
+    begun("torn");
+    const std::string journal = read(file("torn.h5.journal"));
+    const auto bytes = i == 0 ? 40.0 : numbers.uniform(0, static_cast<double>(journal.size()));
+    write(file("torn.h5.journal"), journal.substr(0, static_cast<std::size_t>(bytes)));
+    mends("torn");
+  }
+  begun("torn");  // a record that was hit
+  std::string journal = read(file("torn.h5.journal"));
+  journal[30000] ^= 4;
+  write(file("torn.h5.journal"), journal);
+  mends("torn");
+  begun("torn");  // no snapshot: from the begin
+  std::filesystem::remove(file("torn.snap"));
+  mends("torn");
+  begun("torn");  // the last line of the health cut short
+  const std::string health = read(file("torn.health"));
+  write(file("torn.health"), health.substr(0, health.size() - 10));
+  std::filesystem::remove(file("torn.snap"));
+  mends("torn");
+  begun("torn");  // a damaged snapshot
+  std::string snapshot = read(file("torn.snap"));
+  snapshot[snapshot.size() / 2] ^= 1;
+  write(file("torn.snap"), snapshot);
+  expect_error(plait(resume("torn")), 3, "torn.snap");
+  begun("torn");  // a damaged header
+  journal = read(file("torn.h5.journal"));
+  journal[20] ^= 1;
+  write(file("torn.h5.journal"), journal);
+  expect_error(plait(resume("torn")), 3, "header");
+}
+
+TEST(Stream, ResumesOnlyTheSame) {
+  whole_run();
+  const std::string other =
+      plait("new '" PLAIT_SOURCE_DIR "/tests/cli/cards/small.json' other.h5 --seed 8").error;
+  const std::string end = cat(" --quiet --every 512 --resume --in ", long_text(), outputs("whole"));
+  expect_error(plait("stream other.h5" + end), 3, "model identity");
+  expect_error(plait("stream " + small() + " --window 40" + end), 3, "edits");
+  expect_error(plait("stream " + small() + " --numerics fast" + end), 3, "arithmetic");
+  write(file("else.txt"), "E" + read(file(long_text())).substr(1));
+  expect_error(plait(cat("stream ", small(), " --quiet --resume --in else.txt", outputs("whole"))), 3,
+               "another text");
+  expect_error(plait(cat("stream ", small(), " --quiet --resume --in ", text(), outputs("whole"))), 3,
+               "another text");
+  expect_error(plait(cat("stream ", small(), " --quiet --in ", long_text(), outputs("whole"))), 3,
+               "--resume");
+}
+
+TEST(Stream, AFileThatGrowsIsFollowed) {
+  whole_run();
+  const Outcome outcome =
+      shell(cat("head -c 1000 ", long_text(), " > grows.txt; \"$PLAIT\" stream ", small(),
+                " --quiet --follow --in grows.txt --journal j3 & child=$!; sleep 0.3; tail -c +1001 ",
+                long_text(), " >> grows.txt; while [ $(stat -c %s j3) -lt ", whole_run()[0].size(),
+                " ]; do sleep 0.05; done; kill -TERM $child; wait $child"));
+  EXPECT_EQ(outcome.code, 130) << outcome.error;
+  EXPECT_EQ(read(file("j3")), whole_run()[0]);
+}
+
+TEST(Stream, SeveralInputsGiveWhatEachGivesAlone) {
+  whole_run();
+  expect_error(plait(cat("stream ", small(), " --in ", text(), " --in . --out none")), 3, "folder");
+  const Outcome good = shell(cat("mkfifo slow; { sleep 1; head -c 200 ", long_text(),
+                                 "; } > slow & \"$PLAIT\" stream ", small(), " --every 512 --in ",
+                                 long_text(), " --in slow --in ", text(), " --out several --json - --quiet"));
+  ASSERT_EQ(good.code, 0) << good.error;
+  EXPECT_EQ(read(file("several/long-stream.txt.journal")), whole_run()[0]);
+  EXPECT_EQ(read(file("several/long-stream.txt.health.jsonl")), whole_run()[2]);
+  const auto head = stream::LossJournal::read(file("several/slow.journal"));
+  EXPECT_EQ(head.size(), 199u);
+  EXPECT_TRUE(
+      std::equal(head.begin(), head.end(), stream::LossJournal::read(file("whole.h5.journal")).begin()));
+  EXPECT_EQ(good.json()["inputs"].size(), 3u);
+}
+
+TEST(Stream, AFailingInputDoesNotHoldUpTheOthers) {
+  whole_run();
+  // The file is cut while it is followed.
+  const Outcome outcome = shell(
+      cat("cp ", text(), " cut.txt; \"$PLAIT\" stream ", small(), " --every 512 --follow --in cut.txt --in ",
+          long_text(),
+          " --out cuts --json - & child=$!; while [ $(stat -c %s cuts/cut.txt.journal "
+          "2>/dev/null || echo 0) -lt 10000 ]; do sleep 0.05; done; : > cut.txt; while [ $(stat -c %s cuts/",
+          long_text(), ".journal) -lt ", whole_run()[0].size(),
+          " ]; do sleep 0.05; done; sleep 0.5; kill -TERM $child; wait $child"));
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_NE(outcome.error.find("was cut to 0 bytes"), std::string::npos) << outcome.error;
+  EXPECT_EQ(read(file("cuts/long-stream.txt.journal")), whole_run()[0]);
+}
+
+TEST(Stream, AnInputThatEndsIsFinishedWhileOthersGoOn) {
+  const Outcome outcome = shell(cat(
+      "mkfifo held; sleep 60 > held & writer=$!; \"$PLAIT\" stream ", small(), " --quiet --in held --in ",
+      long_text(), " --out ends & child=$!; for i in $(seq 500); do [ -e ends/", long_text(),
+      ".h5 ] && break; sleep 0.05; done; kill -TERM $child; wait $child; code=$?; kill $writer; exit $code"));
+  EXPECT_EQ(outcome.code, 130) << outcome.error;
+  EXPECT_TRUE(exists("ends/long-stream.txt.h5"));
+  EXPECT_EQ(read(file("ends/long-stream.txt.journal")), whole_run()[0]);
+}
+
+TEST(Stream, GoesOnFromASnapshot) {
+  const std::string whole = long_text();
+  ASSERT_EQ(shell(cat("head -c 1500 ", whole, " > a.txt; tail -c +1501 ", whole, " > b.txt")).code, 0);
+  ASSERT_EQ(plait(cat("stream ", small(), " --quiet --in a.txt --save a.snap --journal a.j")).code, 0);
+  ASSERT_EQ(
+      plait(cat("stream ", small(), " --quiet --in b.txt --load a.snap --save b.snap --journal b.j")).code,
+      0);
+  whole_run();
+  std::vector<stream::Loss> both = stream::LossJournal::read(file("a.j"));
+  for (const stream::Loss& loss : stream::LossJournal::read(file("b.j"))) both.push_back(loss);
+  EXPECT_EQ(both, stream::LossJournal::read(file("whole.h5.journal")));
+}
+
+TEST(Stream, AWindowIsReportedAsAnIntervention) {
+  const Json json =
+      plait(cat("stream ", small(), " --in ", long_text(), " --window 64 --sinks 4 --json - --quiet")).json();
+  ASSERT_EQ(json["edits"].size(), 2u);
+  EXPECT_EQ(json["edits"][1]["operator"], "set");
+  EXPECT_EQ(json["edits"][1]["value"], 64.0);
+  EXPECT_EQ(json["edits"][1]["sinks"], 4);
+  const Json score =
+      plait(cat("score ", small(), " --text ", long_text(), " --window 64 --sinks 4 --json - --quiet"))
+          .json();
+  EXPECT_EQ(score["edits"], json["edits"]);
+  EXPECT_EQ(score["nll"], json["inputs"][0]["nll"]);
+  EXPECT_EQ(score["state_bytes"], json["inputs"][0]["state_bytes"]);
+  // Shorter by whole pages and chunks, and still longer than the window.
+  write(file("shorter.txt"), read(file(long_text())).substr(0, 6000 - 80 * 64));
+  const Json shorter =
+      plait(cat("score ", small(), " --text shorter.txt --window 64 --sinks 4 --json - --quiet")).json();
+  EXPECT_EQ(shorter["state_bytes"], score["state_bytes"]);
+  expect_error(plait(cat("score ", small(), " --text ", text(), " --sinks 4")), 2, "--window");
+}
+
+TEST(Stream, HealthSaysWhatTheStateIs) {
+  const std::string health = whole_run()[2];
+  EXPECT_EQ(std::count(health.begin(), health.end(), '\n'), 6000 / 512);
+  const Json line = Json::parse(health.substr(0, health.find('\n')));
+  EXPECT_EQ(line["position"], 512);
+  const Json& node = line["nodes"][0];
+  EXPECT_EQ(node["node"], "blocks.0.mixer");
+  for (const Json& field : node["fields"]) {
+    EXPECT_GT(field["norm"], 0.0);
+    EXPECT_GE(field["norm"], field["largest"]);
+    if (field["field"] != "S") continue;
+    ASSERT_EQ(field["effective_rank"].size(), 2u);
+    for (const Json& rank : field["effective_rank"]) {
+      EXPECT_GE(rank, 1.0);
+      EXPECT_LE(rank, 32.0);
+    }
+  }
+  const double share =
+      node["decays"]["keeps_all"].get<double>() + node["decays"]["keeps_nothing"].get<double>();
+  EXPECT_GE(share, 0.0);
+  EXPECT_LE(share, 1.0);
+  EXPECT_GE(line["remembrance"]["16"], 0.0);
+  EXPECT_GT(line["remembrance"]["16"], line["remembrance"]["256"]) << "more history, less to miss";
+}
+
+TEST(Stream, ResendingTheSavedPromptRunsNothing) {
+  const std::string prompt = " --prompt-file " + long_text() + " -n 0 --json - --quiet";
+  ASSERT_EQ(plait("run " + small() + prompt + " --save resent.snap").code, 0);
+  const Json same =
+      plait("run " + small() + prompt + " --load resent.snap --resend --save again.snap").json();
+  EXPECT_EQ(same["prompt_tokens"], 6000);
+  EXPECT_EQ(same["prompt_tokens_run"], 0);
+  EXPECT_EQ(same["position"], 6000);
+  EXPECT_EQ(read(file("again.snap")), read(file("resent.snap")));
+  expect_error(plait("run " + small() + prompt + " --resend"), 2, "--load");
+}
+
+TEST(Stream, WrongUseIsRefused) {
+  expect_error(plait(cat("stream ", small(), " --in nowhere")), 3, "nowhere");
+  expect_error(plait(cat("stream ", small(), " --in ", text(), " --in ", long_text(), " --save x")), 2,
+               "--out");
+  expect_error(plait(cat("stream ", small(), " --in ", text(), " --resume")), 2, "--save");
+  expect_error(plait(cat("stream ", small(), " --in ", text(), " --every 0")), 2, "--every");
+  expect_error(plait(cat("stream ", small(), " --in ", text(), " --journal ", text())), 3, "--resume");
+  expect_error(plait(cat("stream ", small(), " --resume --in ", text(), " --journal ", text())), 3,
+               "no journal");
+}
+
+}  // namespace
+}  // namespace plait

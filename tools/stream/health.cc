@@ -1,0 +1,179 @@
+#include "tools/stream/health.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+
+#include "runtime/run/state_matrix.h"
+
+namespace plait::stream {
+namespace {
+
+// A decay that bf16 would round to 1 forgets nothing, its counterpart forgets all.
+const double kSaturated = std::ldexp(1.0, -9);
+constexpr std::array<Index, 3> kHistories = {16, 64, 256};
+
+// exp of the entropy of the singular values as shares of their sum; 0 for no state.
+double effective_rank(const StateMatrix& matrix) {
+  const std::vector<double> singular = singular_values(matrix);
+  double sum = 0, entropy = 0;
+  for (const double s : singular) sum += s;
+  if (!(sum > 0)) return 0;
+  for (const double s : singular)
+    if (s > 0) entropy -= s / sum * std::log(s / sum);
+  return std::exp(entropy);
+}
+
+// Of each head of an anchor [heads, rows, cols], or [heads, panels, rows, 32].
+Json effective_ranks(const Shape& shape, const float* values) {
+  const bool panels = shape.size() == 4;
+  std::vector<float> all(values, values + element_count(shape));
+  StateMatrix matrix{all.data(), panels ? shape[2] : shape[1], panels ? shape[1] * shape[3] : shape[2],
+                     panels ? StateMatrix::Last::padded : StateMatrix::Last::narrow};
+  Json ranks = Json::array();
+  for (Index h = 0; h < shape[0]; ++h, matrix.data += matrix.rows * matrix.cols)
+    ranks.push_back(effective_rank(matrix));
+  return ranks;
+}
+
+struct Norm {
+  double squares = 0, largest = 0;
+  void add(double x) {
+    squares += x * x;
+    largest = std::max(largest, std::abs(x));
+  }
+};
+
+template <class T>
+Norm norm_of(const T* values, Index count) {
+  Norm norm;
+  for (Index i = 0; i < count; ++i) norm.add(values[i]);
+  return norm;
+}
+
+// The newest row of a log.
+Norm newest_row(const State& state, Index field) {
+  const Log& log = state.log(field);
+  const Field& declared = state.fields()[static_cast<std::size_t>(field)];
+  Norm norm;
+  const auto walk = [&](const auto* page) {
+    const Index row = (log.end() - 1) % log.page_rows();
+    const bool columns = declared.order == Field::Order::columns;
+    for (Index c = 0; page && c < log.width(); ++c)
+      norm.add(columns ? page[c * log.stride() + row] : page[row * log.stride() + c]);
+  };
+  if (log.end() == 0) return norm;
+  if (declared.dtype == DType::f64)
+    walk(log.page<double>(log.end() - 1));
+  else
+    walk(log.page<float>(log.end() - 1));
+  return norm;
+}
+
+Json field_health(const State& state, Index index) {
+  const Field& field = state.fields()[static_cast<std::size_t>(index)];
+  Json json = {{"field", field.name}};
+  Norm norm;
+  if (field.kind == Field::Kind::log) {
+    json["rows"] = state.log(index).end();
+    norm = newest_row(state, index);
+  } else if (field.dtype == DType::f64) {
+    norm = norm_of(state.peek<double>(index), field.width());
+  } else {
+    norm = norm_of(state.peek<float>(index), field.width());
+  }
+  json["norm"] = std::sqrt(norm.squares);
+  json["largest"] = norm.largest;
+  const bool matrices = field.kind == Field::Kind::anchor && field.dtype == DType::f32 &&
+                        (field.shape.size() == 3 || field.shape.size() == 4);
+  if (matrices) json["effective_rank"] = effective_ranks(field.shape, state.peek<float>(index));
+  return json;
+}
+
+// Counts the log decays that a node shows.
+class DecayWatch : public InnerWatch {
+ public:
+  void see(Site site, View<const float> values) override {
+    if (site != Site::decay) return;
+    for (Index r = 0; r < values.rows; ++r)
+      for (Index c = 0; c < values.cols; ++c) {
+        const double decay = std::exp(static_cast<double>(values.row(r)[c]));
+        ++count_;
+        keeps_all_ += decay >= 1 - kSaturated;
+        keeps_nothing_ += decay <= kSaturated;
+      }
+  }
+  Json json() const {
+    if (count_ == 0) return nullptr;  // none, or hidden behind an edit
+    const auto share = [&](Index n) { return static_cast<double>(n) / static_cast<double>(count_); };
+    return {{"keeps_all", share(keeps_all_)}, {"keeps_nothing", share(keeps_nothing_)}};
+  }
+
+ private:
+  Index count_ = 0, keeps_all_ = 0, keeps_nothing_ = 0;
+};
+
+std::vector<double> log_probabilities(std::span<const float> logits) {
+  const double greatest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - greatest);
+  std::vector<double> all;
+  for (const float logit : logits) all.push_back(logit - greatest - std::log(sum));
+  return all;
+}
+
+double divergence(std::span<const float> a, std::span<const float> b) {
+  const std::vector<double> p = log_probabilities(a), q = log_probabilities(b);
+  double sum = 0;
+  for (std::size_t i = 0; i < p.size(); ++i) sum += std::exp(p[i]) * (p[i] - q[i]);
+  return std::max(sum, 0.0);
+}
+
+// Logits after the last of `tokens`, by a stream that has seen nothing before `from`.
+std::vector<float> without_the_past(const Stream& stream, Index from) {
+  Sequence sequence(stream.model(), 0, stream.sequence().plan);
+  sequence.position = from;
+  for (std::size_t n = 0; n < sequence.states.size(); ++n) {
+    State& state = sequence.states[n];
+    state.set_position(from);
+    if (sequence.plan) state.remember(sequence.plan->memory(static_cast<int>(n)));
+    if (!state.fields().empty()) state.reset_before(from, State::Logs::hide);
+  }
+  std::vector<float> logits;
+  const Item item{&sequence, stream.tokens().subspan(static_cast<std::size_t>(from)), Want::last};
+  run_batch(stream.model(), {&item, 1}, {stream.options().compute},
+            [&](std::size_t, Index, std::span<const float> row) { logits.assign(row.begin(), row.end()); });
+  return logits;
+}
+
+}  // namespace
+
+Json health_of(const Stream& stream, const Sequence& before) {
+  const Model& model = stream.model();
+  std::map<int, DecayWatch> decays;
+  Sequence replayed = before;
+  const Item item{&replayed, stream.tokens().subspan(static_cast<std::size_t>(before.position)), Want::none};
+  RunOptions options{stream.options().compute};
+  options.watches = [&](int node) { return &decays[node]; };
+  run_batch(model, {&item, 1}, options, {});
+
+  Json json = {{"position", stream.position()}, {"nodes", Json::array()}, {"remembrance", Json::object()}};
+  for (int n = 0; n < model.node_count(); ++n) {
+    const State& state = stream.sequence().states[static_cast<std::size_t>(n)];
+    if (state.fields().empty()) continue;
+    Json node = {{"node", model.graph().nodes[static_cast<std::size_t>(n)].name}, {"fields", Json::array()}};
+    for (std::size_t f = 0; f < state.fields().size(); ++f)
+      if (state.fields()[f].kind != Field::Kind::open)
+        node["fields"].push_back(field_health(state, static_cast<Index>(f)));
+    if (const Json share = decays[n].json(); !share.is_null()) node["decays"] = share;
+    json["nodes"].push_back(std::move(node));
+  }
+  for (const Index history : kHistories)
+    if (history < stream.position())
+      json["remembrance"][std::to_string(history)] =
+          divergence(stream.logits(), without_the_past(stream, stream.position() - history));
+  return json;
+}
+
+}  // namespace plait::stream

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <iterator>
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
@@ -115,7 +116,32 @@ void Stream::replay(Index target) {
   *this = std::move(fresh);
 }
 
-Snapshot Stream::snapshot() const {
+namespace {
+
+// As Stream::snapshot says of `from`.
+State::Image image_from(const State& state, Index from) {
+  if (from == 0) return state.image();
+  const auto fields = state.fields();
+  State later = state;  // shares its pages
+  for (std::size_t i = 0; i < fields.size(); ++i)
+    if (fields[i].kind == Field::Kind::log) later.log(static_cast<Index>(i)).hide_before(from);
+  State::Image image = later.image();
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    if (fields[i].kind != Field::Kind::log) continue;
+    const Log& log = state.log(static_cast<Index>(i));
+    image.items[i].present = log.present();
+    std::vector<Log::Piece> pieces;
+    for (const Log::Range& range : log.logical())
+      if (range.begin < from) pieces.push_back({{range.begin, std::min(range.end, from)}, {}});
+    std::move(image.items[i].pieces.begin(), image.items[i].pieces.end(), std::back_inserter(pieces));
+    image.items[i].pieces = std::move(pieces);
+  }
+  return image;
+}
+
+}  // namespace
+
+Snapshot Stream::snapshot(Index from) const {
   Snapshot s;
   s.model_name = model_->card().name;
   s.model_identity = model_->identity();
@@ -128,8 +154,8 @@ Snapshot Stream::snapshot() const {
   for (int n = 0; n < model_->node_count(); ++n) {
     if (model_->layer(n).fields().empty()) continue;
     const State& state = sequence_.states[static_cast<std::size_t>(n)];
-    s.states.push_back(
-        {model_->graph().nodes[static_cast<std::size_t>(n)].name, state.saved_fields(), state.image()});
+    s.states.push_back({model_->graph().nodes[static_cast<std::size_t>(n)].name, state.saved_fields(),
+                        image_from(state, from)});
   }
   return s;
 }

@@ -71,7 +71,9 @@ class Stream {
   };
   RollbackCost can_rollback(Index n) const;
 
-  Snapshot snapshot() const;
+  // from: logs name their rows before that position and hold the rest, what a prefix store adds to an earlier
+  // snapshot; such a snapshot cannot be restored alone.
+  Snapshot snapshot(Index from = 0) const;
   // Throws Error naming the difference if model, arithmetic or edits disagree.
   static Stream restore(std::shared_ptr<const Model> model, const Snapshot& snapshot,
                         StreamOptions options = {});

@@ -457,7 +457,7 @@ void PrefixStore::Impl::save(const PrefixOwner& owner, const Stream& stream, con
     row.parent = index->find(digest, base_key).hash;
     if (row.parent.empty()) fail("the entry at ", begin, " it builds on is not there");
   }
-  Snapshot snapshot = stream.snapshot(begin);
+  Snapshot snapshot = stream.snapshot_since(begin);
   assert(snapshot.model_identity == owner.model && snapshot.arithmetic == owner.arithmetic &&
          snapshot.edits == owner.edits);
   // Without edits a sampled token is a token like any other; with them its phase may matter.

@@ -116,32 +116,7 @@ void Stream::replay(Index target) {
   *this = std::move(fresh);
 }
 
-namespace {
-
-// As Stream::snapshot says of `from`.
-State::Image image_from(const State& state, Index from) {
-  if (from == 0) return state.image();
-  const auto fields = state.fields();
-  State later = state;  // shares its pages
-  for (std::size_t i = 0; i < fields.size(); ++i)
-    if (fields[i].kind == Field::Kind::log) later.log(static_cast<Index>(i)).hide_before(from);
-  State::Image image = later.image();
-  for (std::size_t i = 0; i < fields.size(); ++i) {
-    if (fields[i].kind != Field::Kind::log) continue;
-    const Log& log = state.log(static_cast<Index>(i));
-    image.items[i].present = log.present();
-    std::vector<Log::Piece> pieces;
-    for (const Log::Range& range : log.logical())
-      if (range.begin < from) pieces.push_back({{range.begin, std::min(range.end, from)}, {}});
-    std::move(image.items[i].pieces.begin(), image.items[i].pieces.end(), std::back_inserter(pieces));
-    image.items[i].pieces = std::move(pieces);
-  }
-  return image;
-}
-
-}  // namespace
-
-Snapshot Stream::snapshot(Index from) const {
+Snapshot Stream::snapshot() const {
   Snapshot s;
   s.model_name = model_->card().name;
   s.model_identity = model_->identity();
@@ -154,8 +129,8 @@ Snapshot Stream::snapshot(Index from) const {
   for (int n = 0; n < model_->node_count(); ++n) {
     if (model_->layer(n).fields().empty()) continue;
     const State& state = sequence_.states[static_cast<std::size_t>(n)];
-    s.states.push_back({model_->graph().nodes[static_cast<std::size_t>(n)].name, state.saved_fields(),
-                        image_from(state, from)});
+    s.states.push_back(
+        {model_->graph().nodes[static_cast<std::size_t>(n)].name, state.saved_fields(), state.image()});
   }
   return s;
 }
@@ -207,6 +182,30 @@ Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snaps
   stream.sampled_ = snapshot.sampled;
   stream.logits_ = snapshot.logits;
   return stream;
+}
+
+Snapshot Stream::snapshot_since(Index from) const {
+  Stream later = fork();  // its logs begin at `from`
+  for (State& state : later.sequence_.states)
+    for (std::size_t i = 0; i < state.fields().size(); ++i)
+      if (state.fields()[i].kind == Field::Kind::log) state.log(static_cast<Index>(i)).hide_before(from);
+  Snapshot added = later.snapshot();
+  std::size_t next = 0;
+  for (const State& state : sequence_.states) {
+    if (state.fields().empty()) continue;
+    std::vector<State::Image::Item>& items = added.states[next++].image.items;
+    for (std::size_t i = 0; i < state.fields().size(); ++i) {
+      if (state.fields()[i].kind != Field::Kind::log) continue;
+      const Log& log = state.log(static_cast<Index>(i));
+      items[i].present = log.present();
+      std::vector<Log::Piece> earlier;
+      for (const Log::Range& range : log.logical())
+        if (range.begin < from) earlier.push_back({{range.begin, std::min(range.end, from)}, {}});
+      items[i].pieces.insert(items[i].pieces.begin(), std::make_move_iterator(earlier.begin()),
+                             std::make_move_iterator(earlier.end()));
+    }
+  }
+  return added;
 }
 
 std::size_t Stream::state_bytes() const {

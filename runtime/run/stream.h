@@ -71,12 +71,13 @@ class Stream {
   };
   RollbackCost can_rollback(Index n) const;
 
-  // from: logs name their rows before that position and hold the rest, what a prefix store adds to an earlier
-  // snapshot; such a snapshot cannot be restored alone.
-  Snapshot snapshot(Index from = 0) const;
+  Snapshot snapshot() const;
   // Throws Error naming the difference if model, arithmetic or edits disagree.
   static Stream restore(std::shared_ptr<const Model> model, const Snapshot& snapshot,
                         StreamOptions options = {});
+  // What this stream adds to a snapshot of itself at position `from`: of logs the pieces before it have no
+  // rows. Such a snapshot cannot be restored alone; see join() of weights/prefix_entry.h.
+  Snapshot snapshot_since(Index from) const;
 
   Index position() const { return sequence_.position; }
   std::span<const Token> tokens() const { return tokens_; }

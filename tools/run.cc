@@ -7,6 +7,7 @@
 #include "runtime/run/sampler.h"
 #include "runtime/run/stream.h"
 #include "tools/chat.h"
+#include "tools/prefixes.h"
 #include "tools/printer.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
@@ -29,6 +30,7 @@ struct Run {
   Index sinks = 0;
   bool no_special = false, ignore_eos = false, chat = false, resend = false;
   ChatSettings chat_settings;
+  StoreFlags store;
 
   int run() const;
   int run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opened) const;
@@ -79,9 +81,15 @@ struct Prepared {
   Json sampler;
 };
 
-Prepared prepare(const Run& args, std::shared_ptr<const Model> model) {
+// With a store the stream stands after what it has of the tokens.
+Prepared prepare(const Run& args, std::shared_ptr<const Model> model, std::span<const Token> tokens = {},
+                 Prefixes* prefixes = nullptr) {
   StreamOptions options;
   options.edits = read_edits(args.edits, args.window, args.sinks, *model);
+  if (prefixes) {
+    options.compute = args.common.compute(Numerics::fast);
+    return {prefixes->begin(std::move(model), options, tokens), Json()};
+  }
   if (args.load.empty()) {
     options.compute = args.common.compute(Numerics::fast);
     return {Stream(std::move(model), options), Json()};
@@ -95,10 +103,14 @@ Prepared prepare(const Run& args, std::shared_ptr<const Model> model) {
   }
 }
 
-void feed_prompt(const Run& args, Stream& stream, std::span<const Token> tokens) {
+void feed_prompt(const Run& args, Stream& stream, std::span<const Token> tokens, Prefixes* prefixes) {
   Progress progress(args.common, "reading the prompt");
-  for (std::size_t at = 0; at < tokens.size(); at += kPromptPiece) {
-    stream.feed(tokens.subspan(at, std::min<std::size_t>(kPromptPiece, tokens.size() - at)));
+  for (std::size_t at = 0; at < tokens.size();) {
+    Index piece = std::min(kPromptPiece, static_cast<Index>(tokens.size() - at));
+    if (prefixes) piece = std::min(piece, prefixes->until_stop(stream.position()));
+    stream.feed(tokens.subspan(at, static_cast<std::size_t>(piece)));
+    at += static_cast<std::size_t>(piece);
+    if (prefixes && prefixes->at_stop(stream.position())) prefixes->save(stream);
     progress.update(static_cast<double>(at) / static_cast<double>(tokens.size()));
     check_budget(args.common, stream.model(), stream.state_bytes());
   }
@@ -111,7 +123,8 @@ struct Generated {
 
 // Every sampled token is fed, the last one too when the stream is saved: a loaded stream goes on as this one
 // would.
-Generated generate(const Run& args, Stream& stream, const Sampler& sampler, Printer& printer) {
+Generated generate(const Run& args, Stream& stream, const Sampler& sampler, Printer& printer,
+                   Prefixes* prefixes) {
   Generated generated;
   for (Index i = 0; i < args.count && !generated.stopped; ++i) {
     const Token token =
@@ -119,7 +132,10 @@ Generated generate(const Run& args, Stream& stream, const Sampler& sampler, Prin
     generated.tokens.push_back(token);
     generated.stopped = !printer.push(token);
     const bool last = generated.stopped || i + 1 == args.count;
-    if (!last || !args.save.empty()) stream.feed(std::span(&token, 1), Origin::sampled);
+    if (!last || !args.save.empty()) {
+      stream.feed(std::span(&token, 1), Origin::sampled);
+      if (prefixes && prefixes->at_stop(stream.position())) prefixes->save(stream);
+    }
     if (i % 64 == 63 && args.common.memory > 0)
       check_budget(args.common, stream.model(), stream.state_bytes());
   }
@@ -147,6 +163,8 @@ int Run::run() const {
   for (const std::string& stop : stops)
     if (stop.empty()) throw UsageError("--stop wants a text of at least one character");
   if (resend && load.empty()) throw UsageError("--resend wants a snapshot that holds the text: --load");
+  if (!store.folder.empty() && (chat || !load.empty()))
+    throw UsageError("--store finds how a prompt begins; it does not go with --chat or --load");
   if (!chat && chat_settings.given()) throw UsageError("--system, --tools and --chat-option want --chat");
   const std::string path = model.empty() ? bundled_model() : model;
   const auto opened = open_model(path, common);
@@ -154,7 +172,11 @@ int Run::run() const {
   if (chat) return run_chat(*tokenizer, opened);
   const std::vector<Token> tokens = tokenizer->encode(prompt_file.empty() ? prompt : read_file(prompt_file),
                                                       no_special ? Specials::without : Specials::with);
-  Prepared prepared = prepare(*this, opened);
+  std::optional<Prefixes> store_of_prefixes;
+  if (!store.folder.empty()) store_of_prefixes.emplace(store);
+  Prefixes* const prefixes = store_of_prefixes ? &*store_of_prefixes : nullptr;
+  Stopwatch prompt_watch;
+  Prepared prepared = prepare(*this, opened, tokens, prefixes);
   Stream& stream = prepared.stream;
   const Sampler sampler(this->sampler(prepared.sampler));
   if (tokens.empty() && stream.position() == 0)
@@ -162,12 +184,12 @@ int Run::run() const {
         "the prompt is empty; give --prompt or --prompt-file a text of at least one token, or --load a "
         "snapshot");
 
-  Stopwatch prompt_watch;
-  Index fed = static_cast<Index>(tokens.size());
+  const Index known = prefixes ? stream.position() : 0;
+  Index fed = static_cast<Index>(tokens.size()) - known;
   if (resend)
     fed = stream.resend(tokens).run;
   else
-    feed_prompt(*this, stream, tokens);
+    feed_prompt(*this, stream, std::span(tokens).subspan(static_cast<std::size_t>(known)), prefixes);
   const double prompt_seconds = prompt_watch.seconds();
   if (stream.logits().empty()) fail("snapshot '", load, "' holds no logits to go on from; give a prompt");
 
@@ -175,8 +197,12 @@ int Run::run() const {
   const auto context = stream.tokens();
   for (const Token token : context.last(std::min(context.size(), kDecoderTail))) printer.prime(token);
   Stopwatch watch;
-  const Generated generated = generate(*this, stream, sampler, printer);
+  const Generated generated = generate(*this, stream, sampler, printer, prefixes);
   const double seconds = watch.seconds();
+  if (prefixes) {
+    prefixes->save(stream);  // the next turn's prompt begins with this reply
+    prefixes->say(common);
+  }
 
   if (!save.empty()) {
     Snapshot snapshot = stream.snapshot();
@@ -205,6 +231,7 @@ int Run::run() const {
                       {"threads", compute.threads},
                       {"arithmetic", stream.arithmetic()},
                       {"state_bytes", stream.state_bytes()},
+                      {"store", prefixes ? prefixes->json() : Json()},
                       {"prompt_seconds", prompt_seconds},
                       {"prompt_tokens_per_second", rate(static_cast<std::size_t>(fed), prompt_seconds)},
                       {"seconds", seconds},
@@ -248,6 +275,7 @@ void add_run(CLI::App& program, Action& chosen) {
       "--resend", args->resend,
       "The prompt is the whole text from its begin: what the snapshot holds of it is not run again");
   verb->add_option("--save", args->save, "Save the stream at the end")->type_name("SNAP");
+  add_store(*verb, args->store);
   add_edits(*verb, args->edits);
   add_window(*verb, args->window, args->sinks);
   verb->add_flag("--no-special", args->no_special, "Leave out the tokenizer's special tokens");

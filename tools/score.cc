@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <numbers>
 
 #include "runtime/base/digest.h"
@@ -10,6 +11,7 @@
 #include "runtime/text/tokenizer.h"
 #include "tools/likelihood.h"
 #include "tools/npy.h"
+#include "tools/prefixes.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
 #include "weights/array_file.h"
@@ -26,6 +28,7 @@ struct Score {
   Index context = 0, sinks = 0;
   std::optional<Index> window;
   bool stream = false, no_special = false;
+  StoreFlags store;
 
   int run() const;
 };
@@ -39,6 +42,50 @@ struct Tally {
   std::size_t state_bytes = 0;
 };
 
+// What a prefix store keeps with the tokens of an entry, so that they need not be scored again: per token its
+// nats and whether it was the likeliest (zeros for the first of a text), then the digest of all logits up to
+// there.
+constexpr const char* kNotes = "scores 1";
+constexpr std::size_t kNoteBytes = sizeof(double) + 1;
+
+std::string notes_of(const Tally& tally, Index begin, Index end) {
+  std::string nats, top1;
+  for (Index token = begin; token < end; ++token) {
+    const auto scored = static_cast<std::size_t>(token - 1);  // the first token of a text is not
+    const double nll = token > 0 ? tally.nll[scored] : 0;
+    nats.append(reinterpret_cast<const char*>(&nll), sizeof nll);
+    top1 += static_cast<char>(token > 0 ? tally.top1[scored] : 0);
+  }
+  return nats + top1 + tally.logits.saved();
+}
+
+// False, and the tally as it was, if these are no such notes of `tokens` tokens.
+bool take_notes(const std::vector<std::string>& notes, Index tokens, Tally& tally) {
+  Tally taken;
+  Index token = 0;
+  const std::size_t digest_bytes = taken.logits.saved().size();
+  for (const std::string& note : notes) {
+    const std::size_t count = (note.size() - std::min(note.size(), digest_bytes)) / kNoteBytes;
+    if (note.size() != count * kNoteBytes + digest_bytes) return false;
+    for (std::size_t i = 0; i < count; ++i, ++token) {
+      if (token == 0) continue;
+      double nll = 0;
+      std::memcpy(&nll, note.data() + i * sizeof nll, sizeof nll);
+      taken.nll.push_back(nll);
+      taken.top1.push_back(static_cast<std::uint8_t>(note[count * sizeof nll + i]));
+      taken.position.push_back(token);
+    }
+  }
+  if (token != tokens) return false;
+  if (!notes.empty()) {
+    const std::string_view digest = std::string_view(notes.back()).substr(notes.back().size() - digest_bytes);
+    if (!Digest::can_resume(digest)) return false;
+    taken.logits = Digest::resume(digest);
+  }
+  tally = std::move(taken);
+  return true;
+}
+
 class Scorer {
  public:
   Scorer(const Score& args, std::shared_ptr<const Model> model, std::vector<Token> tokens)
@@ -49,6 +96,7 @@ class Scorer {
         progress_(args.common, "scoring") {
     options_.compute = args.common.compute(Numerics::exact);
     options_.edits = read_edits(args.edits, args.window, args.sinks, *model_);
+    if (!args.store.folder.empty()) prefixes_.emplace(args.store);
     if (!args.dump_logits.empty()) {
       dump_.emplace(args.dump_logits);
       dump_->write(npy_header_f32(length(), model_->card().vocab));
@@ -67,6 +115,7 @@ class Scorer {
   const std::vector<Token>& tokens() const { return tokens_; }
   const StreamOptions& options() const { return options_; }
   double seconds() const { return seconds_; }
+  const Prefixes* prefixes() const { return prefixes_ ? &*prefixes_ : nullptr; }
   void commit_dump() {
     if (dump_) dump_->commit();
   }
@@ -76,18 +125,30 @@ class Scorer {
 
   // One fresh stream over tokens [begin, end); its first token has no prediction and is not scored.
   void score_window(Index begin, Index end) {
-    Stream stream(model_, options_);
-    Index at = begin;
+    Stream stream = prefixes_ ? stored() : Stream(model_, options_);
+    Index at = begin + stream.position();
+    if (stream.position() > 0) score_next(at - 1, end, stream.logits());
     for (std::size_t feed = 0; at < end; ++feed) {
-      const Index count = split_.size(feed, end - at);
+      Index count = split_.size(feed, end - at);
+      if (prefixes_) count = std::min(count, prefixes_->until_stop(at));
       const auto piece =
           std::span(tokens_).subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(count));
       stream.feed(piece,
                   [&](Index position, std::span<const float> row) { take(begin + position, end, row); });
       at += count;
+      if (prefixes_ && prefixes_->at_stop(at))
+        prefixes_->save(stream, notes_of(tally_, PrefixStore::base(prefixes_->found().owner, at), at));
       if (args_.common.memory > 0) check_budget(args_.common, *model_, stream.state_bytes());
     }
     tally_.state_bytes = stream.state_bytes();
+  }
+
+  // The stream after what the store has of the text, which is not scored again.
+  Stream stored() {
+    Stream stream = prefixes_->begin(model_, options_, tokens_, kNotes);
+    if (!take_notes(prefixes_->found().notes, stream.position(), tally_))
+      fail("the store '", args_.store.folder, "' holds scores of another form; remove it");
+    return stream;
   }
 
   // The logits after token `position` of the text.
@@ -95,6 +156,11 @@ class Scorer {
     tally_.logits.add(row.data(), row.size_bytes());
     if (dump_) dump_->write(row.data(), row.size_bytes());
     progress_.update(static_cast<double>(position + 1) / static_cast<double>(length()));
+    score_next(position, end, row);
+  }
+
+  // The prediction of the token after `position`.
+  void score_next(Index position, Index end, std::span<const float> row) {
     if (position + 1 == end) return;
     const TokenScore score = score_token(row, tokens_[static_cast<std::size_t>(position + 1)]);
     tally_.nll.push_back(score.nll);
@@ -107,6 +173,7 @@ class Scorer {
   std::vector<Token> tokens_;
   Split split_;
   StreamOptions options_;
+  std::optional<Prefixes> prefixes_;
   std::optional<OutputFile> dump_;
   Tally tally_;
   Progress progress_;
@@ -140,6 +207,10 @@ void write_per_token(const std::string& path, const Scorer& scorer, const Tally&
 }
 
 int Score::run() const {
+  if (!store.folder.empty() && (context > 0 || !dump_logits.empty()))
+    throw UsageError(
+        "--store holds one stream's scores, not windows or all logits; it does not go with --context or "
+        "--dump-logits");
   checked_split(split);
   const auto opened = open_model(model, common);
   const bool counts_bytes = !text.empty() || has_tokenizer(*opened);
@@ -154,6 +225,7 @@ int Score::run() const {
 
   Scorer scorer(*this, opened, std::move(ids));
   scorer.run();
+  if (scorer.prefixes()) scorer.prefixes()->say(common);
   Tally& tally = scorer.tally();
   const Mean nll = mean_of(tally.nll);
   double correct = 0, bytes = 0, total = 0;
@@ -205,6 +277,7 @@ int Score::run() const {
                {"threads", compute.threads},
                {"arithmetic", std::move(arithmetic_json)},
                {"state_bytes", tally.state_bytes},
+               {"store", scorer.prefixes() ? scorer.prefixes()->json() : Json()},
                {"seconds", scorer.seconds()},
                {"tokens_per_second", rate},
                {"logits_sha256", digest}};
@@ -235,6 +308,7 @@ void add_score(CLI::App& program, Action& chosen) {
   verb->add_option("--split", args->split,
                    "Feed sizes, repeated cyclically: 1 or 7,64,1 or all (default); changes no bit")
       ->type_name("PATTERN");
+  add_store(*verb, args->store);
   add_edits(*verb, args->edits);
   add_window(*verb, args->window, args->sinks);
   verb->add_flag("--no-special", args->no_special, "Leave out the tokenizer's special tokens");

@@ -16,6 +16,7 @@
 #include "weights/probe.h"
 #include "weights/resources.h"
 #include "weights/temporary_file.h"
+#include "weights/trailer.h"
 
 namespace plait {
 namespace {
@@ -24,16 +25,7 @@ constexpr std::int64_t kSnapshotFormat = 1;
 constexpr std::array<const char*, 4> kFieldKinds = {"anchor", "open", "running", "log"};  // by Field::Kind
 constexpr std::array<const char*, 2> kOrders = {"rows", "columns"};                       // by Field::Order
 
-// -- Trailer: the last 64 bytes of the file, little-endian
-
-struct Trailer {
-  char magic[8] = {'p', 'l', 'a', 'i', 't', 'e', 'n', 'd'};
-  std::uint64_t length = 0;  // of everything before it
-  unsigned char sha256[32] = {};
-  std::uint64_t version = 1;
-  std::uint64_t zero = 0;
-};
-static_assert(sizeof(Trailer) == 64);
+// -- Trailer
 
 class Descriptor {
  public:
@@ -68,8 +60,6 @@ bool read_at(int fd, void* to, std::size_t bytes, std::uint64_t offset) {
   return true;
 }
 
-unsigned nibble(char c) { return static_cast<unsigned>(c <= '9' ? c - '0' : c - 'a' + 10); }
-
 Trailer trailer_of(int fd, std::uint64_t length, const std::string& path) {
   Digest digest;
   std::vector<char> buffer(std::size_t{1} << 20);
@@ -79,12 +69,7 @@ Trailer trailer_of(int fd, std::uint64_t length, const std::string& path) {
     digest.add(buffer.data(), step);
     at += step;
   }
-  const std::string hex = digest.hex();
-  Trailer trailer;
-  trailer.length = length;
-  for (std::size_t i = 0; i < sizeof trailer.sha256; ++i)
-    trailer.sha256[i] = static_cast<unsigned char>(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
-  return trailer;
+  return make_trailer(length, digest.hex());
 }
 
 void check_trailer(const std::string& path) {

@@ -127,15 +127,17 @@ TemporaryFile::~TemporaryFile() {
 
 void TemporaryFile::commit() {
   flush(path_, O_WRONLY, destination_);
-  {
-    const Changing guard;
-    if (std::rename(path_.c_str(), target_.c_str()) != 0)
-      fail("cannot write file '", destination_, "': ", std::strerror(errno));
-    path_.clear();
-    disarm(slot_);
-    slot_ = -1;
-  }
+  place();
   flush(std::filesystem::path(target_).parent_path().string(), O_RDONLY | O_DIRECTORY, destination_);
+}
+
+void TemporaryFile::place() {
+  const Changing guard;
+  if (std::rename(path_.c_str(), target_.c_str()) != 0)
+    fail("cannot write file '", destination_, "': ", std::strerror(errno));
+  path_.clear();
+  disarm(slot_);
+  slot_ = -1;
 }
 
 TemporaryFolder::TemporaryFolder(const std::string& path) : destination_(path) {

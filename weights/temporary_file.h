@@ -18,6 +18,7 @@ class TemporaryFile {
   const std::string& path() const { return path_; }                // to write to
   const std::string& destination() const { return destination_; }  // as the caller named it
   void commit();  // flushes file and folder to the disk; throws Error
+  void place();   // the same without flushing, for files that prove themselves when they are read
 
  private:
   std::string destination_, target_, path_;

@@ -1,38 +1,57 @@
 #include "runtime/base/digest.h"
 
-#include <openssl/evp.h>
+// The one interface of OpenSSL whose running digest can be saved; deprecated since 3.0, and still there.
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
 
 #include <array>
-#include <new>
+#include <cassert>
+#include <cstring>
 
 namespace plait {
 
 struct Digest::Impl {
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
-  ~Impl() { EVP_MD_CTX_free(context); }
+  SHA256_CTX context;
 };
 
-Digest::Digest() : impl_(std::make_unique<Impl>()) {
-  if (!impl_->context || EVP_DigestInit_ex(impl_->context, EVP_sha256(), nullptr) != 1)
-    throw std::bad_alloc();
-}
+Digest::Digest() : impl_(std::make_unique<Impl>()) { SHA256_Init(&impl_->context); }
 Digest::~Digest() = default;
 Digest::Digest(Digest&&) noexcept = default;
 Digest& Digest::operator=(Digest&&) noexcept = default;
 
-void Digest::add(const void* data, std::size_t bytes) { EVP_DigestUpdate(impl_->context, data, bytes); }
+void Digest::add(const void* data, std::size_t bytes) { SHA256_Update(&impl_->context, data, bytes); }
 
 std::string Digest::hex() {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> bytes{};
-  unsigned size = 0;
-  EVP_DigestFinal_ex(impl_->context, bytes.data(), &size);
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> bytes{};
+  SHA256_Final(bytes.data(), &impl_->context);
   std::string text;
-  for (unsigned i = 0; i < size; ++i) {
+  for (const unsigned char byte : bytes) {
     constexpr const char* kDigits = "0123456789abcdef";
-    text += kDigits[bytes[i] >> 4];
-    text += kDigits[bytes[i] & 15];
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
   }
   return text;
+}
+
+std::string Digest::saved() const {
+  std::string bytes(sizeof(SHA256_CTX), '\0');
+  std::memcpy(bytes.data(), &impl_->context, bytes.size());
+  return bytes;
+}
+
+bool Digest::can_resume(std::string_view saved) {
+  SHA256_CTX context;
+  if (saved.size() != sizeof context) return false;
+  std::memcpy(&context, saved.data(), sizeof context);
+  return context.md_len == SHA256_DIGEST_LENGTH && context.num < SHA256_CBLOCK &&
+         context.num == context.Nl / 8 % SHA256_CBLOCK;
+}
+
+Digest Digest::resume(std::string_view saved) {
+  assert(can_resume(saved));
+  Digest digest;
+  std::memcpy(&digest.impl_->context, saved.data(), saved.size());
+  return digest;
 }
 
 std::string sha256(std::string_view text) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <iterator>
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
@@ -286,6 +287,30 @@ Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snaps
   stream.logits_ = snapshot.logits;
   stream.restore_boundaries(snapshot);
   return stream;
+}
+
+Snapshot Stream::snapshot_since(Index from) const {
+  Stream later = fork();  // its logs begin at `from`
+  for (State& state : later.sequence_.states)
+    for (std::size_t i = 0; i < state.fields().size(); ++i)
+      if (state.fields()[i].kind == Field::Kind::log) state.log(static_cast<Index>(i)).hide_before(from);
+  Snapshot added = later.snapshot();
+  std::size_t next = 0;
+  for (const State& state : sequence_.states) {
+    if (state.fields().empty()) continue;
+    std::vector<State::Image::Item>& items = added.states[next++].image.items;
+    for (std::size_t i = 0; i < state.fields().size(); ++i) {
+      if (state.fields()[i].kind != Field::Kind::log) continue;
+      const Log& log = state.log(static_cast<Index>(i));
+      items[i].present = log.present();
+      std::vector<Log::Piece> earlier;
+      for (const Log::Range& range : log.logical())
+        if (range.begin < from) earlier.push_back({{range.begin, std::min(range.end, from)}, {}});
+      items[i].pieces.insert(items[i].pieces.begin(), std::make_move_iterator(earlier.begin()),
+                             std::make_move_iterator(earlier.end()));
+    }
+  }
+  return added;
 }
 
 std::size_t Stream::state_bytes() const {

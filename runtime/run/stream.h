@@ -94,6 +94,9 @@ class Stream {
   // Throws Error naming the difference if model, arithmetic or edits disagree.
   static Stream restore(std::shared_ptr<const Model> model, const Snapshot& snapshot,
                         StreamOptions options = {});
+  // What this stream adds to a snapshot of itself at position `from`: of logs the pieces before it have no
+  // rows. Such a snapshot cannot be restored alone; see join() of weights/prefix_entry.h.
+  Snapshot snapshot_since(Index from) const;
 
   Index position() const { return sequence_.position; }
   std::span<const Token> tokens() const { return tokens_; }

@@ -1,0 +1,53 @@
+#include "tools/prefixes.h"
+
+#include <CLI/CLI.hpp>
+
+#include "runtime/base/error.h"
+
+namespace plait {
+
+void add_store(CLI::App& verb, StoreFlags& flags) {
+  auto* store = verb.add_option("--store", flags.folder,
+                                "Go on from the longest beginning of the text that is stored in this folder, "
+                                "and store the rest; changes no bit")
+                    ->type_name("DIR");
+  verb.add_option("--store-bytes", flags.bytes,
+                  "What the store may hold, e.g. 500MB (default: 4 GiB); the least recently used goes")
+      ->transform(CLI::AsSizeValue(true))
+      ->check(CLI::PositiveNumber)
+      ->needs(store)
+      ->type_name("BYTES");
+}
+
+Prefixes::Prefixes(const StoreFlags& flags) : folder_(flags.folder), store_({flags.folder, flags.bytes}) {}
+
+Stream Prefixes::begin(std::shared_ptr<const Model> model, const StreamOptions& options,
+                       std::span<const Token> tokens, const std::string& notes) {
+  tokens_ = tokens.size();
+  found_ = store_.find(std::move(model), options, tokens, notes);
+  return std::move(found_->stream);
+}
+
+void Prefixes::save(const Stream& stream, const std::string& notes) {
+  store_.save(found_->owner, stream, notes);
+}
+
+void Prefixes::say(const Common& common) const {
+  const PrefixStore::Tally& tally = store_.tally();
+  note(common, cat("store: hit ", found_->hit, " of ", tokens_, " tokens",
+                   found_->miss.empty() ? "" : ", miss: ", found_->miss, "; stored ", tally.saved,
+                   tally.saved == 1 ? " entry, " : " entries, ",
+                   human_bytes(static_cast<double>(tally.bytes)), ", evicted ", tally.evicted));
+  if (!tally.not_saved.empty()) note(common, cat("store: not stored: ", tally.not_saved));
+}
+
+Json Prefixes::json() const {
+  const PrefixStore::Tally& tally = store_.tally();
+  const auto text = [](const std::string& t) { return t.empty() ? Json() : Json(t); };
+  return {{"folder", folder_},           {"tokens", tokens_},          {"hit", found_->hit},
+          {"shared", found_->shared},    {"miss", text(found_->miss)}, {"stored", tally.saved},
+          {"stored_bytes", tally.bytes}, {"evicted", tally.evicted},   {"not_stored", text(tally.not_saved)},
+          {"bytes", store_.bytes()}};
+}
+
+}  // namespace plait

@@ -22,7 +22,7 @@ struct Verb {
   void (*add)(CLI::App&, Action&);
 };
 
-constexpr std::array<Verb, 11> kVerbs = {{{"convert", add_convert},
+constexpr std::array<Verb, 12> kVerbs = {{{"convert", add_convert},
                                           {"new", add_new},
                                           {"inspect", add_inspect},
                                           {"kinds", add_kinds},
@@ -32,6 +32,7 @@ constexpr std::array<Verb, 11> kVerbs = {{{"convert", add_convert},
                                           {"verify", add_verify},
                                           {"ablate", add_ablate},
                                           {"report", add_report},
+                                          {"probe", add_probe},
                                           {"bench", add_bench}}};
 
 extern "C" void interrupted(int) {

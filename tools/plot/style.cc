@@ -1,6 +1,6 @@
-#include "tools/ablate/report/style.h"
+#include "tools/plot/style.h"
 
-namespace plait::ablate::report {
+namespace plait::plot {
 
 // Colours of kinds (k) and curves (s, t) are those of Okabe and Ito, which colour-blind readers tell apart,
 // darkened or lightened for contrast; shapes tell kinds apart without them.
@@ -135,4 +135,4 @@ code { font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospa
 )css";
 }
 
-}  // namespace plait::ablate::report
+}  // namespace plait::plot

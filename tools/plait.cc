@@ -33,6 +33,7 @@ constexpr std::array<Verb, 12> kVerbs = {{{"convert", add_convert},
                                           {"verify", add_verify},
                                           {"ablate", add_ablate},
                                           {"report", add_report},
+                                          {"probe", add_probe},
                                           {"bench", add_bench}}};
 
 extern "C" void interrupted(int) {

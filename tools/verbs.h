@@ -23,6 +23,7 @@ void add_stream(CLI::App& program, Action& chosen);
 void add_verify(CLI::App& program, Action& chosen);
 void add_ablate(CLI::App& program, Action& chosen);
 void add_report(CLI::App& program, Action& chosen);
+void add_probe(CLI::App& program, Action& chosen);
 void add_bench(CLI::App& program, Action& chosen);
 
 }  // namespace plait

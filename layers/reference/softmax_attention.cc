@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "layers/reference/attention_twin.h"
+
 namespace plait {
 namespace {
 
@@ -200,7 +202,7 @@ std::vector<TensorSpec> softmax_attention_tensors(const SoftmaxAttentionSettings
 
 namespace {
 
-class SoftmaxAttentionTwin final : public Twin {
+class SoftmaxAttentionTwin final : public AttentionTwin {
  public:
   SoftmaxAttentionTwin(const Settings& settings, const Parameters& parameters)
       : settings_(settings),
@@ -221,59 +223,68 @@ class SoftmaxAttentionTwin final : public Twin {
            View<double> output) const override {
     const ProjectionSettings& p = settings_.projection;
     const View<const double> x = inputs[0];
-    Prepared all{projection_.run(x), {}, readout_->prepare(x)};
-    round_cached(settings_.cache, all.rows.k);
-    round_cached(settings_.cache, all.rows.v);
-    for (const auto& score : scores_) all.scores.push_back(score->prepare(x));
+    const Prepared all = prepare(x);
+    const std::vector<double> read = readout_->prepare(x);
     const Index columns = settings_.heads_out() * p.value_head_dim;
     const std::vector<double> mixed = mix_ ? mix_->prepare(x) : std::vector<double>();
     std::vector<double> heads(static_cast<std::size_t>(x.rows * columns));
     for (Index i = 0; i < x.rows; ++i) {
       std::vector<double> walked(static_cast<std::size_t>(p.num_heads * p.value_head_dim)), lse;
       for (Index h = 0; h < p.num_heads; ++h)
-        lse.push_back(attend(all, i, h, walked.data() + h * p.value_head_dim));
+        lse.push_back(attend(all, read, i, h, walked.data() + h * p.value_head_dim));
       if (mix_)
         mix_->mix(i, mixed, walked.data(), lse.data(), p.value_head_dim, heads.data() + i * columns);
       else
         std::copy(walked.begin(), walked.end(), heads.begin() + i * columns);
     }
     if (settings_.output_norm) normalise(heads);
-    apply_gate(gate_.empty() ? all.rows.gate
-                             : project(x, gate_, gate_bias_, settings_.heads_out() * settings_.gate_width()),
-               heads);
+    for (Index i = 0; i < x.rows; ++i) {
+      const std::vector<double> factors = gates(all, i);
+      for (Index c = 0; c < columns; ++c)
+        heads[static_cast<std::size_t>(i * columns + c)] *= factors[static_cast<std::size_t>(c)];
+    }
     const View<const double> concatenated(heads.data(), x.rows, columns);
     const std::vector<double> y = project(concatenated, o_, o_bias_, p.width);
     for (Index i = 0; i < x.rows; ++i) std::copy_n(y.data() + i * p.width, p.width, output.row(i));
   }
 
+  std::unique_ptr<Sequence> open(View<const double> x) const override {
+    return std::make_unique<Opened>(*this, prepare(x));
+  }
+
  private:
   struct Prepared {
     ProjectionTwin::Rows rows;
+    std::vector<double> gate;                 // logits [tokens, heads_out * gate_width]
     std::vector<std::vector<double>> scores;  // what each score option took from x
-    std::vector<double> readout;
   };
+
+  class Opened final : public Sequence {
+   public:
+    Opened(const SoftmaxAttentionTwin& twin, Prepared all) : twin_(twin), all_(std::move(all)) {}
+    Look look(Index token, Index head) const override { return twin_.look(all_, token, head); }
+    std::vector<double> logits(const TwinRow& row, std::vector<double> products) const override {
+      return twin_.logits(all_, row, std::move(products));
+    }
+    std::vector<double> gates(Index token) const override { return twin_.gates(all_, token); }
+
+   private:
+    const SoftmaxAttentionTwin& twin_;
+    Prepared all_;
+  };
+
+  Prepared prepare(View<const double> x) const {
+    Prepared all{projection_.run(x), {}, {}};
+    all.gate = gate_.empty() ? all.rows.gate
+                             : project(x, gate_, gate_bias_, settings_.heads_out() * settings_.gate_width());
+    round_cached(settings_.cache, all.rows.k);
+    round_cached(settings_.cache, all.rows.v);
+    for (const auto& score : scores_) all.scores.push_back(score->prepare(x));
+    return all;
+  }
 
   bool visible(Index i, Index j) const {
     return settings_.window == 0 || j > i - settings_.window || j < settings_.sinks;
-  }
-
-  // -> out [value_head_dim]; returns ln of the sum of e^s
-  double attend(const Prepared& all, Index i, Index h, double* out) const {
-    const ProjectionSettings& p = settings_.projection;
-    const Index kv = h / p.group(), d = p.head_dim, dv = p.value_head_dim;
-    const double* q = all.rows.q.data() + (i * p.num_heads + h) * d;
-    TwinRow row{i, h, {}, {}, {}, q};
-    std::vector<double> s;
-    for (Index j = 0; j <= i; ++j) {
-      if (!visible(i, j)) continue;
-      row.keys.push_back(j);
-      row.values.push_back(all.rows.v.data() + (j * p.num_value_heads() + kv / p.keys_per_value) * dv);
-      row.vectors.push_back(all.rows.k.data() + (j * p.num_kv_heads + kv) * d);
-      s.push_back(std::inner_product(q, q + d, row.vectors.back(), 0.0));
-    }
-    for (std::size_t n = 0; n < scores_.size(); ++n) scores_[n]->apply(row, all.scores[n], s);
-    readout_->read(row, all.readout, s, normaliser_->weights(row, s), out, dv);
-    return log_sum_exp(s);
   }
 
   // heads [tokens, heads_out * value_head_dim]
@@ -287,11 +298,47 @@ class SoftmaxAttentionTwin final : public Twin {
     }
   }
 
-  // gate [tokens, num_heads * gate_width], heads [tokens, num_heads * value_head_dim]
-  void apply_gate(const std::vector<double>& gate, std::vector<double>& heads) const {
-    if (settings_.gate == Settings::Gate::none) return;
-    const std::size_t repeat = heads.size() / gate.size();  // 1 elementwise, value_head_dim headwise
-    for (std::size_t i = 0; i < heads.size(); ++i) heads[i] /= 1 + std::exp(-gate[i / repeat]);
+  std::vector<double> logits(const Prepared& all, const TwinRow& row, std::vector<double> products) const {
+    for (std::size_t n = 0; n < scores_.size(); ++n) scores_[n]->apply(row, all.scores[n], products);
+    return products;
+  }
+
+  Look look(const Prepared& all, Index i, Index h) const {
+    const ProjectionSettings& p = settings_.projection;
+    const Index kv = h / p.group(), d = p.head_dim, dv = p.value_head_dim;
+    Look look{{i, h, {}, {}, {}, all.rows.q.data() + (i * p.num_heads + h) * d}, {}, {}};
+    std::vector<double> products;
+    for (Index j = 0; j <= i; ++j) {
+      if (!visible(i, j)) continue;
+      look.row.keys.push_back(j);
+      look.row.values.push_back(all.rows.v.data() + (j * p.num_value_heads() + kv / p.keys_per_value) * dv);
+      look.row.vectors.push_back(all.rows.k.data() + (j * p.num_kv_heads + kv) * d);
+      products.push_back(
+          std::inner_product(look.row.query, look.row.query + d, look.row.vectors.back(), 0.0));
+    }
+    look.logits = logits(all, look.row, std::move(products));
+    look.weights = normaliser_->weights(look.row, look.logits);
+    return look;
+  }
+
+  // -> out [value_head_dim]; returns ln of the sum of e^s
+  double attend(const Prepared& all, const std::vector<double>& read, Index i, Index h, double* out) const {
+    const Look seen = look(all, i, h);
+    readout_->read(seen.row, read, seen.logits, seen.weights, out, settings_.projection.value_head_dim);
+    return log_sum_exp(seen.logits);
+  }
+
+  std::vector<double> gates(const Prepared& all, Index i) const {
+    const Index width = settings_.gate_width();
+    std::vector<double> factors(
+        static_cast<std::size_t>(settings_.heads_out() * settings_.projection.value_head_dim), 1);
+    if (width == 0) return factors;
+    const Index repeat =
+        settings_.projection.value_head_dim / width;  // 1 elementwise, value_head_dim headwise
+    const double* logits = all.gate.data() + i * settings_.heads_out() * width;
+    for (std::size_t c = 0; c < factors.size(); ++c)
+      factors[c] = 1 / (1 + std::exp(-logits[static_cast<Index>(c) / repeat]));
+    return factors;
   }
 
   Settings settings_;

@@ -16,11 +16,13 @@
 #include "tools/ablate/report/curves.h"
 #include "tools/ablate/report/effect.h"
 #include "tools/ablate/report/page.h"
-#include "tools/ablate/report/svg.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/svg.h"
+#include "tools/plot/text.h"
 
 namespace plait::ablate::report {
 namespace {
+
+using namespace plot;
 
 namespace fs = std::filesystem;
 using StudyRun = Run;  // in a test, Run is gtest's
@@ -190,7 +192,7 @@ TEST(Figures, ValuesPastTheScaleDoNotLieOnEachOther) {
           {static_cast<double>(x), {x == 15 ? last : 0.1, kNone, kNone}, Certainty::clear, 0, ""});
     chart.panels[0].series.push_back(std::move(series));
   }
-  const std::string svg = draw(chart, 343);
+  const std::string svg = draw(chart, 343).str();
   const auto low = places_of(svg, "+6.50"), high = places_of(svg, "+7.25");
   ASSERT_EQ(low.size(), 1u) << "two points that say the same";
   ASSERT_EQ(high.size(), 1u);
@@ -201,7 +203,7 @@ TEST(Figures, TicksStayInside) {
   ForestChart chart;
   for (const double value : {0.001, 0.013, 0.027})
     chart.rows.push_back({"row", {value, kNone, kNone}, Certainty::clear, 0, kNone, ""});
-  const std::string svg = draw(chart, 343);
+  const std::string svg = draw(chart, 343).str();
   const auto zero = places_of(svg, "0.00");
   ASSERT_EQ(zero.size(), 1u);
   EXPECT_GE(zero[0].first, text_width("0.00", kLabelSize) / 2);

@@ -7,9 +7,12 @@
 #include "runtime/base/error.h"
 #include "tools/ablate/report/effect.h"
 #include "tools/ablate/report/figures.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 constexpr std::size_t kMostRows = 24, kMostNames = 6;

@@ -3,9 +3,12 @@
 
 #include "runtime/base/error.h"
 #include "tools/ablate/report/chart.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 constexpr double kPanel = 62, kHead = 48, kFoot = 36,
@@ -23,14 +26,14 @@ class Drawing {
     set_scale();
   }
 
-  std::string run() {
+  Svg run() {
     double y = 0;
     for (const auto& p : chart_.panels) {
       panel(p, y + kHead);
       y += kPanel + kHead;
     }
     axis(y);
-    return svg_.str();
+    return svg_;
   }
 
  private:
@@ -136,6 +139,6 @@ class Drawing {
 
 }  // namespace
 
-std::string draw(const ControlChart& chart, double width) { return Drawing(chart, width).run(); }
+Svg draw(const ControlChart& chart, double width) { return Drawing(chart, width).run(); }
 
 }  // namespace plait::ablate::report

@@ -8,9 +8,12 @@
 
 #include "runtime/base/error.h"
 #include "tools/ablate/report/effect.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 // Curves by name, in the order in which the names first come up.

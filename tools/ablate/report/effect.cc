@@ -4,17 +4,15 @@
 #include <cmath>
 
 #include "runtime/base/error.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 constexpr double kAlpha = 0.05;  // of adjusted p values
-
-// Two digits of the interval's half-width, or three of the value where there is none.
-int decimals_of(const Effect& e) {
-  return e.has_interval() ? decimals_for((e.high - e.low) / 2) : decimals_for(e.value / 10);
-}
 
 }  // namespace
 
@@ -33,8 +31,6 @@ MetricText metric_text(const std::string& metric) {
   if (metric == "effrem") return {"effective remembrance", "nats", 1};
   return {spaced(metric), "", 1};
 }
-
-bool Effect::has_interval() const { return std::isfinite(low) && std::isfinite(high); }
 
 Effect effect_of(const Result& r, const Measure& measure) {
   const double factor = metric_text(measure.metric).factor;
@@ -59,14 +55,6 @@ std::string with_interval(const Effect& e, const std::string& unit) {
   if (!e.has_interval()) return amount(e, unit) + " (no interval)";
   const int decimals = decimals_of(e);
   return cat(amount(e, unit), " (", decimal(e.low, decimals), " to ", decimal(e.high, decimals), ")");
-}
-
-std::string short_amount(const Effect& e) { return signed_decimal(e.value, decimals_of(e)); }
-
-std::string short_interval(const Effect& e) {
-  if (!e.has_interval()) return "no interval";
-  const int decimals = decimals_of(e);
-  return decimal(e.low, decimals) + " to " + decimal(e.high, decimals);
 }
 
 std::string title_of(const Measure& m, const std::vector<Measure>& among) {

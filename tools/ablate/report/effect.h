@@ -5,8 +5,12 @@
 #include <vector>
 
 #include "tools/ablate/report/run.h"
+#include "tools/plot/effect.h"
 
 namespace plait::ablate::report {
+
+using plot::Certainty;
+using plot::Effect;
 
 // How a metric is named and counted. Shares (accuracy, agreement) are shown in points of a hundred.
 struct MetricText {
@@ -16,19 +20,8 @@ struct MetricText {
 };
 MetricText metric_text(const std::string& metric);
 
-// Harm: positive where the model got worse, whichever way the metric points. NaN where nothing was measured.
-struct Effect {
-  double value = kNone, low = kNone, high = kNone;
-  bool has_interval() const;
-};
+// Harm: positive where the model got worse, whichever way the metric points.
 Effect effect_of(const Result& result, const Measure& measure);
-
-// How far an effect is to be believed.
-enum class Certainty {
-  clear,      // adjusted p below 0.05; without p, an interval that excludes zero
-  unclear,    // neither
-  collapsed,  // no better than a uniform guess: its size means nothing
-};
 Certainty certainty_of(const Result& result);
 
 // A result that has a size: measured, not failed, not collapsed.
@@ -36,9 +29,6 @@ bool has_size(const Result& result);
 
 std::string amount(const Effect& effect, const std::string& unit);         // "0.812 nats per token"
 std::string with_interval(const Effect& effect, const std::string& unit);  // ".. (0.741 to 0.884)"
-// For figures and tables: "+0.81", "0.741 to 0.884", "collapsed".
-std::string short_amount(const Effect& effect);
-std::string short_interval(const Effect& effect);
 
 // "tiny-shakespeare, loss", with the factors that tell it from the others of `among` on its data set and
 // metric.

@@ -6,10 +6,13 @@
 
 #include "runtime/base/error.h"
 #include "tools/ablate/report/curves.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 #include "tools/program.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 constexpr int kKinds = 6;  // colours for kinds; the next is for everything else
@@ -304,7 +307,7 @@ std::string saving_figure(const Run& run, const Saving& saving) {
     if (names.size() < 6)
       names.push_back(cat(run.condition(*r).name(), " ", short_amount(effect_of(*r, run.measure(*r)))));
   chart.caption = {"pareto-" + saving.id, chart.title, "On the front: " + listed(names) + "."};
-  return draw(chart, kNarrow);
+  return draw(chart, kNarrow).str();
 }
 
 std::string pareto_figure(const Run& run) {

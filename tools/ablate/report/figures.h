@@ -6,10 +6,9 @@
 
 #include "tools/ablate/report/chart.h"
 #include "tools/ablate/report/findings.h"
+#include "tools/plot/figure.h"
 
 namespace plait::ablate::report {
-
-inline constexpr double kWide = 720, kNarrow = 343;  // px: the text column of a page, of a phone
 
 // Mixer kinds in the order in which they come up; their place is their colour and shape.
 std::vector<std::string> kinds_of(const Run& run);
@@ -23,12 +22,12 @@ std::string figures_of(const Run& run, const Family& family);
 // A figure with a caption, drawn at both widths.
 template <class Chart>
 std::string figure(Chart chart, const std::string& caption) {
-  const std::string name = chart.caption.name;
-  std::string text = "<figure>\n<div class=\"wide\">";
-  chart.caption.name = name + "-wide";
-  text += draw(chart, kWide) + "</div>\n<div class=\"narrow\">";
-  chart.caption.name = name + "-narrow";
-  return text + draw(chart, kNarrow) + "</div>\n<figcaption>" + caption + "</figcaption>\n</figure>\n";
+  const std::string own = chart.caption.name;
+  const auto drawn = [&](const std::string& name, double width) {
+    chart.caption.name = name;
+    return draw(chart, width);
+  };
+  return plot::figure_at_both_widths(drawn, own, caption);
 }
 
 // "Silencing block 3: +0.2 nats per token, +0.1 to +0.3, p = 0.01": what a mark says when it is pointed at.

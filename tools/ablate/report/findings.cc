@@ -8,10 +8,13 @@
 #include "tools/ablate/report/controls.h"
 #include "tools/ablate/report/curves.h"
 #include "tools/ablate/report/effect.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 #include "tools/program.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 using Rows = std::vector<const Result*>;

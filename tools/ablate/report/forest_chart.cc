@@ -3,9 +3,12 @@
 
 #include "runtime/base/error.h"
 #include "tools/ablate/report/chart.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 constexpr double kNarrow = 500;  // px; below it a label stands above its dot
@@ -26,11 +29,11 @@ class Drawing {
     set_scale();
   }
 
-  std::string run() {
+  Svg run() {
     const double bottom = row_ * static_cast<double>(chart_.rows.size());
     axis(bottom);
     for (std::size_t i = 0; i < chart_.rows.size(); ++i) row(chart_.rows[i], row_ * static_cast<double>(i));
-    return svg_.str();
+    return svg_;
   }
 
  private:
@@ -129,6 +132,6 @@ class Drawing {
 
 }  // namespace
 
-std::string draw(const ForestChart& chart, double width) { return Drawing(chart, width).run(); }
+Svg draw(const ForestChart& chart, double width) { return Drawing(chart, width).run(); }
 
 }  // namespace plait::ablate::report

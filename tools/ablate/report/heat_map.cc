@@ -3,9 +3,12 @@
 
 #include "runtime/base/error.h"
 #include "tools/ablate/report/chart.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 constexpr double kNarrow = 500;
@@ -23,7 +26,7 @@ class Drawing {
         blocks_(static_cast<double>(map.strip.size())),
         svg_(width, height(), map.caption.name, map.caption.title, map.caption.description) {}
 
-  std::string run() {
+  Svg run() {
     double y = 0;
     for (std::size_t i = 0; i < map_.rows.size(); ++i) {
       if (new_group(i)) {
@@ -34,7 +37,7 @@ class Drawing {
       y += row(map_.rows[i], y);
     }
     axis(y + 2);
-    return svg_.str();
+    return svg_;
   }
 
  private:
@@ -118,6 +121,6 @@ class Drawing {
 
 }  // namespace
 
-std::string draw(const HeatMap& map, double width) { return Drawing(map, width).run(); }
+Svg draw(const HeatMap& map, double width) { return Drawing(map, width).run(); }
 
 }  // namespace plait::ablate::report

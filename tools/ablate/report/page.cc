@@ -6,11 +6,14 @@
 #include "tools/ablate/report/controls.h"
 #include "tools/ablate/report/effect.h"
 #include "tools/ablate/report/figures.h"
-#include "tools/ablate/report/style.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/style.h"
+#include "tools/plot/text.h"
 #include "tools/program.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 constexpr std::size_t kMostRows = 250;  // of a table on the page

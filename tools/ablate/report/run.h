@@ -3,16 +3,16 @@
 
 #include <array>
 #include <compare>
-#include <limits>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "runtime/graph/config.h"
+#include "tools/plot/effect.h"
 
 namespace plait::ablate::report {
 
-inline constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+using plot::kNone;
 
 // A row of conditions.csv.
 struct ConditionRow {

@@ -8,9 +8,12 @@
 #include "tools/ablate/report/controls.h"
 #include "tools/ablate/report/csv.h"
 #include "tools/ablate/report/effect.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 
 namespace plait::ablate::report {
+
+using namespace plot;
+
 namespace {
 
 constexpr std::size_t kMostMeasures = 24;  // columns a table of measures has at most

@@ -1,4 +1,4 @@
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 #include "runtime/base/error.h"
 #include "runtime/text/utf8.h"
 
-namespace plait::ablate::report {
+namespace plait::plot {
 namespace {
 
 constexpr const char* kMinus = "\u2212";
@@ -149,4 +149,4 @@ std::string fitted(std::string_view text, double width, double font_size) {
   return std::string(text.substr(0, end)) + "\u2026";
 }
 
-}  // namespace plait::ablate::report
+}  // namespace plait::plot

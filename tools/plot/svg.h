@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-namespace plait::ablate::report {
+namespace plait::plot {
 
 enum class Anchor { start, middle, end };
 inline constexpr double kLabelSize = 12;  // px; class "label", and every other text of a figure
@@ -73,4 +73,4 @@ struct Range {
 };
 Range readable_range(std::vector<double> values);
 
-}  // namespace plait::ablate::report
+}  // namespace plait::plot

@@ -2,10 +2,10 @@
 #include <cmath>
 
 #include "runtime/base/error.h"
-#include "tools/ablate/report/chart.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/chart.h"
+#include "tools/plot/text.h"
 
-namespace plait::ablate::report {
+namespace plait::plot {
 namespace {
 
 constexpr double kLeft = 44, kHead = 46, kPanel = 128, kGap = 34, kStrip = 8, kFoot = 38;
@@ -29,10 +29,10 @@ class Drawing {
     set_scales();
   }
 
-  std::string run() {
+  Svg run() {
     for (std::size_t p = 0; p < chart_.panels.size(); ++p) panel(chart_.panels[p], top_of(p));
     axis(top_of(chart_.panels.size() - 1) + kPanel);
-    return svg_.str();
+    return svg_;
   }
 
  private:
@@ -59,7 +59,11 @@ class Drawing {
     return widest == 0 ? 8 : std::min(widest + 12, 0.34 * width);
   }
 
-  double position(double x) const { return chart_.axis == LineChart::Axis::doubling ? std::log2(x) : x; }
+  double position(double x) const {
+    return chart_.axis == LineChart::Axis::doubling  ? std::log2(x)
+           : chart_.axis == LineChart::Axis::tenfold ? std::log10(x)
+                                                     : x;
+  }
 
   double height(double value) const {
     if (chart_.scale == LineChart::Scale::linear) return value;
@@ -251,7 +255,7 @@ class Drawing {
       y += kStrip + 4;
     }
     for (const double value : x_values()) {
-      const double at = chart_.axis == LineChart::Axis::doubling ? std::log2(value) : value;
+      const double at = position(value);
       svg_.line(x_(at), y + 1, x_(at), y + 5, "tick");
       svg_.text(x_(at), y + 17, Anchor::middle, "muted", tick_text(value));
     }
@@ -268,7 +272,8 @@ class Drawing {
       return values;
     }
     std::vector<double> values;
-    for (double e = std::ceil(x_.from); e <= x_.to; e += 1) values.push_back(std::exp2(e));
+    for (double e = std::ceil(x_.from); e <= x_.to; e += 1)
+      values.push_back(chart_.axis == LineChart::Axis::doubling ? std::exp2(e) : std::pow(10.0, e));
     while (static_cast<double>(values.size()) * 52 > right_ - kLeft && values.size() > 2) {
       std::vector<double> half;
       for (std::size_t i = 0; i < values.size(); i += 2) half.push_back(values[i]);
@@ -279,7 +284,7 @@ class Drawing {
 
   std::string tick_text(double value) const {
     if (value == std::round(value)) return grouped(static_cast<long long>(value));
-    return tick_label(value, 0.1);
+    return tick_label(value, std::min(value, 0.1));
   }
 
   void strip(double y) {
@@ -304,6 +309,6 @@ class Drawing {
 
 }  // namespace
 
-std::string draw(const LineChart& chart, double width) { return Drawing(chart, width).run(); }
+Svg draw(const LineChart& chart, double width) { return Drawing(chart, width).run(); }
 
-}  // namespace plait::ablate::report
+}  // namespace plait::plot

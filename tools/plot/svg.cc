@@ -1,4 +1,4 @@
-#include "tools/ablate/report/svg.h"
+#include "tools/plot/svg.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,9 +6,9 @@
 #include <numeric>
 
 #include "runtime/base/error.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/text.h"
 
-namespace plait::ablate::report {
+namespace plait::plot {
 namespace {
 
 constexpr double kOutlier = 4;   // times what the others reach
@@ -179,4 +179,4 @@ Range readable_range(std::vector<double> values) {
   return {low < 0 ? low - margin : 0, high + margin};
 }
 
-}  // namespace plait::ablate::report
+}  // namespace plait::plot

@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tools/ablate/report/chart.h"
-#include "tools/ablate/report/text.h"
+#include "tools/plot/chart.h"
+#include "tools/plot/text.h"
 
-namespace plait::ablate::report {
+namespace plait::plot {
 namespace {
 
 constexpr double kLeft = 46, kTop = 40, kPlot = 210, kFoot = 40, kRight = 14;
@@ -34,7 +34,7 @@ class Drawing {
     }
   }
 
-  std::string run() {
+  Svg run() {
     svg_.text(0, 14, Anchor::start, "strong", fitted(chart_.title, svg_.width(), kLabelSize + 1));
     svg_.text(0, 30, Anchor::start, "muted", fitted(chart_.y_label, svg_.width(), kLabelSize));
     grid();
@@ -44,7 +44,7 @@ class Drawing {
     for (const auto& p : chart_.points)
       if (p.named) dot(p);
     labels();
-    return svg_.str();
+    return svg_;
   }
 
  private:
@@ -76,6 +76,7 @@ class Drawing {
   double y_at(double value) const { return y_(std::min(value, y_.to)); }
 
   void guide() {
+    if (chart_.guide == ScatterChart::Guide::none) return;
     if (chart_.guide == ScatterChart::Guide::diagonal) {
       svg_.line(x_(x_.from), y_(x_.from), x_(x_.to), y_(x_.to), "link");
       return;
@@ -134,6 +135,6 @@ class Drawing {
 
 }  // namespace
 
-std::string draw(const ScatterChart& chart, double width) { return Drawing(chart, width).run(); }
+Svg draw(const ScatterChart& chart, double width) { return Drawing(chart, width).run(); }
 
-}  // namespace plait::ablate::report
+}  // namespace plait::plot

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-namespace plait::ablate::report {
+namespace plait::plot {
 
 // For HTML text and attributes. Broken UTF-8 and control characters become U+FFFD.
 std::string escape_html(std::string_view text);
@@ -27,4 +27,4 @@ std::string capitalised(std::string text);
 double text_width(std::string_view text, double font_size);
 std::string fitted(std::string_view text, double width, double font_size);
 
-}  // namespace plait::ablate::report
+}  // namespace plait::plot

@@ -1,0 +1,32 @@
+// The registered probes, one row each.
+#include "tools/probe/attention_maps.h"
+#include "tools/probe/attention_sinks.h"
+#include "tools/probe/attention_thermodynamics.h"
+#include "tools/probe/probe.h"
+#include "tools/probe/vertex_softmax.h"
+
+namespace plait::probe {
+namespace {
+
+template <class P>
+std::unique_ptr<Probe> make() {
+  return std::make_unique<P>();
+}
+
+constexpr Entry kProbes[] = {
+    {"attention_maps", "Who looks where: attention weights per head, their entropy and distance",
+     make<AttentionMaps>},
+    {"attention_sinks", "Which key takes the mass, and whether the head then does nothing or broadcasts",
+     make<AttentionSinks>},
+    {"attention_thermodynamics",
+     "Free energy, entropy and heat capacity of attention rows, over temperatures",
+     make<AttentionThermodynamics>},
+    {"vertex_softmax", "Certified bounds of a layer's output under logit intervals, as of a quantised cache",
+     make<VertexSoftmax>},
+};
+
+}  // namespace
+
+std::span<const Entry> probes() { return kProbes; }
+
+}  // namespace plait::probe

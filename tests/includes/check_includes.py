@@ -39,7 +39,7 @@ LIBRARIES = {
     "pcre2": ["runtime/text/"],
     "utf8proc": ["runtime/text/"],
     "sentencepiece": ["runtime/text/"],
-    "Eigen/": ["layers/reference/", "tests/", "bench/"],
+    "Eigen/": ["layers/reference/", "tools/probe/", "tests/", "bench/"],
     "unsupported/Eigen/SpecialFunctions": ["tools/ablate/"],
     "cblas": ["layers/reference/", "tests/", "bench/"],
     "hdf5": ["weights/", "tests/"],

@@ -26,6 +26,8 @@ class AttentionTwin : public Twin {
     virtual Look look(Index token, Index head) const = 0;
     // The logits of a row whose products q.k are `products` [row.keys.size()].
     virtual std::vector<double> logits(const TwinRow& row, std::vector<double> products) const = 0;
+    // Factors of the node's gate on its heads [heads out * value_head_dim]; ones without a gate.
+    virtual std::vector<double> gates(Index token) const = 0;
   };
   // x [tokens, width], the node's input
   virtual std::unique_ptr<Sequence> open(View<const double> x) const = 0;

@@ -161,9 +161,11 @@ class SoftmaxAttentionTwin final : public AttentionTwin {
       else
         std::copy(walked.begin(), walked.end(), heads.begin() + i * columns);
     }
-    apply_gate(gate_.empty() ? all.rows.gate
-                             : project(x, gate_, gate_bias_, settings_.heads_out() * settings_.gate_width()),
-               heads);
+    for (Index i = 0; i < x.rows; ++i) {
+      const std::vector<double> factors = gates(all, i);
+      for (Index c = 0; c < columns; ++c)
+        heads[static_cast<std::size_t>(i * columns + c)] *= factors[static_cast<std::size_t>(c)];
+    }
     const View<const double> concatenated(heads.data(), x.rows, columns);
     const std::vector<double> y = project(concatenated, o_, o_bias_, p.width);
     for (Index i = 0; i < x.rows; ++i) std::copy_n(y.data() + i * p.width, p.width, output.row(i));
@@ -176,6 +178,7 @@ class SoftmaxAttentionTwin final : public AttentionTwin {
  private:
   struct Prepared {
     ProjectionTwin::Rows rows;
+    std::vector<double> gate;                 // logits [tokens, heads_out * gate_width]
     std::vector<std::vector<double>> scores;  // what each score option took from x
   };
 
@@ -186,6 +189,7 @@ class SoftmaxAttentionTwin final : public AttentionTwin {
     std::vector<double> logits(const TwinRow& row, std::vector<double> products) const override {
       return twin_.logits(all_, row, std::move(products));
     }
+    std::vector<double> gates(Index token) const override { return twin_.gates(all_, token); }
 
    private:
     const SoftmaxAttentionTwin& twin_;
@@ -193,7 +197,9 @@ class SoftmaxAttentionTwin final : public AttentionTwin {
   };
 
   Prepared prepare(View<const double> x) const {
-    Prepared all{projection_.run(x), {}};
+    Prepared all{projection_.run(x), {}, {}};
+    all.gate = gate_.empty() ? all.rows.gate
+                             : project(x, gate_, gate_bias_, settings_.heads_out() * settings_.gate_width());
     for (const auto& score : scores_) all.scores.push_back(score->prepare(x));
     return all;
   }
@@ -231,11 +237,17 @@ class SoftmaxAttentionTwin final : public AttentionTwin {
     return log_sum_exp(seen.logits);
   }
 
-  // gate [tokens, num_heads * gate_width], heads [tokens, num_heads * value_head_dim]
-  void apply_gate(const std::vector<double>& gate, std::vector<double>& heads) const {
-    if (settings_.gate == Settings::Gate::none) return;
-    const std::size_t repeat = heads.size() / gate.size();  // 1 elementwise, value_head_dim headwise
-    for (std::size_t i = 0; i < heads.size(); ++i) heads[i] /= 1 + std::exp(-gate[i / repeat]);
+  std::vector<double> gates(const Prepared& all, Index i) const {
+    const Index width = settings_.gate_width();
+    std::vector<double> factors(
+        static_cast<std::size_t>(settings_.heads_out() * settings_.projection.value_head_dim), 1);
+    if (width == 0) return factors;
+    const Index repeat =
+        settings_.projection.value_head_dim / width;  // 1 elementwise, value_head_dim headwise
+    const double* logits = all.gate.data() + i * settings_.heads_out() * width;
+    for (std::size_t c = 0; c < factors.size(); ++c)
+      factors[c] = 1 / (1 + std::exp(-logits[static_cast<Index>(c) / repeat]));
+    return factors;
   }
 
   Settings settings_;

@@ -54,7 +54,8 @@ struct ScatterChart {
     int kind = 0;
     std::string tip;
   };
-  enum class Guide { front, diagonal };  // a staircase through the named points, or the line of equality
+  // A staircase through the named points, the line of equality, or nothing.
+  enum class Guide { front, diagonal, none };
   Caption caption;
   std::string title, x_label, y_label;
   std::string (*x_tick)(double value, double step) = nullptr;

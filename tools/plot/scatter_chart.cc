@@ -76,6 +76,7 @@ class Drawing {
   double y_at(double value) const { return y_(std::min(value, y_.to)); }
 
   void guide() {
+    if (chart_.guide == ScatterChart::Guide::none) return;
     if (chart_.guide == ScatterChart::Guide::diagonal) {
       svg_.line(x_(x_.from), y_(x_.from), x_(x_.to), y_(x_.to), "link");
       return;

@@ -112,7 +112,8 @@ th.number { text-align: right; }
 .checks p { margin: 0; }
 dl { display: grid; grid-template-columns: minmax(120px, 190px) 1fr; gap: 4px 16px; font-size: 14px; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-code { font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
+pre { margin: 0; padding: 8px 10px; }
+code, pre { font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 @media screen and (max-width: 751px) {
   main { padding-top: 24px; }
   h1 { font-size: 31px; } h2 { font-size: 22px; } .deck { font-size: 18px; }

@@ -60,7 +60,9 @@ Findings AttentionMaps::run(const Common& common) const {
   grid.size = static_cast<int>(std::min(tokens, kShown));
   grid.x_label = "key";
   grid.y_label = "query";
-  for (const AttentionNode& node : reading.nodes)
+  Progress progress(common, "reading heads");
+  for (std::size_t n = 0; n < reading.nodes.size(); ++n) {
+    const AttentionNode& node = reading.nodes[n];
     for (const Index head : node.heads) {
       const std::vector<double> weights = weights_of(node, head, tokens);
       const MapStatistics s = map_statistics(weights, tokens);
@@ -74,6 +76,9 @@ Findings AttentionMaps::run(const Common& common) const {
                                      {"distance", s.distance}});
       grid.maps.push_back(map_of(cat(node.name, ", head ", head), weights, tokens));
     }
+    progress.update(static_cast<double>(n + 1) / static_cast<double>(reading.nodes.size()));
+  }
+  progress.clear();
   found.text = cat(table(rows, "lrrrrr"), "Means over rows 1 to ", tokens - 1,
                    "; entropy in nats, keys = e^entropy, distance in tokens.\n");
   found.figures.push_back(figure_of(

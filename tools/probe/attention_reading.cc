@@ -54,21 +54,6 @@ std::vector<Index> chosen_heads(const std::vector<Index>& asked, Index num_heads
   return asked;
 }
 
-void read_text(const ReadingFlags& flags, Reading& reading) {
-  const bool has_text = !flags.text.empty();
-  const auto tokenizer = has_text || has_tokenizer(*reading.model) ? tokenizer_of(*reading.model) : nullptr;
-  reading.source = has_text ? flags.text : flags.tokens;
-  reading.tokens = has_text ? tokenizer->encode(read_file(flags.text),
-                                                flags.no_special ? Specials::without : Specials::with)
-                            : read_tokens(flags.tokens, reading.model->card().vocab);
-  if (static_cast<Index>(reading.tokens.size()) > flags.limit)
-    reading.tokens.resize(static_cast<std::size_t>(flags.limit));
-  if (reading.tokens.size() < 2)
-    fail("'", reading.source, "' has ", reading.tokens.size(), " tokens; attention needs two to choose from");
-  for (const Token token : reading.tokens)
-    reading.pieces.push_back(tokenizer ? piece_of(*tokenizer, token) : std::to_string(token));
-}
-
 }  // namespace
 
 void add_reading_flags(CLI::App& verb, ReadingFlags& flags) {
@@ -86,19 +71,32 @@ void add_reading_flags(CLI::App& verb, ReadingFlags& flags) {
 }
 
 Reading read_attention(const ReadingFlags& flags, const Common& common) {
-  Reading reading;
-  reading.model = open_model(flags.model.empty() ? bundled_model() : flags.model, common);
-  const Model& model = *reading.model;
-  const std::vector<int> chosen = chosen_nodes(model, flags.layers);
-  for (const int n : chosen) {
+  const auto model = open_model(flags.model.empty() ? bundled_model() : flags.model, common);
+  chosen_nodes(*model, flags.layers);  // a model that cannot be read is said before a text that cannot
+  const std::string& source = flags.text.empty() ? flags.tokens : flags.text;
+  std::vector<Token> tokens =
+      flags.text.empty() ? read_tokens(flags.tokens, model->card().vocab)
+                         : tokenizer_of(*model)->encode(
+                               read_file(flags.text), flags.no_special ? Specials::without : Specials::with);
+  if (static_cast<Index>(tokens.size()) > flags.limit) tokens.resize(static_cast<std::size_t>(flags.limit));
+  if (tokens.size() < 2)
+    fail("'", source, "' has ", tokens.size(), " tokens; attention needs two to choose from");
+  Reading reading = read_attention(model, std::move(tokens), flags, common.compute(Numerics::exact));
+  reading.source = source;
+  return reading;
+}
+
+Reading read_attention(std::shared_ptr<const Model> opened, std::vector<Token> tokens,
+                       const ReadingFlags& flags, const Compute& compute) {
+  const Model& model = *opened;
+  Reading reading{std::move(opened), "", std::move(tokens), {}};
+  for (const int n : chosen_nodes(model, flags.layers)) {
     AttentionNode& node = reading.nodes.emplace_back();
     node.node = n;
     node.name = model.graph().nodes[static_cast<std::size_t>(n)].name;
     node.settings = read_softmax_attention(*model.config(n));
     node.heads = chosen_heads(flags.heads, node.settings.projection.num_heads, node.name);
   }
-  read_text(flags, reading);
-
   RecordRequest request;
   request.rows = true;
   for (const AttentionNode& node : reading.nodes) {
@@ -106,8 +104,8 @@ Reading read_attention(const ReadingFlags& flags, const Common& common) {
     request.nodes.push_back(model.graph().nodes[static_cast<std::size_t>(input)].name);
     request.nodes.push_back(node.name);
   }
-  const Recording recording = record(model, std::vector<std::vector<Token>>{reading.tokens}, request,
-                                     common.compute(Numerics::exact));
+  const Recording recording =
+      record(model, std::vector<std::vector<Token>>{reading.tokens}, request, compute);
   for (std::size_t i = 0; i < reading.nodes.size(); ++i) {
     AttentionNode& node = reading.nodes[i];
     const std::vector<float>& rows = recording.nodes.at(request.nodes[2 * i])->rows;
@@ -125,6 +123,15 @@ Json Reading::json() const {
           {"model_sha256", model->digest()},
           {"text", source},
           {"tokens", tokens.size()}};
+}
+
+std::optional<double> sink_logit(const Model& model, const AttentionNode& node, Index head) {
+  const auto* softmax = std::get_if<Softmax>(&node.settings.normaliser);
+  if (!softmax)
+    fail(node.name, ": this probe needs weights exp(s) over their sum, which its normaliser does not give");
+  if (softmax->sink == Softmax::Sink::none) return std::nullopt;
+  if (softmax->sink == Softmax::Sink::zero) return 0;
+  return to_double(model.parameters(node.node).tensor("sinks"))[static_cast<std::size_t>(head)];
 }
 
 std::vector<double> weights_of(const AttentionNode& node, Index head, Index tokens) {

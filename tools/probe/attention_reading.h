@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,16 +38,22 @@ struct Reading {
   std::shared_ptr<const Model> model;
   std::string source;  // file the tokens are from
   std::vector<Token> tokens;
-  std::vector<std::string> pieces;  // the tokens' text; ids where the model has no tokenizer
   std::vector<AttentionNode> nodes;
 
   Index length() const { return static_cast<Index>(tokens.size()); }
   Json json() const;  // model, text, tokens
 };
 
-// Throws UsageError or Error: no such node or head, a model without softmax_attention, a text of less than
-// two tokens.
+// The text that the flags name, read by the model that they name. Throws UsageError or Error: no such node or
+// head, a model without softmax_attention, a text of less than two tokens.
 Reading read_attention(const ReadingFlags& flags, const Common& common);
+// Tokens read by a model: of the flags only the nodes and heads asked for.
+Reading read_attention(std::shared_ptr<const Model> model, std::vector<Token> tokens,
+                       const ReadingFlags& flags, const Compute& compute);
+
+// The logit of the sink that a head's softmax has beside its keys: none, 0 or learned. Throws Error if the
+// node's normaliser is no softmax of base e: its weights are not exp(s) over a sum.
+std::optional<double> sink_logit(const Model& model, const AttentionNode& node, Index head);
 
 // Weights of one head as a matrix [tokens, tokens], zero where a key is not visible.
 std::vector<double> weights_of(const AttentionNode& node, Index head, Index tokens);

@@ -1,11 +1,14 @@
 // The registered probes, one row each.
 #include "tools/probe/attention_maps.h"
+#include "tools/probe/attention_sinks.h"
+#include "tools/probe/attention_thermodynamics.h"
 #include "tools/probe/degrees_of_freedom.h"
 #include "tools/probe/frobenius.h"
 #include "tools/probe/large_prompt_limit.h"
 #include "tools/probe/peak_separation.h"
 #include "tools/probe/probe.h"
 #include "tools/probe/single_location_regression.h"
+#include "tools/probe/vertex_softmax.h"
 
 namespace plait::probe {
 namespace {
@@ -18,6 +21,13 @@ std::unique_ptr<Probe> make() {
 constexpr Entry kProbes[] = {
     {"attention_maps", "Who looks where: attention weights per head, their entropy and distance",
      make<AttentionMaps>},
+    {"attention_sinks", "Which key takes the mass, and whether the head then does nothing or broadcasts",
+     make<AttentionSinks>},
+    {"attention_thermodynamics",
+     "Free energy, entropy and heat capacity of attention rows, over temperatures",
+     make<AttentionThermodynamics>},
+    {"vertex_softmax", "Certified bounds of a layer's output under logit intervals, as of a quantised cache",
+     make<VertexSoftmax>},
     {"single_location_regression", "Risks of softmax and other weights where one token carries the answer",
      make<SingleLocationRegression>},
     {"peak_separation", "How far one raised logit lifts its weight: exp against powers",

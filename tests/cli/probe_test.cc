@@ -1,0 +1,74 @@
+// plait probe as a user meets it: the list, the files it writes, mistakes.
+#include <gtest/gtest.h>
+
+#include "runtime/base/error.h"
+#include "tests/cli/program.h"
+
+namespace plait {
+namespace {
+
+using namespace testing;
+
+const char* const kOfModels[] = {"attention_maps", "attention_sinks", "attention_thermodynamics",
+                                 "vertex_softmax"};
+
+TEST(Probe, AloneListsThemAll) {
+  const Outcome outcome = plait("probe");
+  EXPECT_EQ(outcome.code, 0);
+  for (const char* name : kOfModels) EXPECT_NE(outcome.out.find(name), std::string::npos) << name;
+  EXPECT_NE(plait("probe vertex_softmax --help").out.find("--cache"), std::string::npos);
+}
+
+TEST(Probe, WritesTableJsonAndPictures) {
+  small();
+  text();
+  for (const char* name : kOfModels) {
+    SCOPED_TRACE(name);
+    const std::string before = cat("probe ", name, " small.h5 --text small.txt --limit 40 ");
+    const Outcome table = plait(before + "--json p.json --plot p.svg");
+    ASSERT_EQ(table.code, 0) << table.error;
+    EXPECT_NE(table.out.find("blocks."), std::string::npos);
+    const Json json = Json::parse(read(file("p.json")));
+    EXPECT_EQ(json["probe"], name);
+    EXPECT_EQ(json["tokens"], 40);
+    const std::string svg = read(file("p.svg"));
+    EXPECT_TRUE(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""));
+    EXPECT_EQ(svg.find("nan"), std::string::npos);
+    const Outcome only = plait(before + "--json - --plot p.html --threads 1");
+    EXPECT_EQ(only.json(), json) << "threads change nothing";
+    EXPECT_NE(read(file("p.html")).find("<figcaption>"), std::string::npos);
+    for (const char* outside : {"href=\"http", "src=", "@import", "<script"})
+      EXPECT_EQ(read(file("p.html")).find(outside), std::string::npos) << outside;
+  }
+}
+
+TEST(Probe, MistakesAreOneSentence) {
+  small();
+  text();
+  const std::vector<std::tuple<std::string, int, std::string>> cases = {
+      {"probe attention_map small.h5 --text small.txt", 2, "attention_map"},
+      {"probe --bogus", 2, "--bogus"},
+      {"probe attention_maps small.h5", 2, "--text"},
+      {"probe attention_maps small.h5 --text small.txt --tokens small.txt", 2, "--tokens"},
+      {"probe attention_maps small.h5 --text small.txt --bogus", 2, "--bogus"},
+      {"probe attention_maps small.h5 --text small.txt --limit 1", 2, "--limit"},
+      {"probe attention_maps small.h5 --text small.txt --layer 99", 2, "99"},
+      {"probe attention_maps small.h5 --text small.txt --head 99", 2, "99"},
+      {"probe attention_maps small.h5 --text small.txt --plot p.png", 2, "p.png"},
+      {"probe attention_maps missing.h5 --text small.txt", 3, "missing.h5"},
+      {"probe attention_maps small.h5 --text missing.txt", 3, "missing.txt"},
+      {"probe attention_sinks small.h5 --text small.txt --limit 10", 3, "--skip"},
+      {"probe vertex_softmax small.h5 --text small.txt --cache q3", 2, "--cache"},
+      {"probe vertex_softmax small.h5 --text small.txt --cache q8 --logit-error 0.1", 2, "--cache"},
+      {"probe vertex_softmax small.h5 --text small.txt --logit-error 0", 2, "--logit-error"},
+  };
+  const int before = count_files();
+  for (const auto& [arguments, code, part] : cases) {
+    SCOPED_TRACE(arguments);
+    expect_error(plait(arguments), code, part);
+  }
+  EXPECT_EQ(count_files(), before);
+}
+
+}  // namespace
+}  // namespace plait

@@ -1,0 +1,190 @@
+#include "tools/probe/attention_sinks.h"
+
+#include <CLI/CLI.hpp>
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/base/error.h"
+#include "tools/plot/chart.h"
+
+namespace plait::probe {
+namespace {
+
+constexpr double kRouted = 0.9, kSmall = 0.2, kLarge = 0.5, kRankOne = 1.5;
+
+using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+Eigen::Map<const Rows> matrix(const std::vector<double>& rows, Index count) {
+  return {rows.data(), count, static_cast<Index>(rows.size()) / count};
+}
+
+// |row s| over the mean of the other rows' norms.
+double ratio(const std::vector<double>& rows, Index count, Index s) {
+  const Eigen::VectorXd norms = matrix(rows, count).rowwise().norm();
+  const double others = (norms.sum() - norms[s]) / static_cast<double>(count - 1);
+  return others > 0 ? norms[s] / others : 0;
+}
+
+Index strongest_key(Eigen::Map<const Rows> a, Index skip) {
+  Index best = 0;
+  double most = -1;
+  for (Index j = 0; j <= (a.rows() - 1) / 2; ++j) {
+    const Index first = std::max(j, skip);
+    const double mean = a.col(j).tail(a.rows() - first).mean();
+    if (mean > most) best = j, most = mean;
+  }
+  return best;
+}
+
+// What a head reads of a text: weights, values, and values behind the head's rows of the output projection.
+struct HeadReading {
+  std::vector<double> weights, values, outputs;
+};
+
+HeadReading read_head(const Reading& reading, const AttentionNode& node, Index head) {
+  const ProjectionSettings& p = node.settings.projection;
+  const Index tokens = reading.length(), dv = p.value_head_dim;
+  HeadReading read{weights_of(node, head, tokens), {}, {}};
+  for (Index j = 0; j < tokens; ++j) {
+    const AttentionTwin::Look look = node.sequence->look(j, head);
+    read.values.insert(read.values.end(), look.row.values.back(), look.row.values.back() + dv);
+  }
+  const std::vector<double> o = to_double(reading.model->parameters(node.node).tensor("o"));
+  const auto own = matrix(o, p.width).middleCols(head * dv, dv);
+  read.outputs.resize(static_cast<std::size_t>(tokens * p.width));
+  Eigen::Map<Rows>(read.outputs.data(), tokens, p.width) = matrix(read.values, tokens) * own.transpose();
+  return read;
+}
+
+std::vector<double> tail(const std::vector<float>& rows, Index count, Index skip) {
+  const Index width = static_cast<Index>(rows.size()) / count;
+  return {rows.begin() + skip * width, rows.end()};
+}
+
+}  // namespace
+
+const char* name_of(SinkKind kind) {
+  switch (kind) {
+    case SinkKind::nop:
+      return "NOP";
+    case SinkKind::broadcast:
+      return "broadcast";
+    case SinkKind::other:
+      return "sink";
+    default:
+      return "-";
+  }
+}
+
+double stable_rank(const std::vector<double>& rows, Index count) {
+  const auto u = matrix(rows, count);
+  const Eigen::MatrixXd gram = u * u.transpose();
+  const double largest =
+      Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(gram, Eigen::EigenvaluesOnly).eigenvalues().maxCoeff();
+  return largest > 0 ? gram.trace() / largest : 0;
+}
+
+double shared_energy(const std::vector<double>& rows, Index count) {
+  const auto d = matrix(rows, count);
+  const double all = d.squaredNorm();
+  return all > 0 ? static_cast<double>(count) * d.colwise().mean().squaredNorm() / all : 0;
+}
+
+SinkStatistics sink_statistics(const std::vector<double>& weights, const std::vector<double>& values,
+                               const std::vector<double>& outputs, Index tokens, Index skip) {
+  const auto a = matrix(weights, tokens);
+  SinkStatistics s;
+  s.sink = strongest_key(a, skip);
+  const Index rows = tokens - std::max(s.sink, skip);
+  const Eigen::VectorXd column = a.col(s.sink).tail(rows);
+  s.mass = column.mean();
+  s.least = column.minCoeff();
+  s.routed = static_cast<double>((column.array() >= 0.5).count()) / static_cast<double>(rows);
+  s.ratio_head = ratio(values, tokens, s.sink);
+  s.ratio_out = ratio(outputs, tokens, s.sink);
+  const Rows u = a.bottomRows(rows) * matrix(outputs, tokens);
+  s.stable_rank = stable_rank({u.data(), u.data() + u.size()}, rows);
+  return s;
+}
+
+SinkKind sink_kind(const SinkStatistics& s) {
+  if (s.routed < kRouted) return SinkKind::none;
+  if (s.ratio_out <= kSmall) return SinkKind::nop;
+  return s.ratio_out >= kLarge && s.stable_rank <= kRankOne ? SinkKind::broadcast : SinkKind::other;
+}
+
+void AttentionSinks::add_flags(CLI::App& verb) {
+  add_reading_flags(verb, flags_);
+  verb.add_option("--skip", skip_, "Leave out the first N rows (default 8)")
+      ->check(CLI::Range(Index{1}, Index{1} << 16))
+      ->type_name("N");
+}
+
+Findings AttentionSinks::run(const Common& common) const {
+  const Reading reading = read_attention(flags_, common);
+  const Index tokens = reading.length();
+  if (tokens <= 2 * skip_)
+    fail("'", reading.source, "' has ", tokens, " tokens; sinks are sought behind --skip ", skip_,
+         " rows, in twice as many at least");
+  for (const AttentionNode& node : reading.nodes)
+    if (node.settings.heads_out() != node.settings.projection.num_heads)
+      fail(node.name,
+           ": its readout combines query heads, so that a head has no rows of the output projection");
+
+  Findings found;
+  found.json = reading.json();
+  found.json["skip"] = skip_;
+  std::vector<std::vector<std::string>> rows = {{"LAYER", "HEAD", "SINK", "MASS", "ROUTED", "LEAST",
+                                                 "RATIO HEAD", "RATIO OUT", "STABLE RANK", "VERDICT"}},
+                                        layers = {{"LAYER", "SHARED ENERGY"}};
+  plot::ScatterChart chart;
+  chart.caption = {"", "Sinks", "One mark per head: mass on its strongest key, and that key's output."};
+  chart.title = "Mass on the strongest key, and how large its output is";
+  chart.x_label = "mean weight of the strongest key";
+  chart.y_label = "its output over the other keys' mean output";
+  chart.guide = plot::ScatterChart::Guide::none;
+  Progress progress(common, "reading heads");
+  for (std::size_t n = 0; n < reading.nodes.size(); ++n) {
+    const AttentionNode& node = reading.nodes[n];
+    for (const Index head : node.heads) {
+      const HeadReading read = read_head(reading, node, head);
+      const SinkStatistics s = sink_statistics(read.weights, read.values, read.outputs, tokens, skip_);
+      const SinkKind kind = sink_kind(s);
+      const std::string where = cat(node.name, ", head ", head);
+      rows.push_back({node.name, cat(head), cat(s.sink), fixed(s.mass, 4), fixed(s.routed, 3),
+                      fixed(s.least, 4), fixed(s.ratio_head, 3), fixed(s.ratio_out, 3),
+                      fixed(s.stable_rank, 2), name_of(kind)});
+      found.json["heads"].push_back({{"layer", node.name},
+                                     {"head", head},
+                                     {"sink", s.sink},
+                                     {"token", reading.tokens[static_cast<std::size_t>(s.sink)]},
+                                     {"mass", s.mass},
+                                     {"routed", s.routed},
+                                     {"least", s.least},
+                                     {"ratio_head", s.ratio_head},
+                                     {"ratio_out", s.ratio_out},
+                                     {"stable_rank", s.stable_rank},
+                                     {"verdict", name_of(kind)}});
+      chart.points.push_back(
+          {s.mass, s.ratio_out, where, kind != SinkKind::none, static_cast<int>(n),
+           cat(where, ": key ", s.sink, ", mass ", fixed(s.mass, 3), ", ", name_of(kind))});
+    }
+    const double shared = shared_energy(tail(node.output, tokens, skip_), tokens - skip_);
+    layers.push_back({node.name, fixed(shared, 4)});
+    found.json["layers"].push_back({{"layer", node.name}, {"shared_energy", shared}});
+    progress.update(static_cast<double>(n + 1) / static_cast<double>(reading.nodes.size()));
+  }
+  progress.clear();
+  found.text =
+      cat(table(rows, "lrrrrrrrrl"), "\n", table(layers, "lr"), "Rows from ", skip_, " on; a sink event is ",
+          "routed >= ", fixed(kRouted, 1), ", a NOP has ratio out <= ", fixed(kSmall, 1),
+          ", a broadcast ratio out >= ", fixed(kLarge, 1), " and stable rank <= ", fixed(kRankOne, 1), ".\n");
+  found.figures.push_back(
+      figure_of(std::move(chart),
+                "Filled marks are sink events. Low on the right: a head that does nothing there (NOP); high "
+                "on the right: one that gives every token the same."));
+  return found;
+}
+
+}  // namespace plait::probe

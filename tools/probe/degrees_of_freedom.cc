@@ -75,8 +75,7 @@ std::vector<DegreesOfFreedom::Spectrum> DegreesOfFreedom::of_model(const Common&
   json = reading.json();
   const Index pool = 2 * reading.length();
   if (pool < samples_)
-    throw UsageError(
-        cat("--samples ", samples_, ": ", reading.length(), " tokens have ", pool, " queries and keys"));
+    fail("--samples ", samples_, ": ", reading.length(), " tokens have ", pool, " queries and keys");
   std::vector<Spectrum> all;
   Progress progress(common, "heads");
   double done = 0;

@@ -141,8 +141,7 @@ Findings LargePromptLimit::of_gaussian(const Common& common) const {
 
 Findings LargePromptLimit::of_model(const Common& common) const {
   const Reading reading = read_attention(reading_, common);
-  if (skip_ >= reading.length())
-    throw UsageError(cat("--skip ", skip_, " leaves no row of ", reading.length(), " tokens"));
+  if (skip_ >= reading.length()) fail("--skip ", skip_, " leaves no row of ", reading.length(), " tokens");
   Findings found;
   found.json = reading.json();
   std::vector<std::vector<std::string>> rows = {{"LAYER", "HEAD", "GAP", "GAP OF THE MEAN", "SHARE LEFT"}};

@@ -2,7 +2,12 @@
 #include "tools/probe/attention_maps.h"
 #include "tools/probe/attention_sinks.h"
 #include "tools/probe/attention_thermodynamics.h"
+#include "tools/probe/degrees_of_freedom.h"
+#include "tools/probe/frobenius.h"
+#include "tools/probe/large_prompt_limit.h"
+#include "tools/probe/peak_separation.h"
 #include "tools/probe/probe.h"
+#include "tools/probe/single_location_regression.h"
 #include "tools/probe/vertex_softmax.h"
 
 namespace plait::probe {
@@ -23,6 +28,14 @@ constexpr Entry kProbes[] = {
      make<AttentionThermodynamics>},
     {"vertex_softmax", "Certified bounds of a layer's output under logit intervals, as of a quantised cache",
      make<VertexSoftmax>},
+    {"single_location_regression", "Risks of softmax and other weights where one token carries the answer",
+     make<SingleLocationRegression>},
+    {"peak_separation", "How far one raised logit lifts its weight: exp against powers",
+     make<PeakSeparation>},
+    {"frobenius", "How norms of polynomial and softmax weights grow with the length", make<Frobenius>},
+    {"large_prompt_limit", "Softmax over many tokens against its linear limit; heads against theirs",
+     make<LargePromptLimit>},
+    {"degrees_of_freedom", "How many random features each attention needs", make<DegreesOfFreedom>},
 };
 
 }  // namespace

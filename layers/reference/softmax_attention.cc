@@ -38,7 +38,7 @@ void read_score_and_readout(Config& config, Settings& s) {
   s.score = read_scores(config, s.projection);
   if (const auto* integral = std::get_if<IntegralAttention>(&s.score.front()))
     slice_rope(config, *integral, s.projection);
-  s.window = config.integer_or("window", 0, "latest keys a row sees, its own included; 0 = all");
+  s.window = config.integer_or("window", 0, "keys a row sees: those fewer positions away than this; 0 = all");
   s.sinks = config.integer_or("sinks", 0, "first keys a row sees besides its window");
   if (s.sinks > 0 && s.window == 0)
     config.refuse("sinks is ", s.sinks, ", but without a window every row sees the first keys anyway");
@@ -79,6 +79,7 @@ Index SoftmaxAttentionSettings::gate_width() const {
 
 SoftmaxAttentionSettings read_softmax_attention(Config& config) {
   Settings s;
+  s.causal = config.surroundings().causal;
   s.projection = read_projection(config);
   s.projection.bias = config.boolean_or("bias", false, "biases on queries, keys and values");
   s.projection.input_multiplier =
@@ -175,7 +176,7 @@ class SoftmaxAttentionTwin final : public Twin {
   };
 
   bool visible(Index i, Index j) const {
-    return settings_.window == 0 || j > i - settings_.window || j < settings_.sinks;
+    return settings_.window == 0 || std::abs(i - j) < settings_.window || j < settings_.sinks;
   }
 
   // -> out [value_head_dim]; returns ln of the sum of e^s
@@ -185,7 +186,9 @@ class SoftmaxAttentionTwin final : public Twin {
     const double* q = all.rows.q.data() + (i * p.num_heads + h) * d;
     TwinRow row{i, h, {}, {}, {}};
     std::vector<double> s;
-    for (Index j = 0; j <= i; ++j) {
+    const Index last =
+        settings_.causal ? i : static_cast<Index>(all.rows.k.size()) / (p.num_kv_heads * d) - 1;
+    for (Index j = 0; j <= last; ++j) {
       if (!visible(i, j)) continue;
       row.keys.push_back(j);
       row.values.push_back(all.rows.v.data() + (j * p.num_value_heads() + kv / p.keys_per_value) * dv);

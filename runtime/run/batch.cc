@@ -9,7 +9,14 @@
 namespace plait {
 
 Sequence::Sequence(const Model& model, Index rollback_depth) {
+  check_causal(model);
   for (int n = 0; n < model.node_count(); ++n) states.emplace_back(model.layer(n).fields(), rollback_depth);
+}
+
+void check_causal(const Model& model) {
+  if (!model.card().causal)
+    fail("model '", model.card().name,
+         "' is an encoder (\"causal\": false): it reads whole sequences, there is no stream to go on along");
 }
 
 void check_tokens(const Model& model, std::span<const Token> tokens) {

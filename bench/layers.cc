@@ -42,7 +42,9 @@ class Subject {
   Subject(const Kind& kind, Json settings, Index width, Index tokens, int threads)
       : rows_(tokens), width_(width), context_{{Numerics::exact, Isa::automatic, threads}} {
     const auto config = [&] {
-      return std::make_unique<Config>(kind.key, settings, Surroundings{width, 1, 256, width, Grids{}});
+      return std::make_unique<Config>(
+          kind.key, settings,
+          Surroundings{width, 1, 256, width, Grids{}, kind.graphs != Kind::Graphs::encoder});
     };
     testing::Numbers numbers(1);
     std::map<std::string, Tensor> tensors;
@@ -130,10 +132,20 @@ class Subject {
   std::size_t state_bytes_ = 0;
 };
 
+// A kind that takes sequences whole: there is no split and no decoding.
+void report_encoder(const Settings& s, const Kind& kind, const Json& settings, Index width) {
+  Subject subject(kind, settings, width, s.tokens, s.flags.threads);
+  double time = 1e30;
+  for (Index r = 0; r < s.flags.repeat; ++r) time = std::min(time, subject.run(s.tokens));
+  std::printf("%-24s %10.2f %10s %11s %12s\n", kind.key.c_str(), time / static_cast<double>(s.tokens) * 1e6,
+              "-", "-", "-");
+}
+
 void report(const Settings& s, const std::string& key, const Json& sizes) {
   const Kind& kind = Registry::builtin().find(key);
   const Json settings = sizes["settings"];
   const Index width = sizes["width"].get<Index>();
+  if (kind.graphs == Kind::Graphs::encoder) return report_encoder(s, kind, settings, width);
   if (Subject(kind, settings, width, 70, s.flags.threads).bits_depend_on_the_split())
     fail(key, ": bits depend on the split; no figure is printed for it");
   Subject prefill_subject(kind, settings, width, s.tokens, s.flags.threads);

@@ -1,14 +1,18 @@
 // The registration table: one row per kind.
+#include "layers/attention/global_pathway.h"
 #include "layers/attention/latent_attention.h"
 #include "layers/attention/polynomial_attention.h"
 #include "layers/attention/polysketch_attention.h"
 #include "layers/attention/power_retention.h"
+#include "layers/attention/sinkhorn_attention.h"
 #include "layers/attention/softmax_attention.h"
+#include "layers/attention/softmax_free_attention.h"
 #include "layers/blocks/add.h"
 #include "layers/blocks/embedding.h"
 #include "layers/blocks/gated_mlp.h"
 #include "layers/blocks/head.h"
 #include "layers/blocks/layer_norm.h"
+#include "layers/blocks/normalization_equivariance.h"
 #include "layers/blocks/rms_norm.h"
 #include "layers/blocks/scale.h"
 #include "layers/blocks/short_convolution.h"
@@ -39,9 +43,13 @@ Registry make_builtin() {
   registry.add(short_convolution_kind());
   registry.add(add_kind());
   registry.add(scale_kind());
+  registry.add(normalization_equivariance_kind());
   registry.add(head_kind());
   registry.add(softmax_attention_kind());
   registry.add(latent_attention_kind());
+  registry.add(sinkhorn_attention_kind());
+  registry.add(softmax_free_attention_kind());
+  registry.add(global_pathway_kind());
   registry.add(polynomial_attention_kind());
   registry.add(polysketch_attention_kind());
   registry.add(power_retention_kind());

@@ -103,18 +103,20 @@ Json card_of_kind(const std::string& kind, const Json& settings, const Grids& gr
   };
   const Json norm = {{"kind", "rms_norm"}};
   Json graph = Json::array();
+  const bool closes = kind == "add" || kind == "normalization_equivariance";
   graph.push_back(named(kind == "embedding" ? node : Json{{"kind", "embedding"}}, "embed", {}));
   graph.push_back(named(norm, "blocks.0.mixer_norm", {"embed"}));
   const bool in_place = kind == "embedding" || kind == "head" || kind == "add";
   graph.push_back(named(in_place ? Json{{"kind", "gated_mlp"}, {"hidden", 48}} : node, "blocks.0.mixer",
                         {"blocks.0.mixer_norm"}));
   graph.push_back(
-      named(kind == "add" ? node : Json{{"kind", "add"}}, "blocks.0.mixer_add", {"embed", "blocks.0.mixer"}));
+      named(closes ? node : Json{{"kind", "add"}}, "blocks.0.mixer_add", {"embed", "blocks.0.mixer"}));
   graph.push_back(named(norm, "final_norm", {"blocks.0.mixer_add"}));
   graph.push_back(named(kind == "head" ? node : Json{{"kind", "head"}}, "head", {"final_norm"}));
-  return {
+  Json card = {
       {"plait_format", 1},
       {"name", "one " + kind},
+      {"causal", Registry::builtin().find(kind).graphs != Kind::Graphs::encoder},
       {"vocab", 97},
       {"width", 64},
       {"numerics", {{"chunk", grids.chunk}, {"key_block", grids.key_block}, {"key_span", grids.key_span}}},
@@ -125,6 +127,8 @@ Json card_of_kind(const std::string& kind, const Json& settings, const Grids& gr
          {"residual", "embed"},
          {"output", "blocks.0.mixer_add"},
          {"contributions", {"blocks.0.mixer"}}}}}};
+  if (kind == "normalization_equivariance") card.erase("groups");  // of residual steps
+  return card;
 }
 
 std::vector<float> all_logits(Stream& stream, std::span<const Token> tokens,

@@ -32,14 +32,16 @@ std::shared_ptr<const Model> random_model(const Json& card, std::uint64_t seed, 
 
 // embed -> norm -> one node of `kind` with `settings` -> add -> norm -> head; width 64, vocab 97, small key
 // spans. The node's name is blocks.0.mixer. Kinds that are no residual branch (embedding, head, add) stand in
-// their own place.
+// their own place, a pair of nodes around the rest (normalization_equivariance) in place of the mixer and of
+// add. An encoder if the kind wants one.
 Json card_of_kind(const std::string& kind, const Json& settings, const Grids& grids = {32, 64, 128});
 
 // Logits after every token, rows concatenated.
 std::vector<float> all_logits(Stream& stream, std::span<const Token> tokens, const std::vector<Index>& split);
 
 inline bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 // Largest |a - b| relative to the largest |b|.
 double relative_error(std::span<const double> a, std::span<const double> b);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/base/error.h"
+#include "runtime/run/batch.h"
 #include "tools/ablate/experiment.h"
 #include "tools/ablate/plan.h"
 #include "tools/ablate/sites.h"
@@ -94,6 +95,7 @@ int Ablate::run() const {
   ablate::ExperimentSettings settings;
   settings.model_file = model;
   settings.model = open_model(model, common);
+  check_causal(*settings.model);
   settings.tokenizer = tokenizer_of(*settings.model);
   settings.study = planned(*settings.model);
   settings.compute = common.compute(parse_numerics(settings.study.baseline));

@@ -25,8 +25,8 @@ Parameters blank(const std::vector<TensorSpec>& specs) {
   return Parameters(std::move(tensors));
 }
 
-Example build(const Kind& kind, const std::string& settings, Index inputs) {
-  const Surroundings surroundings{kWidth, inputs, kVocab, kWidth, {}};
+Example build(const Kind& kind, const std::string& settings, Index inputs, bool causal) {
+  const Surroundings surroundings{kWidth, inputs, kVocab, kWidth, {}, causal};
   Example example;
   Config reading(kind.key, Json::parse(settings), surroundings);
   example.specs = kind.tensors(reading);
@@ -41,7 +41,10 @@ std::vector<Example> build_examples(const Kind& kind) {
   for (const Index inputs : {1, 2, 0}) {
     try {
       std::vector<Example> examples;
-      for (const std::string& settings : kind.examples) examples.push_back(build(kind, settings, inputs));
+      for (const std::string& settings : kind.examples)
+        examples.push_back(build(kind, settings, inputs, kind.graphs != Kind::Graphs::encoder));
+      for (const std::string& settings : kind.encoder_examples)
+        examples.push_back(build(kind, settings, inputs, false));
       const auto fits = [&](const Example& e) {
         return static_cast<Index>(e.layer->signature().inputs.size()) == inputs;
       };
@@ -53,6 +56,11 @@ std::vector<Example> build_examples(const Kind& kind) {
   fail("kind '", kind.key, "' accepts none of its own examples");
 }
 
+const std::string& example_settings(const Kind& kind, std::size_t example) {
+  const std::size_t plain = kind.examples.size();
+  return example < plain ? kind.examples[example] : kind.encoder_examples[example - plain];
+}
+
 template <class T, class Same>
 T* find_if_same(std::vector<T>& items, Same same) {
   const auto found = std::find_if(items.begin(), items.end(), same);
@@ -60,6 +68,18 @@ T* find_if_same(std::vector<T>& items, Same same) {
 }
 
 }  // namespace
+
+const char* name_of(Kind::Graphs graphs) {
+  switch (graphs) {
+    case Kind::Graphs::causal:
+      return "causal";
+    case Kind::Graphs::both:
+      return "causal, encoder";
+    case Kind::Graphs::encoder:
+      return "encoder";
+  }
+  return "";
+}
 
 const char* name_of(Field::Kind kind) {
   switch (kind) {
@@ -86,7 +106,7 @@ void name_followed_settings(const Kind& kind, const std::vector<Example>& exampl
     for (std::size_t i = 0; i < examples.size(); ++i)
       for (const Option& o : examples[i].options)
         if (o.name == option.name)
-          cases.emplace_back(Json::parse(kind.examples[i]), Json::parse(o.fallback, nullptr, false));
+          cases.emplace_back(Json::parse(example_settings(kind, i)), Json::parse(o.fallback, nullptr, false));
     const bool differs =
         std::any_of(cases.begin(), cases.end(), [&](const auto& c) { return c.second != cases[0].second; });
     if (!differs) continue;
@@ -174,8 +194,13 @@ Json default_value(const std::string& fallback) {
 }  // namespace
 
 Json to_json(const Kind& kind, const KindDescription& d) {
-  Json json = {{"kind", kind.key}, {"group", kind.group}, {"summary", kind.summary}, {"source", kind.source}};
-  for (const char* key : {"options", "tensors", "sites", "fields", "examples"}) json[key] = Json::array();
+  Json json = {{"kind", kind.key},
+               {"group", kind.group},
+               {"summary", kind.summary},
+               {"source", kind.source},
+               {"graphs", name_of(kind.graphs)}};
+  for (const char* key : {"options", "tensors", "sites", "fields", "examples", "encoder_examples"})
+    json[key] = Json::array();
   for (const Option& o : d.options)
     json["options"].push_back(
         {{"name", o.name}, {"type", o.type}, {"default", default_value(o.fallback)}, {"help", o.help}});
@@ -188,6 +213,7 @@ Json to_json(const Kind& kind, const KindDescription& d) {
   for (const SiteSpec& s : d.sites) json["sites"].push_back(to_json(s));
   for (const Field& f : d.fields) json["fields"].push_back(to_json(f));
   for (const std::string& e : kind.examples) json["examples"].push_back(Json::parse(e));
+  for (const std::string& e : kind.encoder_examples) json["encoder_examples"].push_back(Json::parse(e));
   return json;
 }
 

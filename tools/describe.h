@@ -28,6 +28,8 @@ struct KindDescription {
 KindDescription describe(const Kind& kind);
 Json to_json(const Kind& kind, const KindDescription& description);
 
+const char* name_of(Kind::Graphs graphs);  // "causal, encoder"
+
 // Every place of a layer an edit may name: its own sites, its output, and the resets the executor applies to
 // any state.
 std::vector<SiteSpec> sites_of(const Layer& layer);

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <filesystem>
 
 #include "runtime/base/error.h"
 #include "runtime/run/batch.h"
+#include "runtime/run/encoder.h"
 #include "tools/likelihood.h"
 #include "weights/snapshot_file.h"
 #include "weights/temporary_file.h"
@@ -159,6 +161,51 @@ EqualityCheck Equalities::save_and_load() const {
   Stream loaded = Stream::restore(model_, load_snapshot(file.path()), options_);
   const auto rows = logits(loaded, from(cut), "64,1,300");
   return compare("save and load", cut, rows, loaded, cat("at token ", cut));
+}
+
+EncoderEqualities::EncoderEqualities(const Model& model, std::span<const Token> tokens,
+                                     const Compute& compute)
+    : model_(model), tokens_(tokens), compute_(compute), whole_(encode(model, tokens, compute)) {}
+
+EqualityCheck EncoderEqualities::compare(const std::string& name, std::span<const float> rows,
+                                         std::string detail) const {
+  const auto different =
+      std::mismatch(whole_.begin(), whole_.end(), rows.begin(), rows.end(), [](float a, float b) {
+        return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
+      }).first;
+  if (different == whole_.end()) return {name, compute_.numerics, true, std::move(detail)};
+  const Index width = model_.width(model_.graph().output());
+  return {name, compute_.numerics, false,
+          cat("the outputs of token ", (different - whole_.begin()) / width, " differ")};
+}
+
+EqualityCheck EncoderEqualities::threads(int count) const {
+  Compute compute = compute_;
+  compute.threads = count;
+  return compare(cat("threads ", count), encode(model_, tokens_, compute),
+                 cat(tokens_.size(), " rows of outputs"));
+}
+
+EqualityCheck EncoderEqualities::instruction_set(Isa isa) const {
+  Compute compute = compute_;
+  compute.isa = isa;
+  return compare(cat("instruction set ", name_of(isa)), encode(model_, tokens_, compute),
+                 cat(tokens_.size(), " rows of outputs"));
+}
+
+EqualityCheck EncoderEqualities::packing() const {
+  const std::vector<Token> other(tokens_.rbegin(), tokens_.rend());
+  const std::span<const Token> all(other);
+  const std::array<std::span<const Token>, 4> sequences = {all.first(all.size() / 3), tokens_, all.first(1),
+                                                           all};
+  RunOptions options;
+  options.compute = compute_;
+  options.row_block = static_cast<Index>(4 * all.size());
+  std::vector<float> rows;
+  encode_batch(model_, sequences, options, [&](std::size_t sequence, View<const float> output) {
+    if (sequence == 1) rows.assign(output.data, output.data + output.rows * output.cols);
+  });
+  return compare("packing", rows, "four sequences in one walk, ragged");
 }
 
 }  // namespace plait

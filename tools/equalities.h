@@ -56,4 +56,23 @@ class Equalities {
   std::string state_;
 };
 
+// The same of one text through an encoder, which has no state and takes every text whole.
+class EncoderEqualities {
+ public:
+  // Borrows the model and the tokens, at least two.
+  EncoderEqualities(const Model& model, std::span<const Token> tokens, const Compute& compute);
+
+  EqualityCheck threads(int count) const;
+  EqualityCheck instruction_set(Isa isa) const;
+  EqualityCheck packing() const;  // between other sequences of other lengths, in one walk
+
+ private:
+  EqualityCheck compare(const std::string& name, std::span<const float> rows, std::string detail) const;
+
+  const Model& model_;
+  std::span<const Token> tokens_;
+  Compute compute_;
+  std::vector<float> whole_;  // [tokens, width of the last node]
+};
+
 }  // namespace plait

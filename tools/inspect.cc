@@ -122,6 +122,10 @@ std::string summary(const Model& model, bool checked) {
   for (const auto& [kind, count] : nodes_by_kind(model))
     nodes += cat(nodes.empty() ? "" : ", ", count, " ", kind);
   rows.push_back({"nodes", cat(model.node_count(), ": ", nodes)});
+  if (!model.card().causal) {
+    rows.push_back({"graph", "encoder: whole sequences, no stream"});
+    return table(rows, "ll");
+  }
   rows.push_back({"state of a stream",
                   cat(bytes(size.birth), " at the start, ", bytes(size.windows), " more in full windows")});
   rows.push_back({"cache per token", size.per_token == 0 ? std::string("none: the state does not grow")
@@ -140,6 +144,7 @@ std::string tensor_table(const Model& model) {
 
 // The sites of a node where it stands: only what is added to a residual stream can be skipped on its own.
 std::vector<SiteSpec> node_sites(const Model& model, int n) {
+  if (!model.card().causal) return {};  // edits act on streams
   std::vector<SiteSpec> sites = sites_of(model.layer(n));
   const auto& groups = model.graph().groups;
   const bool contributes = std::any_of(groups.begin(), groups.end(), [&](const Group& g) {
@@ -157,7 +162,7 @@ std::string site_table(const Model& model) {
           {node_of(model, n).name + (site.site == Site::output ? "" : cat("/", name_of(site.site))),
            operators_of(site)});
   for (const Group& group : model.graph().groups)
-    rows.push_back({group.name + " (group)", "zero, scale, skip"});
+    if (model.card().causal) rows.push_back({group.name + " (group)", "zero, scale, skip"});
   return table(rows, "ll");
 }
 
@@ -208,6 +213,7 @@ Json model_json(const Model& model, const Inspect& args) {
                {"source", model.data().source},
                {"vocab", model.card().vocab},
                {"width", model.card().width},
+               {"causal", model.card().causal},
                {"parameters", model.parameter_count()},
                {"parameters_by_kind", parameters_by_group(model)},
                {"parameters_aside", kept_aside(model)},

@@ -39,7 +39,8 @@ void section(std::string& text, const char* title, const std::vector<std::vector
 }
 
 std::string show_kind(const Kind& kind, const KindDescription& d) {
-  std::string text = cat(kind.key, " (", kind.group, "): ", kind.summary, "\nsource: ", kind.source, "\n");
+  std::string text = cat(kind.key, " (", kind.group, "): ", kind.summary, "\nsource: ", kind.source,
+                         "\ngraphs: ", name_of(kind.graphs), "\n");
   std::vector<std::vector<std::string>> rows;
   for (const Option& o : d.options) {
     // A long list of choices stands behind the meaning: it would make its column too wide.
@@ -60,6 +61,9 @@ std::string show_kind(const Kind& kind, const KindDescription& d) {
   rows.clear();
   for (const std::string& e : kind.examples) rows.push_back({Json::parse(e).dump()});
   section(text, "examples of settings", rows);
+  rows.clear();
+  for (const std::string& e : kind.encoder_examples) rows.push_back({Json::parse(e).dump()});
+  section(text, "examples in an encoder", rows);
   return text;
 }
 

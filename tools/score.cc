@@ -7,6 +7,7 @@
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
+#include "runtime/run/encoder.h"
 #include "runtime/run/stream.h"
 #include "runtime/text/tokenizer.h"
 #include "tools/likelihood.h"
@@ -27,6 +28,7 @@ struct Score {
   std::string model, text, tokens, split = "all", edits, dump_logits, per_token;
   Index context = 0, sinks = 0;
   std::optional<Index> window;
+  std::optional<Token> mask;
   bool stream = false, no_special = false;
   StoreFlags store;
 
@@ -105,8 +107,15 @@ class Scorer {
 
   void run() {
     const Index window = args_.context > 0 ? args_.context : length();
-    for (Index begin = 0; begin < length(); begin += window)
-      score_window(begin, std::min(begin + window, length()));
+    for (Index begin = 0; begin < length(); begin += window) {
+      const Index end = std::min(begin + window, length());
+      if (model_->card().causal)
+        score_window(begin, end);
+      else if (args_.mask)
+        score_masked(begin, end);
+      else
+        score_reconstruction(begin, end);
+    }
     seconds_ = watch_.seconds();
     progress_.clear();
   }
@@ -127,14 +136,15 @@ class Scorer {
   void score_window(Index begin, Index end) {
     Stream stream = prefixes_ ? stored() : Stream(model_, options_);
     Index at = begin + stream.position();
-    if (stream.position() > 0) score_next(at - 1, end, stream.logits());
+    if (stream.position() > 0) score_target(at, end, stream.logits());
     for (std::size_t feed = 0; at < end; ++feed) {
       Index count = split_.size(feed, end - at);
       if (prefixes_) count = std::min(count, prefixes_->until_stop(at));
       const auto piece =
           std::span(tokens_).subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(count));
-      stream.feed(piece,
-                  [&](Index position, std::span<const float> row) { take(begin + position, end, row); });
+      stream.feed(piece, [&](Index position, std::span<const float> row) {
+        take(begin + position, begin + position + 1, end, row);
+      });
       at += count;
       if (prefixes_ && prefixes_->at_stop(at))
         prefixes_->save(stream, notes_of(tally_, PrefixStore::base(prefixes_->found().owner, at), at));
@@ -151,21 +161,57 @@ class Scorer {
     return stream;
   }
 
-  // The logits after token `position` of the text.
-  void take(Index position, Index end, std::span<const float> row) {
+  std::span<const Token> window(Index begin, Index end) const {
+    return std::span(tokens_).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+  }
+
+  RunOptions encoder_options() const {
+    RunOptions options;
+    options.compute = options_.compute;
+    return options;
+  }
+
+  // An encoder on tokens [begin, end): every token under the outputs of its own place, which has seen it.
+  void score_reconstruction(Index begin, Index end) {
+    const std::span<const Token> tokens = window(begin, end);
+    encode_batch(*model_, {&tokens, 1}, encoder_options(), [&](std::size_t, View<const float> output) {
+      for (Index r = 0; r < output.rows; ++r)
+        take(begin + r, begin + r, end, {output.row(r), static_cast<std::size_t>(output.cols)});
+    });
+  }
+
+  // An encoder on tokens [begin, end): every token under the outputs of its place when the mask stands there
+  // and all others are seen (pseudo-likelihood, arXiv 1910.14659). Some masked copies at a time.
+  void score_masked(Index begin, Index end) {
+    const std::span<const Token> tokens = window(begin, end);
+    const Index copies = std::max<Index>(1, encoder_options().row_block / (end - begin));
+    for (Index first = begin; first < end; first += copies) {
+      const Index count = std::min(copies, end - first);
+      std::vector<std::vector<Token>> masked(static_cast<std::size_t>(count), {tokens.begin(), tokens.end()});
+      for (Index i = 0; i < count; ++i)
+        masked[static_cast<std::size_t>(i)][static_cast<std::size_t>(first + i - begin)] = *args_.mask;
+      const std::vector<std::span<const Token>> sequences(masked.begin(), masked.end());
+      encode_batch(*model_, sequences, encoder_options(), [&](std::size_t i, View<const float> output) {
+        const Index position = first + static_cast<Index>(i);
+        take(position, position, end, {output.row(position - begin), static_cast<std::size_t>(output.cols)});
+      });
+    }
+  }
+
+  // The logits after token `position` of the text, or of an encoder at it, which are about token `target`.
+  void take(Index position, Index target, Index end, std::span<const float> row) {
     tally_.logits.add(row.data(), row.size_bytes());
     if (dump_) dump_->write(row.data(), row.size_bytes());
     progress_.update(static_cast<double>(position + 1) / static_cast<double>(length()));
-    score_next(position, end, row);
+    score_target(target, end, row);
   }
 
-  // The prediction of the token after `position`.
-  void score_next(Index position, Index end, std::span<const float> row) {
-    if (position + 1 == end) return;
-    const TokenScore score = score_token(row, tokens_[static_cast<std::size_t>(position + 1)]);
+  void score_target(Index target, Index end, std::span<const float> row) {
+    if (target == end) return;
+    const TokenScore score = score_token(row, tokens_[static_cast<std::size_t>(target)]);
     tally_.nll.push_back(score.nll);
     tally_.top1.push_back(score.top1);
-    tally_.position.push_back(position + 1);
+    tally_.position.push_back(target);
   }
 
   const Score& args_;
@@ -206,6 +252,41 @@ void write_per_token(const std::string& path, const Scorer& scorer, const Tally&
   file.finish();
 }
 
+// Throws what says why the flags and the model do not go together.
+void check_model(const Score& args, const Model& model) {
+  const auto refuse = [&](const char* flag, const char* reason) {
+    fail(flag, " ", reason, ", and model '", model.card().name, "' is ",
+         model.card().causal ? "causal" : "an encoder (\"causal\": false)");
+  };
+  if (model.card().causal) {
+    if (args.mask) refuse("--mask", "is for encoders");
+    return;
+  }
+  if (args.stream) refuse("--stream", "goes along a text");
+  if (args.split != "all") refuse("--split", "feeds a stream");
+  if (!args.edits.empty()) refuse("--edits", "acts on streams");
+  if (args.window) refuse("--window", "acts on streams");
+  if (!args.store.folder.empty()) refuse("--store", "keeps streams");
+  const Index width = model.width(model.graph().output());
+  if (width != model.card().vocab)
+    fail("model '", model.card().name, "' gives ", width,
+         " numbers a token, not logits over its vocabulary of ", model.card().vocab,
+         "; there is nothing to score");
+  if (args.mask && (*args.mask < 0 || *args.mask >= model.card().vocab))
+    fail("--mask is ", *args.mask, ", outside the vocabulary of ", model.card().vocab);
+}
+
+// What the negative log-likelihoods are of.
+struct Objective {
+  const char *name, *text;
+};
+
+Objective objective_of(const Score& args, const Model& model) {
+  if (model.card().causal) return {"next_token", "each token after those before it"};
+  if (args.mask) return {"masked", "each token from all others, the mask in its place (pseudo-likelihood)"};
+  return {"reconstruction", "each token from the whole text, itself included; --mask hides it"};
+}
+
 int Score::run() const {
   if (!store.folder.empty() && (context > 0 || !dump_logits.empty()))
     throw UsageError(
@@ -213,15 +294,17 @@ int Score::run() const {
         "--dump-logits");
   checked_split(split);
   const auto opened = open_model(model, common);
+  check_model(*this, *opened);
   const bool counts_bytes = !text.empty() || has_tokenizer(*opened);
   const auto tokenizer = counts_bytes ? tokenizer_of(*opened) : nullptr;
   std::vector<Token> ids =
       text.empty() ? read_tokens(tokens, opened->card().vocab)
                    : tokenizer->encode(read_file(text), no_special ? Specials::without : Specials::with);
   const std::string& source = text.empty() ? tokens : text;
-  if (ids.size() < 2)
-    fail("'", source, "' has ", ids.size(),
-         " tokens; scoring needs two, because the first has no prediction");
+  const bool causal = opened->card().causal;
+  if (ids.size() < (causal ? 2u : 1u))
+    fail("'", source, "' has ", ids.size(), " tokens; scoring needs ",
+         causal ? "two, because the first has no prediction" : "one");
 
   Scorer scorer(*this, opened, std::move(ids));
   scorer.run();
@@ -243,6 +326,7 @@ int Score::run() const {
   if (!common.json_only()) {
     std::vector<std::vector<std::string>> rows = {
         {"tokens", cat(scorer.tokens().size(), ", ", tally.nll.size(), " scored")},
+        {"objective", objective_of(*this, *opened).text},
         {"nats per token", cat(fixed(nll.value, 5), " +- ", fixed(nll.standard_error, 5))},
         {"bits per byte",
          tokenizer ? fixed(bits_per_byte.get<double>(), 5) : "unknown: the model has no tokenizer"},
@@ -262,8 +346,9 @@ int Score::run() const {
                {"text", source},
                {"tokens", scorer.tokens().size()},
                {"scored", tally.nll.size()},
+               {"objective", objective_of(*this, *opened).name},
                {"bytes", tokenizer ? Json(bytes) : Json()},
-               {"context", context > 0 ? Json(context) : Json("stream")},
+               {"context", context > 0 ? Json(context) : Json(causal ? "stream" : "whole")},
                {"split", split},
                {"edits", edits_json(scorer.options().edits)},
                {"special", !no_special},
@@ -300,8 +385,10 @@ void add_score(CLI::App& program, Action& chosen) {
                     "Token ids: text separated by white space, or .npy of int32 or int64");
   input->require_option(1);
   auto* context =
-      verb->add_option("--context", args->context,
-                       "Disjoint windows of N tokens, each a fresh stream that scores its tokens 2 to N")
+      verb->add_option(
+              "--context", args->context,
+              "Disjoint windows of N tokens, each a fresh stream that scores its tokens 2 to N, or a "
+              "sequence for an encoder, which scores all")
           ->check(CLI::Range(Index{2}, Index{1} << 40))
           ->type_name("N");
   verb->add_flag("--stream", args->stream, "One stream, its state never reset (default)")->excludes(context);
@@ -309,6 +396,9 @@ void add_score(CLI::App& program, Action& chosen) {
                    "Feed sizes, repeated cyclically: 1 or 7,64,1 or all (default); changes no bit")
       ->type_name("PATTERN");
   add_store(*verb, args->store);
+  verb->add_option("--mask", args->mask,
+                   "An encoder's mask token: each token is scored with this id in its place")
+      ->type_name("ID");
   add_edits(*verb, args->edits);
   add_window(*verb, args->window, args->sinks);
   verb->add_flag("--no-special", args->no_special, "Leave out the tokenizer's special tokens");

@@ -10,8 +10,9 @@
 namespace plait {
 namespace {
 
-constexpr Index kGroups = 8;     // groups of rows whose errors are judged apart
-constexpr Index kRowSlice = 64;  // rows of a node without state that its twin takes at a time: bounds memory
+constexpr Index kGroups = 8;  // groups of rows whose errors are judged apart
+constexpr Index kRowSlice =
+    64;  // rows of a node of independent rows that its twin takes at a time: bounds memory
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -26,8 +27,7 @@ TwinNode::TwinNode(const Model& model, int node, std::span<const Token> tokens)
 Matrix TwinNode::run(const std::vector<Matrix>& inputs) const {
   const auto total = static_cast<Index>(tokens_.size());
   Matrix output(at(total * model_.width(node_)));
-  const bool stateless = model_.layer(node_).fields().empty();
-  const Index step = stateless ? kRowSlice : total;
+  const Index step = model_.mixes_rows(node_) ? total : kRowSlice;
   for (Index first = 0; first < total; first += step)
     run_rows(inputs, first, std::min(step, total - first), output);
   return output;
@@ -84,7 +84,7 @@ Index longest_reduction(const Model& model, int node, Index tokens) {
   for (const Index width : model.layer(node).signature().inputs) longest = std::max(longest, width);
   for (const auto& [name, tensor] : model.parameters(node).all())
     longest = std::max(longest, tensor.shape.back());
-  return model.layer(node).fields().empty() ? longest : std::max(longest, tokens);
+  return model.mixes_rows(node) ? std::max(longest, tokens) : longest;
 }
 
 double exact_bound(const Model& model, int node, Index tokens) {

@@ -56,7 +56,7 @@ Matrix reference_logits(const Model& model, std::span<const Token> tokens);
 // beginning. NaN counts as infinite.
 double group_error(std::span<const double> expected, std::span<const double> found, Index rows);
 
-// The longest sum behind an output: a row of a weight, or a walk over the tokens of a layer with state.
+// The longest sum behind an output: a row of a weight, or a walk over the tokens of a layer that mixes rows.
 Index longest_reduction(const Model& model, int node, Index tokens);
 
 // How far it may be: bound_factor * eps * sqrt(longest reduction). Rounding errors of a chain of n operations

@@ -8,6 +8,7 @@
 #include "runtime/base/half.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/batch.h"
+#include "runtime/run/encoder.h"
 #include "runtime/run/stream.h"
 #include "tools/equalities.h"
 #include "tools/twins.h"
@@ -81,13 +82,17 @@ class Recorder {
 
 RunOutputs run_outputs(const Model& model, std::span<const Token> tokens, const Compute& compute) {
   Recorder recorder(model, static_cast<Index>(tokens.size()));
-  Sequence sequence(model);
-  const Item item{&sequence, tokens, Want::all, Origin::given};
   RunOptions options;
   options.compute = compute;
   options.observer = [&](int node, const Ports& ports, std::span<const Segment> segments) {
     recorder.take(node, ports, segments);
   };
+  if (!model.card().causal) {
+    encode_batch(model, {&tokens, 1}, options, [](std::size_t, View<const float>) {});
+    return recorder.finish();
+  }
+  Sequence sequence(model);
+  const Item item{&sequence, tokens, Want::all, Origin::given};
   run_batch(model, {&item, 1}, options, {});
   return recorder.finish();
 }
@@ -178,31 +183,55 @@ void compare_with_twins(const Model& model, std::span<const Token> tokens, const
 
 // Equality of bits.
 
+namespace {
+
+void check_stream_equalities(const std::shared_ptr<const Model>& model, std::span<const Token> tokens,
+                             const Compute& compute, const std::function<void(EqualityCheck)>& add) {
+  StreamOptions how;
+  how.compute = compute;
+  const Equalities equal(model, tokens, how);
+  for (const char* pattern : {"1", "7,64,1", "33,31", "64,1,300"}) add(equal.split(pattern));
+  for (const int threads : {1, 2, 3})
+    if (threads != compute.threads) add(equal.threads(threads));
+  add(equal.packing());
+  add(equal.fork(Equalities::Side::fork));
+  add(equal.fork(Equalities::Side::original));
+  add(equal.rollback(Equalities::Depth::declared));
+  add(equal.rollback(Equalities::Depth::none));
+  add(equal.save_and_load());
+  StreamOptions dropped = how;
+  dropped.edits = {dropped_edit(*model)};
+  add(equal.same("edit of strength 0", Stream(model, dropped)));
+  if (compute.numerics == Numerics::exact)
+    for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
+      if (machine_has(isa) && isa != compute.isa) add(equal.instruction_set(isa));
+}
+
+void check_encoder_equalities(const Model& model, std::span<const Token> tokens, const Compute& compute,
+                              const std::function<void(EqualityCheck)>& add) {
+  const EncoderEqualities equal(model, tokens, compute);
+  for (const int threads : {1, 2, 3})
+    if (threads != compute.threads) add(equal.threads(threads));
+  add(equal.packing());
+  if (compute.numerics == Numerics::exact)
+    for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
+      if (machine_has(isa) && isa != compute.isa) add(equal.instruction_set(isa));
+}
+
+}  // namespace
+
 void check_equalities(const std::shared_ptr<const Model>& model, std::span<const Token> tokens,
                       const VerifyOptions& options, Verification& result) {
   for (const Numerics mode : kModes) {
-    StreamOptions how;
-    how.compute = {mode, resolve_isa(Isa::automatic), options.threads};
-    const Equalities equal(model, tokens, how);
+    const Compute compute = {mode, resolve_isa(Isa::automatic), options.threads};
     const auto add = [&](EqualityCheck check) {
       report(options, 0, cat(name_of(mode), ", ", check.name));
       result.checks.push_back(std::move(check));
     };
-    for (const char* pattern : {"1", "7,64,1", "33,31", "64,1,300"}) add(equal.split(pattern));
-    for (const int threads : {1, 2, 3})
-      if (threads != options.threads) add(equal.threads(threads));
-    add(equal.packing());
-    add(equal.fork(Equalities::Side::fork));
-    add(equal.fork(Equalities::Side::original));
-    add(equal.rollback(Equalities::Depth::declared));
-    add(equal.rollback(Equalities::Depth::none));
-    add(equal.save_and_load());
-    StreamOptions dropped = how;
-    dropped.edits = {dropped_edit(*model)};
-    add(equal.same("edit of strength 0", Stream(model, dropped)));
-    if (mode == Numerics::exact)
-      for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
-        if (machine_has(isa) && isa != how.compute.isa) add(equal.instruction_set(isa));
+    if (model->card().causal)
+      check_stream_equalities(model, tokens, compute, add);
+    else
+      check_encoder_equalities(*model, tokens, compute, add);
   }
 }
 

@@ -1,4 +1,5 @@
-// score: focal_attention. s := s / t, or s sqrt(head_dim) / tau with a tau from the token or the mean so far
+// score: focal_attention. s := s / t, or s sqrt(head_dim) / tau with a tau from the token, the mean so far or
+// the mean of the whole sequence
 #include <algorithm>
 #include <cmath>
 
@@ -35,7 +36,8 @@ class LearnedTemperature final : public Score {
       tau_.run(rows.x.slice_rows(first, count), tau.slice_rows(first, count), compute);
     });
     for (const Segment& segment : segments) {
-      if (field_ >= 0) average(segment, tau, segment.state->log(field_));
+      if (s_.mode == FocalAttention::Mode::prefix_mean) average(segment, tau, segment.state->log(field_));
+      if (s_.mode == FocalAttention::Mode::full_mean) average(segment, tau);
       for (Index r = segment.first_row; r < segment.first_row + segment.rows; ++r)
         rows.numbers(r, column_) =
             static_cast<float>(root_ / std::clamp(static_cast<double>(tau(r, 0)), s_.tau_min, s_.tau_max));
@@ -60,6 +62,14 @@ class LearnedTemperature final : public Score {
       value = static_cast<float>(sum[0] / sum[1]);
       log.append(segment.position + r, View<const double>(sum, 1, 2));
     }
+  }
+
+  // := the mean of all
+  static void average(const Segment& segment, View<float> tau) {
+    double sum = 0;
+    for (Index r = 0; r < segment.rows; ++r) sum += static_cast<double>(tau(segment.first_row + r, 0));
+    for (Index r = 0; r < segment.rows; ++r)
+      tau(segment.first_row + r, 0) = static_cast<float>(sum / static_cast<double>(segment.rows));
   }
 
   FocalAttention s_;

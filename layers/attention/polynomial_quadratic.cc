@@ -69,9 +69,9 @@ class QuadraticPolynomial final : public PolynomialCore {
       keys.append(segment.position, rows.k.slice_rows(segment.first_row, segment.rows));
       values.append(segment.position, rows.v.slice_rows(segment.first_row, segment.rows));
       if (has_decay())
-        tiles.add(segment, {keys, values, &segment.state->log(kDecays), 0, 0, sums, {}, {}}, rows.q, out);
+        tiles.add(segment, {keys, values, &segment.state->log(kDecays), {}, sums, {}, {}}, rows.q, out);
       else
-        tiles.add(segment, {keys, values, nullptr, 0, 0, {}, {}, {}}, rows.q, out);
+        tiles.add(segment, {keys, values, nullptr, {}, {}, {}, {}}, rows.q, out);
     }
     walk_keys(tiles.all(), rule_, heads_.head_dim, heads_.value_head_dim, grids_, compute);
   }

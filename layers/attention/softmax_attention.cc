@@ -129,9 +129,13 @@ class SoftmaxAttention final : public Layer {
     Tiles tiles(p, out.cols / p.num_heads);
     for (const Segment& segment : segments)
       tiles.add(segment,
-                {segment.state->log(kKeys), segment.state->log(kValues),
-                 side ? &segment.state->log(*side) : nullptr, settings_.window, settings_.sinks,
-                 side ? View<const double>(rows.sides) : View<const double>(), rows.numbers, seconds,
+                {segment.state->log(kKeys),
+                 segment.state->log(kValues),
+                 side ? &segment.state->log(*side) : nullptr,
+                 {settings_.window, settings_.sinks, settings_.causal},
+                 side ? View<const double>(rows.sides) : View<const double>(),
+                 rows.numbers,
+                 seconds,
                  rule_->furthest_side()},
                 q, out);
     walk_keys(tiles.all(), rule, p.head_dim, value_width, grids_, compute, levels_);
@@ -284,6 +288,19 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 2, "head_dim": 16, "readout": "laser_attention", "score": ["scaled_dot", "alibi"], "window": 40,
           "sinks": 2})",
       R"({"num_heads": 3, "head_dim": 16, "value_head_dim": 40, "readout": "bayes_softmax", "window": 60, "sinks": 1})",
+  };
+  kind.graphs = Kind::Graphs::both;
+  kind.encoder_examples = {
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "rope": {"theta": 10000}, "gate": "sigmoid"})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "window": 37, "sinks": 3,
+          "qk_norm": {}, "normaliser": "sink_softmax"})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "focal_attention"], "scale": 0.02,
+          "focal_attention": {"mode": "full_mean", "tau_min": 0.05}})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "scalable_softmax", "row_standardise"],
+          "window": 70})",
+      R"({"num_heads": 2, "head_dim": 16, "normaliser": "sigmoid_attention", "window": 40,
+          "sigmoid_attention": {"bias_mode": "neg_log_ni"}})",
+      R"({"num_heads": 2, "head_dim": 16, "readout": "laser_attention", "window": 40})",
   };
   kind.tensors = [](Config& config) { return softmax_attention_tensors(read_softmax_attention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {

@@ -74,8 +74,7 @@ Field StageParts::log(const std::string& name, Index width, DType dtype, Field::
   field.shape = {width};
   field.dtype = dtype;
   field.order = order;
-  field.window = settings.window;
-  field.sinks = settings.sinks;
+  if (settings.causal) field.window = settings.window, field.sinks = settings.sinks;
   return field;
 }
 

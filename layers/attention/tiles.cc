@@ -54,7 +54,7 @@ std::vector<const Tiles::Visible*> Tiles::visible_heads(const Segment& segment, 
   std::vector<Visibility> all;
   std::vector<const Visible*> visible;
   for (std::size_t h = 0; h < heads; ++h) {
-    all.emplace_back(source.window, source.sinks, segment, static_cast<Index>(h), source.keys.present());
+    all.emplace_back(source.sight, segment, static_cast<Index>(h), source.keys.present());
     const auto same =
         std::find_if(all.begin(), all.end() - 1, [&](const Visibility& v) { return v.same(all[h]); });
     visible.push_back(same == all.end() - 1 ? &visible_rows(all[h], segment)

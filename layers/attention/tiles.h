@@ -39,7 +39,7 @@ class Tiles {
     const Log& keys;
     const Log& values;
     const Log* side;
-    Index window, sinks;
+    Sight sight;
     View<const double> sides;
     View<const float> numbers;            // rows of QueryRow::numbers, or empty
     View<const float> seconds;            // second queries, laid out like q, or empty

@@ -1,6 +1,7 @@
 #include "layers/attention/visibility.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace plait {
 namespace {
@@ -20,9 +21,9 @@ void subtract(std::vector<KeyRange>& ranges, std::size_t from, KeyRange hole) {
 
 }  // namespace
 
-Visibility::Visibility(Index window, Index sinks, const Segment& segment, Index head,
+Visibility::Visibility(const Sight& sight, const Segment& segment, Index head,
                        std::span<const Log::Range> present)
-    : present_(present), own_{window, sinks, window == 0} {
+    : present_(present), causal_(sight.causal), own_{sight.window, sight.sinks, sight.window == 0} {
   if (!segment.edits) return;
   if (const Edit* set = segment.edit(Site::window, Operator::set, head))
     edited_ = Recent{static_cast<Index>(value_of(*set, head)), set->sinks, false};
@@ -43,13 +44,19 @@ KeyRange Visibility::Recent::gap(Index position) const {
   return {begin, std::max(begin, position - window + 1)};
 }
 
+KeyRange Visibility::Recent::gap_ahead(Index position) const {
+  return {std::max(sinks, position + window), all ? 0 : std::numeric_limits<Index>::max()};
+}
+
 void Visibility::append(Index position, std::vector<KeyRange>& ranges) const {
   const std::size_t from = ranges.size();
   for (const Log::Range& range : present_) {
-    const KeyRange clipped{std::max(range.begin, first_), std::min(range.end, position + 1)};
+    const KeyRange clipped{std::max(range.begin, first_),
+                           causal_ ? std::min(range.end, position + 1) : range.end};
     if (clipped.begin < clipped.end) ranges.push_back(clipped);
   }
   subtract(ranges, from, own_.gap(position));
+  if (!causal_) subtract(ranges, from, own_.gap_ahead(position));
   if (edited_) subtract(ranges, from, edited_->gap(position));
   for (const KeyRange& hidden : hidden_) subtract(ranges, from, hidden);
 }

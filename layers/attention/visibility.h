@@ -1,5 +1,5 @@
-// Which cached keys a row sees: those that exist, in its window or among the sinks, minus what edits hide.
-// Sites: score (knockout, zero), window (set), sinks (mask).
+// Which cached keys a row sees: those that exist, in its window or among the sinks, minus what edits hide; in
+// a causal graph none behind the row itself. Sites: score (knockout, zero), window (set), sinks (mask).
 #pragma once
 
 #include <optional>
@@ -11,12 +11,17 @@
 
 namespace plait {
 
+// The keys of a layer's own settings: with a window, those less than `window` positions away and the first
+// `sinks`; 0 = all.
+struct Sight {
+  Index window = 0, sinks = 0;
+  bool causal = true;
+};
+
 class Visibility {
  public:
-  // window 0 = everything up to the row itself. `present` as Log::present() has it. The edits of one head
-  // count.
-  Visibility(Index window, Index sinks, const Segment& segment, Index head,
-             std::span<const Log::Range> present);
+  // `present` as Log::present() has it. The edits of one head count.
+  Visibility(const Sight& sight, const Segment& segment, Index head, std::span<const Log::Range> present);
 
   // Appends the visible ranges of the row at `position`, ascending and disjoint; nothing if it sees no key.
   void append(Index position, std::vector<KeyRange>& ranges) const;
@@ -32,12 +37,15 @@ class Visibility {
   struct Recent {
     Index window, sinks;
     bool all;  // every earlier key
-    // The keys between the sinks and the window, which the row at `position` does not see.
+    // The keys between the sinks and the window, which the row at `position` does not see, and those behind
+    // it.
     KeyRange gap(Index position) const;
+    KeyRange gap_ahead(Index position) const;
     bool operator==(const Recent&) const = default;
   };
 
   std::span<const Log::Range> present_;
+  bool causal_;
   Recent own_;
   std::optional<Recent> edited_;  // window/set, on top of the layer's own
   Index first_ = 0;               // sinks/mask

@@ -50,6 +50,7 @@ Kind add_kind() {
   kind.summary = "sum of the inputs in port order, each with its scale: residual streams, parallel branches";
   kind.source = "He et al., arXiv 1512.03385, equation 1";
   kind.examples = {"{}", R"({"scales": [0.5, 1.25]})", R"({"scales": [1, 0.3]})"};
+  kind.graphs = Kind::Graphs::both;
   kind.tensors = [](Config& config) { return add_tensors(read_add(config)); };
   kind.make = [](Config& config, const Parameters&) -> std::unique_ptr<Layer> {
     return std::make_unique<Add>(read_add(config));

@@ -38,6 +38,7 @@ Kind embedding_kind() {
   kind.summary = "a row of the embedding matrix per token, times a constant";
   kind.source = "Bengio et al., A Neural Probabilistic Language Model, JMLR 3 (2003)";
   kind.examples = {"{}", R"({"multiplier": 8})"};
+  kind.graphs = Kind::Graphs::both;
   kind.tensors = [](Config& config) { return embedding_tensors(read_embedding(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<Embedding>(read_embedding(config), parameters);

@@ -92,6 +92,7 @@ Kind gated_mlp_kind() {
       R"({"hidden": 72, "activation": "gelu", "bias": true, "gate_multiplier": 0.75})",
       R"({"hidden": 33, "activation": "relu"})",
   };
+  kind.graphs = Kind::Graphs::both;
   kind.tensors = [](Config& config) { return gated_mlp_tensors(read_gated_mlp(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<GatedMlp>(read_gated_mlp(config), parameters);

@@ -53,6 +53,7 @@ Kind head_kind() {
   kind.summary = "logits over the vocabulary, own or tied weight, multiplier and soft cap";
   kind.source = "Press and Wolf, arXiv 1608.05859 (tying); Gemma 2, arXiv 2408.00118, section 2 (soft cap)";
   kind.examples = {"{}", R"({"multiplier": 0.6, "softcap": 2.5})"};
+  kind.graphs = Kind::Graphs::both;
   kind.tensors = [](Config& config) { return head_tensors(read_head(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<Head>(read_head(config), parameters);

@@ -52,6 +52,7 @@ Kind layer_norm_kind() {
   kind.summary = "mean and variance norm over the row, with gain and optional bias";
   kind.source = "Ba, Kiros and Hinton, arXiv 1607.06450, equation 4";
   kind.examples = {"{}", R"({"eps": 1e-6, "bias": false})"};
+  kind.graphs = Kind::Graphs::both;
   kind.tensors = [](Config& config) { return layer_norm_tensors(read_layer_norm(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<LayerNorm>(read_layer_norm(config), parameters);

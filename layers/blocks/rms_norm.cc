@@ -47,6 +47,7 @@ Kind rms_norm_kind() {
   kind.summary = "root-mean-square norm over the row, gain w or 1 + w";
   kind.source = "Zhang and Sennrich, arXiv 1910.07467, equation 4";
   kind.examples = {"{}", R"({"eps": 1e-5, "form": "one_plus"})"};
+  kind.graphs = Kind::Graphs::both;
   kind.tensors = [](Config& config) { return rms_norm_tensors(read_rms_norm(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<RmsNorm>(read_rms_norm(config), parameters);

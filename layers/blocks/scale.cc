@@ -35,6 +35,7 @@ Kind scale_kind() {
   kind.summary = "a constant factor";
   kind.source = "multipliers of maximal-update parametrisation: Yang et al., arXiv 2203.03466";
   kind.examples = {R"({"factor": 0.3})"};
+  kind.graphs = Kind::Graphs::both;
   kind.tensors = [](Config& config) { return scale_tensors(read_scale(config)); };
   kind.make = [](Config& config, const Parameters&) -> std::unique_ptr<Layer> {
     return std::make_unique<Scale>(read_scale(config));

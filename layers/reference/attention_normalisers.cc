@@ -74,6 +74,8 @@ NormaliserOption read_normaliser(Config& config) {
     case 7:
       return read_taylor(config);
     case 8: {
+      if (!config.surroundings().causal)
+        config.refuse("stick_breaking goes back along the tokens; an encoder's rows see keys on both sides");
       Config& own = config.section("stick_breaking", "the nearest key takes its part of the stick first");
       return StickBreaking{own.boolean_or("attend_current", false, "a row sees its own key")};
     }

@@ -45,7 +45,7 @@ struct ScalableSoftmax {
   double undo = 1;  // what takes 1 / sqrt(head_dim) back where s ln n replaces it
 };
 struct FocalAttention {
-  enum class Mode { fixed, per_token, prefix_mean };
+  enum class Mode { fixed, per_token, prefix_mean, full_mean };
   Mode mode = Mode::fixed;
   double t = 1, tau_min = 0, tau_max = 0;
 };

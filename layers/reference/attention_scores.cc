@@ -109,10 +109,15 @@ ScoreOption read_first(Config& config, const std::string& name, double scale,
 FocalAttention read_focal(Config& config, const ProjectionSettings& shape) {
   Config& own = config.section("focal_attention", "temperature of the logits (arXiv 2511.06818)");
   FocalAttention s;
-  s.mode = static_cast<FocalAttention::Mode>(
-      own.choice("mode", {"fixed", "per_token", "prefix_mean"},
-                 "one number t; or tau in place of t sqrt(head_dim), from each token or the mean so far; "
-                 "which mean the authors take is UNCONFIRMED"));
+  s.mode = static_cast<FocalAttention::Mode>(own.choice(
+      "mode", {"fixed", "per_token", "prefix_mean", "full_mean"},
+      "one number t; or tau in place of t sqrt(head_dim), from each token, the mean so far or, in an "
+      "encoder, the mean of all; which mean the authors take is UNCONFIRMED"));
+  const bool causal = config.surroundings().causal;
+  if (s.mode == FocalAttention::Mode::full_mean && causal)
+    own.refuse("mode full_mean lets a row see the tokens behind it, but the card's graph is causal");
+  if (s.mode == FocalAttention::Mode::prefix_mean && !causal)
+    own.refuse("mode prefix_mean is for causal graphs; the mean of an encoder is full_mean");
   const bool fixed = s.mode == FocalAttention::Mode::fixed;
   if (fixed) {
     s.t = own.number_or("t", 0.4, "divides the logits");
@@ -179,6 +184,8 @@ ForgettingAttention read_forgetting(Config& config, const ProjectionSettings& sh
 
 ScoreOption read_further(Config& config, const std::string& name, const ProjectionSettings& shape,
                          std::size_t scores) {
+  if (!config.surroundings().causal && (name == "alibi" || name == "forgetting_attention"))
+    config.refuse("score ", name, " goes back along the tokens; an encoder's rows see keys on both sides");
   if (name == "scalable_softmax") {
     Config& own = config.section(name, "logits grow with the log of the number of keys (arXiv 2501.19399)");
     ScalableSoftmax s;
@@ -328,6 +335,11 @@ class FocalTwin final : public ScoreTwin {
         sum += tau[i];
         tau[i] = sum / static_cast<double>(i + 1);
       }
+    }
+    if (s_.mode == FocalAttention::Mode::full_mean) {
+      double sum = 0;
+      for (const double t : tau) sum += t;
+      std::fill(tau.begin(), tau.end(), sum / static_cast<double>(tau.size()));
     }
     for (double& t : tau) t = std::clamp(t, s_.tau_min, s_.tau_max);
     return tau;

@@ -98,7 +98,7 @@ void pair_heads(Config& config, const DifferentialAttention& differential, Proje
 void read_score_and_readout(Config& config, Settings& s) {
   s.score = read_scores(config, s.projection);
   shape_queries(config, s.score.front(), s.projection);
-  s.window = config.integer_or("window", 0, "latest keys a row sees, its own included; 0 = all");
+  s.window = config.integer_or("window", 0, "keys a row sees: those fewer positions away than this; 0 = all");
   s.sinks = config.integer_or("sinks", 0, "first keys a row sees besides its window");
   if (s.sinks > 0 && s.window == 0)
     config.refuse("sinks is ", s.sinks, ", but without a window every row sees the first keys anyway");
@@ -148,6 +148,7 @@ Index SoftmaxAttentionSettings::gate_width() const {
 
 SoftmaxAttentionSettings read_softmax_attention(Config& config) {
   Settings s;
+  s.causal = config.surroundings().causal;
   s.projection = read_projection(config);
   s.projection.bias = config.boolean_or("bias", false, "biases on queries, keys and values");
   s.projection.input_multiplier =
@@ -284,7 +285,7 @@ class SoftmaxAttentionTwin final : public AttentionTwin {
   }
 
   bool visible(Index i, Index j) const {
-    return settings_.window == 0 || j > i - settings_.window || j < settings_.sinks;
+    return settings_.window == 0 || std::abs(i - j) < settings_.window || j < settings_.sinks;
   }
 
   // heads [tokens, heads_out * value_head_dim]
@@ -308,7 +309,9 @@ class SoftmaxAttentionTwin final : public AttentionTwin {
     const Index kv = h / p.group(), d = p.head_dim, dv = p.value_head_dim;
     Look look{{i, h, {}, {}, {}, all.rows.q.data() + (i * p.num_heads + h) * d}, {}, {}};
     std::vector<double> products;
-    for (Index j = 0; j <= i; ++j) {
+    const Index last =
+        settings_.causal ? i : static_cast<Index>(all.rows.k.size()) / (p.num_kv_heads * d) - 1;
+    for (Index j = 0; j <= last; ++j) {
       if (!visible(i, j)) continue;
       look.row.keys.push_back(j);
       look.row.values.push_back(all.rows.v.data() + (j * p.num_value_heads() + kv / p.keys_per_value) * dv);

@@ -19,7 +19,8 @@ struct SoftmaxAttentionSettings {
 
   ProjectionSettings projection;
   std::vector<ScoreOption> score;  // in this order
-  Index window = 0, sinks = 0;     // row i sees j with i - window < j <= i, and j < sinks; window 0 = all
+  bool causal = true;              // row i sees j <= i only
+  Index window = 0, sinks = 0;     // of those, the j with |i - j| < window, and j < sinks; window 0 = all
   NormaliserOption normaliser;
   ReadoutOption readout;
   Gate gate = Gate::none;

@@ -30,6 +30,7 @@ struct Surroundings {
   Index vocab = 0;        // the card's
   Index model_width = 0;  // the card's
   Grids grids;
+  bool causal = true;  // the card's
 };
 
 // Every read names the key, its default and one line of help; the same reader code therefore parses and

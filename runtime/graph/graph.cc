@@ -51,6 +51,12 @@ class Reader {
            value.dump().substr(0, 80));
     return value.get<Index>();
   }
+  bool boolean(const std::string& key) {
+    const Json& value = get(key);
+    if (!value.is_boolean())
+      fail(where_, ": '", key, "' must be true or false, found ", value.dump().substr(0, 80));
+    return value.get<bool>();
+  }
   const Json& list(const std::string& key) {
     const Json& value = get(key);
     if (!value.is_array()) fail(where_, ": '", key, "' must be a list, found ", value.dump().substr(0, 80));
@@ -294,6 +300,7 @@ Graph expand_card(const Json& json, const std::string& origin) {
   graph.card.family = card.text_or("family", "plait");
   graph.card.vocab = card.size("vocab", Index{1} << 31);
   graph.card.width = card.size("width", Index{1} << 24);
+  if (card.has("causal")) graph.card.causal = card.boolean("causal");
   if (card.has("numerics")) graph.card.grids = read_grids(card.get("numerics"), cat(origin, ": numerics"));
   if (card.has("notes")) card.get("notes");
   Expansion expansion(graph, origin);

@@ -13,13 +13,15 @@ namespace plait {
 
 inline constexpr int kFormat = 1;  // `plait_format` this program reads and writes
 
-// The JSON card of a model file: {"plait_format", "name", "family", "vocab", "width", "numerics", "embed",
-// "pattern", "blocks", "final_norm", "head"} or an explicit "graph" instead of embed..head, and "aside"
-// (Graph::aside). Unknown keys are errors.
+// The JSON card of a model file: {"plait_format", "name", "family", "vocab", "width", "causal", "numerics",
+// "embed", "pattern", "blocks", "final_norm", "head"} or an explicit "graph" instead of embed..head, and
+// "aside" (Graph::aside). Unknown keys are errors.
 struct Card {
   Json json;  // as stored
   std::string name, family;
   Index vocab = 0, width = 0;
+  // False: an encoder, whose rows may depend on the whole sequence (runtime/run/encoder.h).
+  bool causal = true;
   Grids grids;
 };
 

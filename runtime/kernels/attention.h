@@ -59,7 +59,7 @@ struct QueryRow {
   const float* query = nullptr;  // [key_width]
   float* out = nullptr;          // [value_width]
   Index position = 0, head = 0;
-  std::span<const KeyRange> visible;     // ascending, disjoint, not empty ranges; all at or before `position`
+  std::span<const KeyRange> visible;     // ascending, disjoint, not empty ranges
   double side = 0;                       // what the rule compares the side column with
   std::span<const KeyRange> muted = {};  // visible keys whose weights become 0 after the mass was taken
   const float* second = nullptr;         // [key_width] a second query, of a rule with second logits

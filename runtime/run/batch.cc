@@ -10,6 +10,7 @@ namespace plait {
 
 Sequence::Sequence(const Model& model, Index rollback_depth, std::shared_ptr<const EditPlan> edits)
     : plan(std::move(edits)) {
+  check_causal(model);
   for (int n = 0; n < model.node_count(); ++n) {
     const auto declared = model.layer(n).fields();
     if (plan)
@@ -17,6 +18,12 @@ Sequence::Sequence(const Model& model, Index rollback_depth, std::shared_ptr<con
     else
       states.emplace_back(declared, rollback_depth);
   }
+}
+
+void check_causal(const Model& model) {
+  if (!model.card().causal)
+    fail("model '", model.card().name,
+         "' is an encoder (\"causal\": false): it reads whole sequences, there is no stream to go on along");
 }
 
 void check_tokens(const Model& model, std::span<const Token> tokens) {

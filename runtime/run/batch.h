@@ -43,6 +43,9 @@ struct RunOptions {
   InnerWatches watches = {};
 };
 
+// Throws Error if the model is an encoder.
+void check_causal(const Model& model);
+
 // Throws Error naming the first token outside the model's vocabulary.
 void check_tokens(const Model& model, std::span<const Token> tokens);
 

@@ -29,6 +29,7 @@ std::unique_ptr<Config> node_config(const Graph& graph, const std::vector<Index>
   s.vocab = graph.card.vocab;
   s.model_width = graph.card.width;
   s.grids = graph.card.grids;
+  s.causal = graph.card.causal;
   return std::make_unique<Config>(node.name, node.settings, s);
 }
 
@@ -45,6 +46,13 @@ void check_ports(const Graph& graph, const Node& node, const Signature& signatur
            ", but node '", graph.nodes[static_cast<std::size_t>(node.inputs[i])].name, "' gives width ",
            width);
   }
+}
+
+void check_graph(const Kind& kind, const Card& card) {
+  if (card.causal && kind.graphs == Kind::Graphs::encoder)
+    fail("the kind reads whole sequences, but the graph is causal; \"causal\": false makes it an encoder");
+  if (!card.causal && kind.graphs == Kind::Graphs::causal)
+    fail("the kind goes along the tokens and has no place in an encoder (\"causal\": false)");
 }
 
 std::vector<TensorSpec> own_tensors(const Node& node, std::vector<TensorSpec> specs) {
@@ -72,6 +80,7 @@ Model::Model(ModelData data, const Registry& registry)
     naming(graph_, node, [&] {
       const Kind& kind = registry.find(node.kind);
       kinds_.push_back(&kind);
+      check_graph(kind, graph_.card);
       const auto specs = kind.tensors(*node_config(graph_, widths_, i));
       const auto& stored = data_.tensors[node.name];
       Parameters::check(cat(data_.origin, ": ", node.name), own_tensors(node, specs), stored);
@@ -92,7 +101,7 @@ Model::Model(ModelData data, const Registry& registry)
     for (const Field& field : layers_.back()->fields())
       if (field.grid > 0) boundary_ = std::lcm(boundary_, field.grid);
   }
-  if (widths_.back() != graph_.card.vocab)
+  if (graph_.card.causal && widths_.back() != graph_.card.vocab)
     fail(data_.origin, ": the last node '", graph_.nodes.back().name, "' gives width ", widths_.back(),
          ", the card's vocab is ", graph_.card.vocab);
   for (const auto& [node, shapes] : graph_.aside) {
@@ -129,6 +138,7 @@ std::map<std::string, std::vector<TensorSpec>> Model::wanted(const Graph& graph,
     const Node& node = graph.nodes[static_cast<std::size_t>(i)];
     naming(graph, node, [&] {
       const Kind& kind = registry.find(node.kind);
+      check_graph(kind, graph.card);
       const auto config = node_config(graph, widths, i);
       const Index width = config->width();
       all[node.name] = own_tensors(node, kind.tensors(*config));

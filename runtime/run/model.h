@@ -37,6 +37,10 @@ class Model {
   const Kind& kind(int node) const { return *kinds_[static_cast<std::size_t>(node)]; }
   const Parameters& parameters(int node) const { return parameters_[static_cast<std::size_t>(node)]; }
   Index width(int node) const { return widths_[static_cast<std::size_t>(node)]; }  // output columns
+  // Whether a row of the node's output may depend on other rows of its inputs.
+  bool mixes_rows(int node) const {
+    return !layer(node).fields().empty() || kind(node).graphs == Kind::Graphs::encoder;
+  }
   int node_count() const { return static_cast<int>(layers_.size()); }
   // What a layer factory is given for this node; the reference engine builds its twins from the same.
   std::unique_ptr<Config> config(int node) const;

@@ -32,6 +32,11 @@ struct Kind {
   // Columns of the output port: those of the first input port (a source of the graph: the model's width), or
   // the vocabulary. Known without weights, so that a card can be filled with new ones.
   enum class Output { same_width, vocab } output = Output::same_width;
+  // What a card may have the kind in: a causal graph, where a row sees no later token, an encoder, whose rows
+  // see the whole sequence, or both.
+  enum class Graphs { causal, both, encoder } graphs = Graphs::causal;
+  // Further examples for encoders, of a kind that has settings of its own there or keeps state.
+  std::vector<std::string> encoder_examples = {};
   // How far the twin's double may be from the fast kind: relative error <= bound_factor * eps *
   // sqrt(bound_length), bound_length the longest reduction; see the kind's page for the derivation.
   double bound_factor = 8;

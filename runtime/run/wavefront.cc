@@ -255,6 +255,7 @@ Wavefront::Wavefront(std::shared_ptr<const Model> model, std::vector<std::shared
       keys_(index(model_->node_count())),
       walk_(*model_, options.compute),
       row_width_(Workspace(*model_).widest()) {
+  check_causal(*model_);
   if (plans_.empty()) fail("a wavefront needs at least the baseline");
   clean_baseline_ = !plans_[0] || plans_[0]->edits().empty();
   for (int n = 0; n < model_->node_count(); ++n) {

@@ -25,7 +25,8 @@ struct Case {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const auto& [key, kind] : Registry::builtin().kinds())
-    for (const std::string& settings : kind.examples) all.push_back({key, settings});
+    for (const std::string& settings : kind.examples)
+      if (kind.graphs != Kind::Graphs::encoder) all.push_back({key, settings});
   return all;
 }
 
@@ -187,7 +188,8 @@ TEST_P(Edited, ChecksHeadsAndValues) {
       EXPECT_THROW(check(edit, spec), Error);
     }
     if (edit.op == Operator::mean || edit.op == Operator::resample) {
-      edit.values.pop_back();
+      // One value less; instead of a single one two, because without any the edit has its `value`.
+      edit.values.resize(edit.values.size() > 1 ? edit.values.size() - 1 : 2);
       EXPECT_THROW(check(edit, spec), Error);
     }
   }

@@ -69,6 +69,7 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const auto& [key, kind] : Registry::builtin().kinds())
     for (const std::string& settings : kind.examples) {
+      if (kind.graphs == Kind::Graphs::encoder) continue;
       const auto model = model_of({key, settings});
       for (int n = 0; n < model->node_count(); ++n) {
         const auto sites = model->layer(n).sites();

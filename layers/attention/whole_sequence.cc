@@ -19,12 +19,9 @@ KeyArray::KeyArray(const HeadRows& keys, const HeadRows& values, View<const doub
 KeyPage KeyArray::page(Index position, Index head) const {
   KeyPage page;
   page.count = count_ - position;
-  page.keys = columns_ + head / group_ * width_ * stride_ + position;
-  page.key_stride = stride_;
-  if (values_.rows.rows > 0) {
-    page.values = values_.rows.row(position) + head / values_.group * values_.width;
-    page.value_stride = values_.rows.stride;
-  }
+  page.keys = {columns_ + head / group_ * width_ * stride_ + position, stride_};
+  if (values_.rows.rows > 0)
+    page.values = {values_.rows.row(position) + head / values_.group * values_.width, values_.rows.stride};
   if (side_.rows > 0) {
     page.side = side_.data + position;
     page.side_stride = side_.stride;

@@ -13,9 +13,11 @@ NatsLSettings read_nats_l(Config& config) {
   s.width = config.width();
   s.num_heads = config.integer("num_heads", "heads of the delta rule and of the router");
   s.head_dim = config.integer("head_dim", "width of a delta head's query or key");
-  s.value_head_dim = config.integer_or("value_head_dim", 2 * s.head_dim, "width of a delta head's value", 1);
-  s.num_attention_heads = config.integer_or("num_attention_heads", 2 * s.num_heads,
-                                            "softmax heads, into which the same channels are cut", 1);
+  s.value_head_dim = config.integer_or("value_head_dim", 2 * s.head_dim,
+                                       "width of a delta head's value; by default 2 head_dim", 1);
+  s.num_attention_heads =
+      config.integer_or("num_attention_heads", 2 * s.num_heads,
+                        "softmax heads, into which the same channels are cut; by default 2 num_heads", 1);
   s.block = config.integer_or("block", s.block, "tokens that are remembered one way or the other", 1);
   s.conv = config.integer_or("conv", s.conv, "kernel of the short convolution on q, k, v; 0 = none");
   s.negative_eigenvalues =

@@ -70,6 +70,9 @@ TEST(Stream, GivesTheLossesOfScore) {
   EXPECT_EQ(input["scored"], 5999);
   EXPECT_EQ(input["nll"], scored["nll"]) << "bit for bit";
   EXPECT_EQ(input["top1"], scored["top1"]);
+  const Json inspected = plait("inspect " + small() + " --state --at 17 --at 6000 --json -").json();
+  EXPECT_EQ(inspected["stream_bytes"][1]["tokens"], 6000);
+  EXPECT_EQ(inspected["stream_bytes"][1]["bytes"], input["state_bytes"]) << "predicted and measured";
   const auto losses = stream::LossJournal::read(file("j1"));
   ASSERT_EQ(losses.size(), 5999u);
   EXPECT_EQ(losses.front().position, 1);

@@ -22,10 +22,10 @@ namespace plait {
 struct StreamOptions {
   Compute compute;
   Index rollback_depth = 0;  // tokens a rollback may undo without running the model; costs state bytes
-  std::size_t keep = 0;      // bytes of earlier states to keep for rollbacks further back (boundaries.h)
   EditList edits = {};
   References references = {};  // what the edits' `reference` names
   std::uint64_t id = 0;        // names the stream in the sampler's draws
+  std::size_t keep = 0;        // bytes of earlier states to keep for rollbacks further back (boundaries.h)
 };
 
 // A saved stream, complete: what a snapshot file holds. Loading it into another model, arithmetic or set of

@@ -70,6 +70,9 @@ TEST(Stream, GivesTheLossesOfScore) {
   EXPECT_EQ(input["scored"], 5999);
   EXPECT_EQ(input["nll"], scored["nll"]) << "bit for bit";
   EXPECT_EQ(input["top1"], scored["top1"]);
+  const Json inspected = plait("inspect " + small() + " --state --at 17 --at 6000 --json -").json();
+  EXPECT_EQ(inspected["stream_bytes"][1]["tokens"], 6000);
+  EXPECT_EQ(inspected["stream_bytes"][1]["bytes"], input["state_bytes"]) << "predicted and measured";
   const auto losses = stream::LossJournal::read(file("j1"));
   ASSERT_EQ(losses.size(), 5999u);
   EXPECT_EQ(losses.front().position, 1);
@@ -215,13 +218,12 @@ TEST(Stream, TornAndDamagedFilesAreMendedOrRefused) {
 
 TEST(Stream, ResumesOnlyTheSame) {
   whole_run();
-  const std::string other =
-      plait("new '" PLAIT_SOURCE_DIR "/tests/cli/cards/small.json' other.h5 --seed 8").error;
+  ASSERT_EQ(plait("new '" PLAIT_SOURCE_DIR "/tests/cli/cards/small.json' other.h5 --seed 8").code, 0);
   const std::string end = cat(" --quiet --every 512 --resume --in ", long_text(), outputs("whole"));
   expect_error(plait("stream other.h5" + end), 3, "model identity");
   expect_error(plait("stream " + small() + " --window 40" + end), 3, "edits");
   expect_error(plait("stream " + small() + " --numerics fast" + end), 3, "arithmetic");
-  write(file("else.txt"), "E" + read(file(long_text())).substr(1));
+  write(file("else.txt"), cat("E", read(file(long_text())).substr(1)));
   expect_error(plait(cat("stream ", small(), " --quiet --resume --in else.txt", outputs("whole"))), 3,
                "another text");
   expect_error(plait(cat("stream ", small(), " --quiet --resume --in ", text(), outputs("whole"))), 3,

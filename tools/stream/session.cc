@@ -55,7 +55,7 @@ Session::Session(std::shared_ptr<const Model> model, const SessionSettings& sett
   if (outputs_.journal.empty() && !outputs_.per_token.empty())
     outputs_.journal = outputs_.per_token + ".journal";
   if (!settings.resume)
-    for (const std::string& path : {outputs_.save, outputs_.journal, outputs_.health})
+    for (const std::string& path : {outputs_.save, outputs_.journal, outputs_.per_token, outputs_.health})
       if (there(path)) fail("'", path, "' is there already; --resume goes on with it");
   if (begin && (stream_.position() < start_ ||
                 !std::equal(begin->tokens.begin(), begin->tokens.end(), stream_.tokens().begin())))

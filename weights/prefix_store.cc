@@ -167,7 +167,7 @@ struct PrefixStore::Impl {
 
   PrefixStoreOptions options;
   bool writable = true;
-  std::optional<PrefixIndex> index;
+  std::optional<PrefixIndex> index;           // none where it could not be made anew
   std::map<std::string, std::string> memory;  // hash -> entry, without a folder
   std::string news;                           // what happened to the index, until a find tells it
   Tally tally;
@@ -396,6 +396,7 @@ std::string PrefixStore::Impl::take(Found& found, const PrefixIndex::Row& row, c
 // Returns why the prompt was not found whole.
 std::string PrefixStore::Impl::search(Found& found, const Request& request) {
   const std::span<const Token> prompt = request.prompt;
+  if (!index) fail("the store has no index");
   const auto all = owners();
   const auto mine = std::find_if(all.begin(), all.end(),
                                  [&](const auto& o) { return o.second.differences(found.owner).empty(); });
@@ -441,6 +442,7 @@ std::string PrefixStore::Impl::reason(const Found& found, std::span<const Token>
 
 void PrefixStore::Impl::save(const PrefixOwner& owner, const Stream& stream, const std::string& notes) {
   const Index position = stream.position(), begin = base(owner, position);
+  if (!index) fail("the store has no index");
   if (!writable) fail("the folder '", options.folder, "' is read-only");
   if (stream.logits().empty()) fail("the stream has no logits there");
   const std::vector<std::string> keys = boundary_keys(stream.tokens(), owner.stride);
@@ -515,6 +517,6 @@ void PrefixStore::save(const PrefixOwner& owner, const Stream& stream, const std
 }
 
 const PrefixStore::Tally& PrefixStore::tally() const { return impl_->tally; }
-std::uint64_t PrefixStore::bytes() const { return impl_->index->bytes(); }
+std::uint64_t PrefixStore::bytes() const { return impl_->index ? impl_->index->bytes() : 0; }
 
 }  // namespace plait

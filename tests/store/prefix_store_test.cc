@@ -111,21 +111,26 @@ std::vector<Case> cases() {
   const auto kind = [](const char* name, const Json& settings) {
     return testing::random_model(testing::card_of_kind(name, settings), 11);
   };
+  const auto edit = [](const char* where, const char* op, Json settings) {
+    settings.update({{"where", where}, {"operator", op}});
+    return parse_edits(Json::array({std::move(settings)}));
+  };
+  const Json attention = {{"num_heads", 2}, {"head_dim", 32}};
   const Json delta = {{"num_heads", 2}, {"head_dim", 32}, {"value_head_dim", 32}};
-  std::vector<Case> all = {
+  const auto with = [](Json settings, const Json& more) {
+    settings.update(more);
+    return settings;
+  };
+  const ModelPtr hybrid = testing::random_model(hybrid_card(), 3);
+  return {
       {"bundled", load(bundled)},
-      {"hybrid", testing::random_model(hybrid_card(), 3)},
-      {"window",
-       kind("softmax_attention", {{"num_heads", 2}, {"head_dim", 32}, {"window", 24}, {"sinks", 2}})},
-      {"long window", kind("softmax_attention", {{"num_heads", 2}, {"head_dim", 32}, {"window", 100}})},
-      {"stale", kind("gated_delta_net", delta)},
-      {"skipped", kind("gated_delta_net", delta)},
-      {"hidden", testing::random_model(hybrid_card(), 3)}};
-  const auto where = [](Json edit) { return parse_edits(Json::array({std::move(edit)})); };
-  all[4].edits = where({{"where", "blocks.0.mixer/state"}, {"operator", "stale"}, {"value", 45}});
-  all[5].edits = where({{"where", "blocks.0"}, {"operator", "skip"}, {"tokens", {40, 90}}});
-  all[6].edits = where({{"where", "blocks.0.mixer/state"}, {"operator", "reset"}, {"tokens", {70, 71}}});
-  return all;
+      {"hybrid", hybrid},
+      {"window", kind("softmax_attention", with(attention, {{"window", 24}, {"sinks", 2}}))},
+      {"long window", kind("softmax_attention", with(attention, {{"window", 100}}))},
+      {"stale reads", kind("gated_delta_net", delta), edit("blocks.0.mixer/state", "stale", {{"value", 45}})},
+      {"skipped", kind("gated_delta_net", delta), edit("blocks.0", "skip", {{"tokens", {40, 90}}})},
+      {"reset", hybrid, edit("blocks.0.mixer/state", "reset", {{"tokens", {70, 71}}})},
+      {"window by an edit", hybrid, edit("blocks.0.mixer/window", "set", {{"value", 40}, {"sinks", 4}})}};
 }
 
 TEST(PrefixStore, WhatIsFoundHasTheBitsOfARunWithoutTheStore) {

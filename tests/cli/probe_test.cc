@@ -60,7 +60,7 @@ TEST(Probe, MistakesAreOneSentence) {
       {"probe attention_sinks small.h5 --text small.txt --limit 10", 3, "--skip"},
       {"probe vertex_softmax small.h5 --text small.txt --cache q3", 2, "--cache"},
       {"probe vertex_softmax small.h5 --text small.txt --cache q8 --logit-error 0.1", 2, "--cache"},
-      {"probe vertex_softmax small.h5 --text small.txt --logit-error 0", 2, "--logit-error"},
+      {"probe vertex_softmax small.h5 --text small.txt --logit-error 0", 2, "no positive number"},
   };
   const int before = count_files();
   for (const auto& [arguments, code, part] : cases) {

@@ -108,7 +108,7 @@ TEST(MapGrid, DrawsRunsOfShades) {
   plot::MapGrid grid;
   grid.caption = {"name", "title", "description"};
   grid.size = 2;
-  grid.maps = {{"map", {1, 1, 0.0001, 1}}};
+  grid.maps = {{"map", "", {1, 1, 0.0001, 1}}};
   const std::string svg = draw(grid, 343).str();
   const auto first = svg.find("class=\"w6\" d=\"");
   ASSERT_NE(first, std::string::npos);

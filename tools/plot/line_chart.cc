@@ -284,6 +284,7 @@ class Drawing {
 
   std::string tick_text(double value) const {
     if (value == std::round(value)) return grouped(static_cast<long long>(value));
+    if (chart_.axis == LineChart::Axis::doubling && value < 1) return cat("1/", std::lround(1 / value));
     return tick_label(value, std::min(value, 0.1));
   }
 

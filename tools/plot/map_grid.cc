@@ -9,7 +9,7 @@
 namespace plait::plot {
 namespace {
 
-constexpr double kTitle = 20, kGap = 14, kFoot = 42, kLeast = 150;
+constexpr double kTitle = 34, kGap = 14, kFoot = 42, kLeast = 150;
 constexpr int kShades = 7;               // classes w0 .. w6
 constexpr double kFaintest = 1.0 / 512;  // values below it are not drawn
 
@@ -46,6 +46,7 @@ class Drawing {
 
   void map(const MapGrid::Map& m, double x, double y) {
     svg_.text(x, y + 13, Anchor::start, "strong", fitted(m.title, side_, kLabelSize + 1));
+    svg_.text(x, y + 28, Anchor::start, "muted", fitted(m.subtitle, side_, kLabelSize));
     svg_.rect(x, y + kTitle, side_, side_, "empty");
     for (int shade = 0; shade < kShades; ++shade) {
       const std::string cells = runs(m, shade, x, y + kTitle);

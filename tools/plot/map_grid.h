@@ -11,7 +11,7 @@ namespace plait::plot {
 
 struct MapGrid {
   struct Map {
-    std::string title;
+    std::string title, subtitle;
     std::vector<double> values;  // [size, size], rows from the top; magnitudes, 1 is darkest
   };
   Caption caption;

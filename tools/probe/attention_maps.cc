@@ -12,9 +12,10 @@ namespace {
 // Larger maps are drawn of their last rows and keys: what a picture can show.
 constexpr Index kShown = 96;
 
-plot::MapGrid::Map map_of(const std::string& title, const std::vector<double>& weights, Index tokens) {
+plot::MapGrid::Map map_of(const std::string& title, const std::string& subtitle,
+                          const std::vector<double>& weights, Index tokens) {
   const Index shown = std::min(tokens, kShown), first = tokens - shown;
-  plot::MapGrid::Map map{title, {}};
+  plot::MapGrid::Map map{title, subtitle, {}};
   for (Index i = first; i < tokens; ++i)
     for (Index j = first; j < tokens; ++j)
       map.values.push_back(std::abs(weights[static_cast<std::size_t>(i * tokens + j)]));
@@ -74,7 +75,7 @@ Findings AttentionMaps::run(const Common& common) const {
                                      {"effective_keys", s.effective_keys},
                                      {"first_token", s.first},
                                      {"distance", s.distance}});
-      grid.maps.push_back(map_of(cat(node.name, ", head ", head), weights, tokens));
+      grid.maps.push_back(map_of(cat("head ", head), node.name, weights, tokens));
     }
     progress.update(static_cast<double>(n + 1) / static_cast<double>(reading.nodes.size()));
   }
@@ -83,7 +84,7 @@ Findings AttentionMaps::run(const Common& common) const {
                    "; entropy in nats, keys = e^entropy, distance in tokens.\n");
   found.figures.push_back(figure_of(
       std::move(grid), cat("Weights of the last ", std::min(tokens, kShown), " of ", tokens,
-                           " tokens. Shades are logarithmic; weights below 0.2 % are left white.")));
+                           " tokens. Shades are logarithmic; weights below 0.2 % are left blank.")));
   return found;
 }
 

@@ -66,8 +66,9 @@ void add_reading_flags(CLI::App& verb, ReadingFlags& flags) {
   verb.add_option("--limit", flags.limit, "Read the first N tokens (default 256)")
       ->check(CLI::Range(Index{2}, Index{1} << 16))
       ->type_name("N");
-  verb.add_option("--layer", flags.layers, "Only these: a block's number or a node's name, repeatable");
-  verb.add_option("--head", flags.heads, "Only these query heads, repeatable");
+  verb.add_option("--layer", flags.layers, "Only these: a block's number or a node's name, repeatable")
+      ->allow_extra_args(false);
+  verb.add_option("--head", flags.heads, "Only these query heads, repeatable")->allow_extra_args(false);
 }
 
 Reading read_attention(const ReadingFlags& flags, const Common& common) {

@@ -182,7 +182,8 @@ Findings AttentionSinks::run(const Common& common) const {
           ", a broadcast ratio out >= ", fixed(kLarge, 1), " and stable rank <= ", fixed(kRankOne, 1), ".\n");
   found.figures.push_back(
       figure_of(std::move(chart),
-                "Filled marks are sink events. Low on the right: a head that does nothing there (NOP); high "
+                "A colour and shape per layer, in the order of the table; filled marks are sink events. Low "
+                "on the right: a head that does nothing there (NOP); high "
                 "on the right: one that gives every token the same."));
   return found;
 }

@@ -88,8 +88,8 @@ Findings AttentionThermodynamics::run(const Common& common) const {
   std::vector<std::vector<std::string>> rows = {
       {"LAYER", "HEAD", "KT", "FREE ENERGY", "ENERGY", "ENTROPY", "HEAT CAPACITY"}};
   plot::LineChart capacity = chart_of("Heat capacity"), entropy = chart_of("Entropy");
-  capacity.unit = "Var(E) / (kT)\u00b2";
-  entropy.unit = "nats";
+  capacity.unit = "heat capacity, Var(E) / (kT)\u00b2";
+  entropy.unit = "entropy, nats";
   Progress progress(common, "reading heads");
   for (std::size_t n = 0; n < reading.nodes.size(); ++n) {
     const AttentionNode& node = reading.nodes[n];

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <numeric>
 
@@ -268,6 +269,12 @@ double average(const Part& a, const Part& b) {
   return (a.sum * wa + b.sum * wb) / (a.mass * wa + b.mass * wb);
 }
 
+// CLI11's own check names the largest double in its message.
+std::string positive(const std::string& word) {
+  const double value = std::atof(word.c_str());
+  return value > 0 && std::isfinite(value) ? "" : cat(word, " is no positive number");
+}
+
 }  // namespace
 
 double least_average(std::span<const double> c, std::span<const double> low, std::span<const double> high) {
@@ -325,7 +332,7 @@ void VertexSoftmax::add_flags(CLI::App& verb) {
           ->check(CLI::IsMember({"bf16", "f16", "q8"}));
   verb.add_option("--logit-error", uncertainty_.error,
                   "Instead: every logit is known up to E, the values exactly")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->type_name("E")
       ->excludes(cache);
   verb.add_option("--rows", rows_, "Bound the last N rows (default 32)")

@@ -39,7 +39,9 @@ TEST(TheoryProbe, WritesTableJsonAndPictures) {
     EXPECT_TRUE(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""));
     EXPECT_EQ(svg.find("nan"), std::string::npos);
     const Outcome only = plait(before + "--json - --threads 1");
-    if (name != "frobenius") EXPECT_EQ(only.json(), json) << "threads change nothing";
+    if (name != "frobenius") {  // its products are the BLAS library's
+      EXPECT_EQ(only.json(), json) << "threads change nothing";
+    }
   }
   const Json risks =
       plait("probe single_location_regression --nu 2 --draws 2000 --fit-draws 500 --json -").json();

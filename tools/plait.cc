@@ -22,7 +22,7 @@ struct Verb {
   void (*add)(CLI::App&, Action&);
 };
 
-constexpr std::array<Verb, 12> kVerbs = {{{"convert", add_convert},
+constexpr std::array<Verb, 13> kVerbs = {{{"convert", add_convert},
                                           {"new", add_new},
                                           {"inspect", add_inspect},
                                           {"kinds", add_kinds},

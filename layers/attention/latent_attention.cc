@@ -183,7 +183,7 @@ class LatentAttention final : public Layer {
     Tiles tiles(walk_.projection, s_.kv_lora_rank);
     for (const Segment& segment : segments) {
       const Log& log = segment.state->log(kLatent);
-      tiles.add(segment, {log, log, nullptr, 0, 0, {}, {}, {}}, queries, out);
+      tiles.add(segment, {log, log, nullptr, {}, {}, {}, {}, {}}, queries, out);
     }
     walk_keys(tiles.all(), *rule_, s_.cached_width(), s_.kv_lora_rank, grids_, compute);
   }

@@ -83,7 +83,7 @@ class RoutedTiles {
            const std::vector<std::vector<KeyRange>>& forgotten, View<const float> q, View<float> out) {
     const LogCache& cache = caches_.emplace_back(keys, values, nullptr, heads_);
     for (Index h = 0; h < heads_.num_heads; ++h) {
-      const Visibility visibility(0, 0, segment, h, keys.present());
+      const Visibility visibility({}, segment, h, keys.present());
       const std::vector<KeyRange>& muted =
           ranges_.emplace_back(visibility.muted().begin(), visibility.muted().end());
       for (Index begin = 0; begin < segment.rows; begin += kTileRows) {

@@ -84,7 +84,7 @@ class PathWalk::Tile {
   void find_visible() {
     const Index group = walk_.heads_.group();
     for (Index g = 0; g < group; ++g) {
-      const Visibility visibility(0, 0, *part_.segment, kv_head_ * group + g, log(kKeys).present());
+      const Visibility visibility({}, *part_.segment, kv_head_ * group + g, log(kKeys).present());
       muted_.emplace_back(visibility.muted().begin(), visibility.muted().end());
       for (Index i = 0; i < part_.rows; ++i) {
         std::vector<KeyRange>& ranges = visible_.emplace_back();

@@ -43,6 +43,9 @@ TEST(TheoryProbe, WritesTableJsonAndPictures) {
       EXPECT_EQ(only.json(), json) << "threads change nothing";
     }
   }
+  const std::string saturated = "probe degrees_of_freedom --samples 20 --dim 4 --lambda ";
+  EXPECT_NE(plait(saturated + "1e-12").out.find("a larger --lambda"), std::string::npos);
+  EXPECT_EQ(plait(saturated + "1").out.find("a larger --lambda"), std::string::npos);
   const Json risks =
       plait("probe single_location_regression --nu 2 --draws 2000 --fit-draws 500 --json -").json();
   EXPECT_NEAR(risks["risks"][0]["bayes"]["mean"].get<double>(), .3525,

@@ -41,27 +41,29 @@ TEST(DegreesOfFreedom, FallWithTheRidgeFromTheRankToNothing) {
   EXPECT_NEAR(degrees_of_freedom(eigenvalues, 1), 0.1 / 1.1 + 0.5 + 10.0 / 11, 1e-15);
 }
 
-// With 1 / J in front, G is the kernel's integral operator on the vectors' law. For exp(x y) and N(0, .3) its
-// spectrum is geometric (Mehler): sum = (1 - 2 .3)^-1/2 and sum of squares = (1 - 4 .09)^-1/2 give 1.0541
-// 3^-k.
+// With 1 / J in front, G is the kernel's integral operator on the vectors' law. For exp(x y) and N(0, v) its
+// spectrum A r^k is geometric (Mehler): its sum E e^(x^2) = (1 - 2v)^-1/2 and its squares' sum E e^(2xy) =
+// (1 - 4v^2)^-1/2 give A and r. v = .1: at v >= 1/4 e^(x^2) has no variance, and J vectors say little.
 TEST(DegreesOfFreedom, ScaledByTheirCountAreThoseOfTheOperator) {
   constexpr Index kVectors = 150;
-  constexpr double kLambda = 0.0625;
+  constexpr double kLambda = 0.0625, kVariance = 0.1;
+  const double ratio = std::sqrt((1 + 2 * kVariance) / (1 - 2 * kVariance));  // (1 + r) / (1 - r)
+  const double r = (ratio - 1) / (ratio + 1), first = (1 - r) / std::sqrt(1 - 2 * kVariance);
   double expected = 0;
   for (int k = 0; k < 40; ++k) {
-    const double mu = 2 / (3 * std::sqrt(0.4)) * std::pow(3, -k);
+    const double mu = first * std::pow(r, k);
     expected += mu / (mu + kLambda);
   }
   const Estimate dof = average({400, 60}, 1, [](Source& source, double* values) {
     std::vector<double> x(kVectors);
-    for (double& value : x) value = std::sqrt(0.3) * source.normal();
+    for (double& value : x) value = std::sqrt(kVariance) * source.normal();
     std::vector<double> eigenvalues = gram_eigenvalues(x, kVectors, 1);
     for (double& mu : eigenvalues) mu /= kVectors;
     values[0] = degrees_of_freedom(eigenvalues, kLambda);
   })[0];
-  // The bias of a spectrum from J vectors is O(1 / J) per eigenvalue; three of them count.
+  // A spectrum from J vectors is off by O(1 / J): three eigenvalues are not far below lambda.
   EXPECT_NEAR(dof.mean(), expected, kErrors * dof.error() + 3.0 / kVectors);
-  EXPECT_LT(dof.error(), 0.03);
+  EXPECT_LT(dof.error(), 0.01);
 }
 
 // The paper's counts for GPT-2 (C = 64) are shares of their mean: taken as degrees of freedom they come back,

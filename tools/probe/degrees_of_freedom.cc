@@ -172,6 +172,10 @@ Findings DegreesOfFreedom::run(const Common& common) const {
   if (model)
     found.text += cat("\n", table(chosen, "lrr"), "Features: ", average_,
                       " per layer on average, shared out by the largest head of each layer.\n");
+  if (*std::min_element(largest.begin(), largest.end()) > 0.99 * static_cast<double>(samples_))
+    found.text +=
+        cat("The ridge ", lambda_, " is far below the eigenvalues of G, so that every vector counts: ",
+            "a larger --lambda tells layers apart.\n");
   found.figures.push_back(
       figure_of(std::move(chart), "The largest degrees of freedom of each layer's heads."));
   return found;

@@ -147,6 +147,8 @@ class NatsL final : public Layer {
               head_site(s_.num_attention_heads, s_.attention_value()),
               gate_site(s_.num_attention_heads, s_.attention_value())};
     add_cache_sites(s_.num_attention_heads, sites_);
+    // A window would drop the sums that say where the blocks of the sinks went.
+    std::erase_if(sites_, [](const SiteSpec& spec) { return spec.site == Site::window; });
     if (inputs_.convolves()) sites_.push_back(conv_site());
   }
 

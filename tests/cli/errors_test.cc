@@ -28,7 +28,6 @@ TEST(Usage, MistakesAreExitTwoAndOneSentence) {
       {"score", "MODEL"},
       {"score small.h5", "--text"},
       {"score small.h5 --text small.txt --tokens small.txt", "--tokens"},
-      {"score small.h5 --text small.txt --store dir", "--store"},
       {"score small.h5 --text small.txt --split 7,0", "7,0"},
       {"score small.h5 --text small.txt --split ''", "split"},
       {"score small.h5 --text small.txt --context 1", "--context"},

@@ -32,6 +32,8 @@ class PathAttention final : public Layer {
     if (settings.w_rank > 0) down_.emplace(parameters.tensor("w_down"));
     sites_ = {head_site(p.num_heads, p.value_head_dim), {Site::position, {Operator::none}, p.num_heads}};
     add_cache_sites(p.num_heads, sites_);
+    // A window would drop rows of the path that lead to its sinks.
+    std::erase_if(sites_, [](const SiteSpec& spec) { return spec.site == Site::window; });
     add_projection_sites(p, sites_);
     if (directions_.convolves()) {
       conv_field_ = static_cast<Index>(fields_.size());

@@ -93,8 +93,7 @@ class PathDefinition {
     const bool covered = j >= e.edit.key_begin && j < e.edit.key_end;
     const auto value = static_cast<Index>(e.edit.value);
     return (e.at(Site::score, Operator::knockout, t, h) && covered) ||
-           (e.at(Site::sinks, Operator::mask, t, h) && j < value) ||
-           (e.at(Site::window, Operator::set, t, h) && j <= t - value && j >= e.edit.sinks);
+           (e.at(Site::sinks, Operator::mask, t, h) && j < value);
   }
 
   void move_keys(View<const double> x, const Rows& w, Index t, Index h, Rows& k) const {

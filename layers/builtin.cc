@@ -28,6 +28,7 @@
 #include "layers/recurrent/path_attention.h"
 #include "layers/recurrent/rebased.h"
 #include "layers/recurrent/ttt_linear.h"
+#include "layers/recurrent/wall_attention.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/registry.h"
 
@@ -64,6 +65,7 @@ Registry make_builtin() {
   registry.add(mesa_net_kind());
   registry.add(ttt_linear_kind());
   registry.add(path_attention_kind());
+  registry.add(wall_attention_kind());
   registry.add(nats_l_kind());
   return registry;
 }

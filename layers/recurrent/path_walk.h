@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "layers/recurrent/block_softmax.h"
 #include "layers/reference/projection.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/layer.h"
@@ -14,9 +15,6 @@ namespace plait {
 
 class PathWalk {
  public:
-  // Absolute positions; a row's own block and those before it are read newest first.
-  static constexpr Index kBlock = 64;
-
   // All rows of a batch; those the segments cover are read and written.
   struct Rows {
     View<const float> q;     // [rows, num_heads * head_dim]
@@ -36,16 +34,10 @@ class PathWalk {
            const Compute& compute) const;
 
  private:
-  // Rows of one segment in one block.
-  struct Part {
-    const Segment* segment;
-    Index first_row, position, rows;
-    Index place() const { return position % kBlock; }
-  };
   class Tile;
 
-  void extend(const Part& part, Index kv_head, const Rows& rows, View<float> yz, const Kernels& k) const;
-  Index yz_width() const { return heads_.head_dim + kBlock; }
+  void extend(const BlockPart& part, Index kv_head, const Rows& rows, View<float> yz, const Kernels& k) const;
+  Index yz_width() const { return heads_.head_dim + kWalkBlock; }
 
   ProjectionSettings heads_;
   float scale_ = 1;

@@ -625,6 +625,25 @@ def path_attention(name, kv, settings):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def wall_attention(name, kv, settings):
+    """fla's sums are a Triton kernel in units of ln 2 rounded to float32; here they are torch's, ln 2 is float64's."""
+    from fla.ops.wall_attn import naive
+
+    h = 4
+    case = Case(name, "wall_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "value_head_dim": V, **settings},
+                "fla.ops.wall_attn.naive.naive_wall_attn")
+    q, k, v = (heads(case.project(n, n_heads * w), w) for n, n_heads, w in (("q", h, K), ("k", kv, K), ("v", kv, V)))
+    if "qk_norm" in settings:
+        q, k = (rms_norm(t, case.gain(n, t.shape[2] * K).reshape(-1, K)) for t, n in ((q, "q_norm"), (k, "k_norm")))
+    gates = case.project("decay", h * K) + case.keep("decay_bias", case.draw(h * K, shift=4.0, scale=2.0))
+    naive.RCP_LN2 = 1 / math.log(2)
+    naive.chunk_global_cumsum = lambda g, cu_seqlens, scale: torch.cumsum(g, 1) * scale
+    with widened(naive):
+        o = naive.naive_wall_attn(q, k, v, heads(F.logsigmoid(gates), K), scale=K**-0.5)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
+
+
 def nats_l(name, settings):
     """The delta rule block by block from the state the route leaves; the attention under the routes' mask."""
     from fla.ops.gated_delta_rule import naive
@@ -867,6 +886,8 @@ def main():
     path_attention("path_attention", 4, {})
     path_attention("path_attention_forgetting", 2, {"w_rank": 0, "forget_gate": True, "qk_norm": {"eps": 1e-5}})
     path_attention("path_attention_low_rank", 1, {"w_rank": 5, "conv": 0})
+    wall_attention("wall_attention", 4, {})
+    wall_attention("wall_attention_grouped", 2, {"qk_norm": {"eps": 1e-5, "gains": "per_head"}})
     polynomial_attention("polynomial_attention_rebased")
     power_retention("power_retention", None)
     power_retention("power_retention_chunks", 14)

@@ -1,8 +1,8 @@
 // One layer at a time: microseconds per token in prefill and decode, the share of that time its own matrix
 // products need when run alone, and state bytes. A kind whose bits depend on the split prints no figure.
 // --edits: time with each edit of the layer's sites over every token, as a multiple of the time without.
-// --options: prefill under each option of softmax_attention, as a multiple of plain softmax of the same sizes
-// (bench/attention_options.json).
+// --options: prefill under each option of softmax_attention and of the other kinds of attention, as a
+// multiple of plain softmax of the same sizes (bench/attention.json).
 // --all: that, and prefill of the kinds of constant state as a multiple of their arithmetic: of the time
 // their products and as many operations as their recurrence has would take at the rate of the products alone.
 // Sizes and operations: bench/layers.json. bench_layers --help lists the flags.
@@ -40,11 +40,12 @@ struct Settings {
 class Subject {
  public:
   Subject(const Kind& kind, Json settings, Index width, Index tokens, int threads)
+      : Subject(kind, settings, width, tokens, threads, kind.graphs != Kind::Graphs::encoder) {}
+  Subject(const Kind& kind, Json settings, Index width, Index tokens, int threads, bool causal)
       : rows_(tokens), width_(width), context_{{Numerics::exact, Isa::automatic, threads}} {
     const auto config = [&] {
-      return std::make_unique<Config>(
-          kind.key, settings,
-          Surroundings{width, 1, 256, width, Grids{}, kind.graphs != Kind::Graphs::encoder});
+      return std::make_unique<Config>(kind.key, settings,
+                                      Surroundings{width, 1, 256, width, Grids{}, causal});
     };
     testing::Numbers numbers(1);
     std::map<std::string, Tensor> tensors;
@@ -228,28 +229,44 @@ void print(const Cost& cost, Index tokens) {
   std::fflush(stdout);
 }
 
-// The options of softmax_attention over plain softmax attention.
-std::vector<Cost> option_costs(const Settings& s) {
-  const Json sizes = read_sizes("attention_options.json");
-  const Kind& kind = Registry::builtin().find("softmax_attention");
+// What a mechanism takes over what plain softmax attention takes, in turns, so that a busy machine slows
+// both.
+Cost cost_over(Subject& plain, Subject& subject, const Settings& s) {
+  Cost cost{"", 1e30, 1e30, ""};
+  for (Index r = 0; r < s.flags.repeat; ++r) {
+    cost.yardstick = std::min(cost.yardstick, processor_seconds([&] { plain.run(s.tokens); }));
+    cost.seconds = std::min(cost.seconds, processor_seconds([&] { subject.run(s.tokens); }));
+  }
+  return cost;
+}
+
+// The options of softmax_attention and the other kinds of attention over plain softmax attention.
+std::vector<Cost> attention_costs(const Settings& s) {
+  const Json sizes = read_sizes("attention.json");
+  const Kind& softmax = Registry::builtin().find("softmax_attention");
   const auto width = sizes["width"].get<Index>();
-  Subject plain(kind, sizes["plain"], width, s.tokens, s.flags.threads);
   std::vector<Cost> costs;
+  const auto measure = [&](const std::string& name, const Kind& kind, const Json& settings) {
+    const bool causal = kind.graphs != Kind::Graphs::encoder;
+    if (causal && Subject(kind, settings, width, 70, s.flags.threads).bits_depend_on_the_split())
+      fail(name, ": bits depend on the split; no figure is printed for it");
+    Subject plain(softmax, sizes["plain"], width, s.tokens, s.flags.threads, causal);
+    Subject subject(kind, settings, width, s.tokens, s.flags.threads);
+    Cost cost = cost_over(plain, subject, s);
+    cost.name = name;
+    cost.reason = sizes["reasons"].value(name, "");
+    print(cost, s.tokens);
+    costs.push_back(std::move(cost));
+  };
   print_costs_header("option", "plain us");
   for (const auto& [name, changes] : sizes["options"].items()) {
     Json settings = sizes["plain"];
     settings.update(changes);
-    if (Subject(kind, settings, width, 70, s.flags.threads).bits_depend_on_the_split())
-      fail(name, ": bits depend on the split; no figure is printed for it");
-    Subject subject(kind, settings, width, s.tokens, s.flags.threads);
-    Cost cost{name, 1e30, 1e30, sizes["reasons"].value(name, "")};
-    for (Index r = 0; r < s.flags.repeat; ++r) {  // in turns, so that a busy machine slows both
-      cost.yardstick = std::min(cost.yardstick, processor_seconds([&] { plain.run(s.tokens); }));
-      cost.seconds = std::min(cost.seconds, processor_seconds([&] { subject.run(s.tokens); }));
-    }
-    print(cost, s.tokens);
-    costs.push_back(std::move(cost));
+    measure(name, softmax, settings);
   }
+  print_costs_header("kind of attention", "plain us");
+  for (const auto& [key, settings] : sizes["kinds"].items())
+    measure(key, Registry::builtin().find(key), settings);
   return costs;
 }
 
@@ -278,7 +295,7 @@ std::vector<Cost> recurrence_costs(const Settings& s) {
 void report_costs(const Settings& s) {
   std::printf("isa %s, %d threads, f32, %ld tokens, processor time, best of %ld\n", kernels().name,
               s.flags.threads, static_cast<long>(s.tokens), static_cast<long>(s.flags.repeat));
-  std::vector<Cost> costs = option_costs(s);
+  std::vector<Cost> costs = attention_costs(s);
   if (s.all)
     for (Cost& cost : recurrence_costs(s)) costs.push_back(std::move(cost));
   const auto slow = std::count_if(costs.begin(), costs.end(), [](const Cost& c) { return c.exceeds(); });
@@ -324,7 +341,8 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_flag("--edits", s.edits, "Processor time under each edit over that without, in prefill");
-  app.add_flag("--options", s.options, "Processor time of softmax_attention's options over plain softmax");
+  app.add_flag("--options", s.options,
+               "Processor time of the options and other kinds of attention over plain softmax");
   app.add_flag("--all", s.all, "--options, and the kinds of constant state over their arithmetic");
   app.add_option("--json", s.json, "File for what --options or --all prints");
   s.flags.add_to(app);

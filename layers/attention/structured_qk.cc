@@ -6,18 +6,9 @@
 #include "runtime/run/rows.h"
 
 namespace plait {
-namespace {
 
-// Where the products of level `level` go: column (block, head, component) to a head's (component, block).
-std::vector<Index> level_places(Index blocks, Index heads, Index rank, Index first, Index head_dim) {
-  std::vector<Index> places;
-  for (Index block = 0; block < blocks; ++block)
-    for (Index h = 0; h < heads; ++h)
-      for (Index r = 0; r < rank; ++r) places.push_back(h * head_dim + first + r * blocks + block);
-  return places;
-}
-
-}  // namespace
+// Rows of a block train at a time, so that what lies between its products stays in a core's cache.
+constexpr Index kTrainRows = 64;
 
 BlockLinear::BlockLinear(const Tensor& weight) {
   const std::vector<float> values = to_float(weight);
@@ -46,26 +37,23 @@ StructuredQk::StructuredQk(const ProjectionSettings& settings, const Parameters&
     if (ranks[l] == 0) continue;
     const Index blocks = Index{1} << l;
     const std::string number = std::to_string(l);
-    queries_.push_back({BlockLinear(parameters.tensor("q_" + number)),
-                        level_places(blocks, heads_, ranks[l], first, head_dim_)});
-    keys_.push_back({BlockLinear(parameters.tensor("k_" + number)),
-                     level_places(blocks, settings.num_kv_heads, ranks[l], first, head_dim_)});
+    // (block, head, component) to a head's (component, block)
+    const auto step = [&](const std::string& tensor, Index heads) {
+      const std::array<Spread, 3> columns{{{blocks, 1}, {heads, head_dim_}, {ranks[l], blocks}}};
+      return Step{BlockLinear(parameters.tensor(tensor + number)), columns, first};
+    };
+    queries_.push_back(step("q_", heads_));
+    keys_.push_back(step("k_", settings.num_kv_heads));
     first += blocks * ranks[l];
   }
 }
 
 void StructuredQk::add_train(const BlockTrainKeys& train, const Parameters& parameters) {
   const Index a = train.a, b = train.b, rank = train.rank;
-  Step first{BlockLinear(parameters.tensor("btt_k")), {}},
-      second{BlockLinear(parameters.tensor("btt_q")), {}};
-  for (Index block = 0; block < a; ++block)
-    for (Index i = 0; i < heads_ * b; ++i)
-      for (Index r = 0; r < rank; ++r) first.places.push_back((i * a + block) * rank + r);
-  for (Index h = 0; h < heads_; ++h)
-    for (Index beta = 0; beta < b; ++beta)
-      for (Index alpha = 0; alpha < a; ++alpha) second.places.push_back(h * head_dim_ + alpha * b + beta);
-  keys_.push_back(std::move(first));
-  keys_.push_back(std::move(second));
+  // (c, (h, beta), r) to ((h, beta), c, r), then (h, beta, alpha) to (h, alpha, beta)
+  keys_.push_back(
+      {BlockLinear(parameters.tensor("btt_k")), {{{a, rank}, {heads_ * b, a * rank}, {rank, 1}}}, 0});
+  keys_.push_back({BlockLinear(parameters.tensor("btt_q")), {{{heads_, head_dim_}, {b, 1}, {a, b}}}, 0});
 }
 
 void StructuredQk::run(const Step& step, View<const float> x, View<float> y, const Compute& compute) {
@@ -73,7 +61,13 @@ void StructuredQk::run(const Step& step, View<const float> x, View<float> y, con
   const View<float> product = scope.rows(x.rows, step.product.out());
   step.product.run(x, product, compute);
   for_each_row(0, x.rows, compute.threads, [&](Index r) {
-    for (Index c = 0; c < product.cols; ++c) y(r, step.places[static_cast<std::size_t>(c)]) = product(r, c);
+    const float* from = product.row(r);
+    const auto& [slow, middle, fast] = step.columns;
+    for (Index s = 0; s < slow.count; ++s)
+      for (Index m = 0; m < middle.count; ++m) {
+        float* to = y.row(r) + step.first + s * slow.stride + m * middle.stride;
+        for (Index f = 0; f < fast.count; ++f) to[f * fast.stride] = *from++;
+      }
   });
 }
 
@@ -89,10 +83,13 @@ void StructuredQk::keys(View<const float> x, View<float> k, const Compute& compu
     for (const Step& level : keys_) run(level, x, k, compute);
     return;
   }
-  Arena::Scope scope(scratch());
-  const View<float> between = scope.rows(x.rows, keys_[0].product.out());
-  run(keys_[0], x, between, compute);
-  run(keys_[1], between, k, compute);
+  for (Index begin = 0; begin < x.rows; begin += kTrainRows) {
+    const Index rows = std::min(kTrainRows, x.rows - begin);
+    Arena::Scope scope(scratch());
+    const View<float> between = scope.rows(rows, keys_[0].product.out());
+    run(keys_[0], x.slice_rows(begin, rows), between, compute);
+    run(keys_[1], between, k.slice_rows(begin, rows), compute);
+  }
 }
 
 }  // namespace plait

@@ -1,6 +1,7 @@
 // Queries and keys by structured matrices, for the scores bilinear_mlr and bilinear_btt (score.md).
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "layers/reference/projection.h"
@@ -31,10 +32,15 @@ class StructuredQk {
   void keys(View<const float> x, View<float> k, const Compute& compute) const;
 
  private:
-  // A product whose column c is column places[c] of what comes next.
+  // Of the columns of a product, by one of their three indices: how many, and how far apart in what comes
+  // next.
+  struct Spread {
+    Index count, stride;
+  };
   struct Step {
     BlockLinear product;
-    std::vector<Index> places;
+    std::array<Spread, 3> columns;  // the slowest index of the product's columns first
+    Index first;                    // where its column 0 goes
   };
   void add_train(const BlockTrainKeys& train, const Parameters& parameters);
   static void run(const Step& step, View<const float> x, View<float> y, const Compute& compute);

@@ -25,11 +25,14 @@ Projection::Projection(const ProjectionSettings& settings, const Parameters& par
       q_(optional_linear(parameters, "q")),
       k_(optional_linear(parameters, "k")),
       v_(parameters.tensor("v")),
+      r_(optional_linear(parameters, "r")),
       q_bias_(optional_vector(parameters, "q_bias")),
       k_bias_(optional_vector(parameters, "k_bias")),
       v_bias_(optional_vector(parameters, "v_bias")),
+      r_bias_(optional_vector(parameters, "r_bias")),
       q_norm_(norm_of(parameters, "q_norm")),
       k_norm_(norm_of(parameters, "k_norm")),
+      r_norm_(norm_of(parameters, "r_norm")),
       query_factors_(settings.query_factors.begin(), settings.query_factors.end()),
       shift_logs_(shift_logs) {
   if (settings.structure.index() != 0) structured_.emplace(settings, parameters);
@@ -230,16 +233,15 @@ void Projection::normalise(View<float> rows, const Gains& gains, const Compute& 
   }
 }
 
-void Projection::rotate(std::span<const Segment> segments, View<float> rows, const Compute& compute) const {
-  const Index d = settings_.head_dim;
+void Projection::second_queries(View<const float> x, std::span<const Segment> segments, View<float> r,
+                                const Compute& compute) const {
+  for_each_block(segments, [&](Index first, Index rows) {
+    const View<float> block = r.slice_rows(first, rows);
+    r_.run(x.slice_rows(first, rows), block, compute);
+    if (!r_bias_.empty()) add_bias(r_bias_, block, compute);
+  });
   for (const Segment& segment : segments)
-    for (Index h = 0; rope_ && h < settings_.num_heads; ++h) {
-      if (segment.edit(Site::position, Operator::none, h)) continue;
-      const Edit* shift = segment.edit(Site::position, Operator::shift, h);
-      rope_->apply(rows.slice_rows(segment.first_row, segment.rows).slice_cols(h * d, d),
-                   settings_.rope_slices,
-                   static_cast<double>(segment.position) + (shift ? shift->value : 0.0), compute);
-    }
+    prepare(segment, r.slice_rows(segment.first_row, segment.rows), 1, r_norm_, compute);
 }
 
 const Edit* shared_edit(const Segment& segment, Site site, Operator op, Index kv, Index group) {

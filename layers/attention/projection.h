@@ -1,5 +1,6 @@
 // The projection stage of the attention kinds: rows of a batch -> queries, keys and values of grouped heads,
-// shifted, normed and rotated. Sites: conv (identity), qk_norm (off), position (none, shift).
+// shifted, normed and rotated; queries of a second kind (tensor r) where a readout has them. Sites: conv
+// (identity), qk_norm (off), position (none, shift).
 #pragma once
 
 #include <optional>
@@ -37,9 +38,9 @@ class Projection {
   // x [rows, width]
   void run(View<const float> x, std::span<const Segment> segments, const Projected& y,
            const Compute& compute) const;
-  // Rope of rows that go with the queries, as the edits of a segment have it. rows [rows, num_heads *
-  // head_dim]
-  void rotate(std::span<const Segment> segments, View<float> rows, const Compute& compute) const;
+  // Second queries, normed and rotated like the first: r [rows, num_heads * head_dim]. Needs tensor r.
+  void second_queries(View<const float> x, std::span<const Segment> segments, View<float> r,
+                      const Compute& compute) const;
 
  private:
   View<const float> scaled(View<const float> x, Arena::Scope& scope, const Compute& compute) const;
@@ -67,9 +68,9 @@ class Projection {
 
   ProjectionSettings settings_;
   std::optional<StructuredQk> structured_;  // in place of q_ and k_
-  Linear q_, k_, v_;
-  std::vector<float> q_bias_, k_bias_, v_bias_;
-  Norm q_norm_, k_norm_;
+  Linear q_, k_, v_, r_;
+  std::vector<float> q_bias_, k_bias_, v_bias_, r_bias_;
+  Norm q_norm_, k_norm_, r_norm_;
   std::vector<float> query_factors_;
   std::optional<Linear> k_shift_, v_shift_;
   Index shift_logs_;

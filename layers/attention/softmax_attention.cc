@@ -37,7 +37,6 @@ class SoftmaxAttention final : public Layer {
         levels_(key_levels(settings.score.front())),
         gate_(make_gate(settings, parameters)),
         o_(parameters.tensor("o")) {
-    if (std::holds_alternative<ParallaxAttention>(settings.readout)) r_.emplace(parameters.tensor("r"));
     if (settings.output_norm) norm_gain_ = to_float(parameters.tensor("o_norm"));
     if (settings.output_bias) o_bias_ = to_float(parameters.tensor("o_bias"));
     const ProjectionSettings& p = settings.projection;
@@ -143,12 +142,10 @@ class SoftmaxAttention final : public Layer {
 
   View<float> second_queries(View<const float> x, std::span<const Segment> segments, Arena::Scope& scope,
                              const Compute& compute) const {
-    if (!r_) return {};
-    const View<float> seconds = scope.rows(x.rows, r_->out());
-    for_each_block(segments, [&](Index first, Index count) {
-      r_->run(x.slice_rows(first, count), seconds.slice_rows(first, count), compute);
-    });
-    projection_.rotate(segments, seconds, compute);
+    if (!rule_->second_logits()) return {};
+    const ProjectionSettings& p = settings_.projection;
+    const View<float> seconds = scope.rows(x.rows, p.num_heads * p.head_dim);
+    projection_.second_queries(x, segments, seconds, compute);
     return seconds;
   }
 
@@ -157,7 +154,6 @@ class SoftmaxAttention final : public Layer {
   Projection projection_;
   std::vector<KeyLevel> levels_;
   std::optional<StagedRule> rule_;
-  std::optional<Linear> r_;       // second queries
   std::unique_ptr<HeadMix> mix_;  // null: heads stay as they are
   SigmoidGate gate_;
   Linear o_;
@@ -283,7 +279,7 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "readout": "differential_attention", "gate": "sigmoid"})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "value_head_dim": 24, "readout": "parallax_attention",
           "rope": {"theta": 10000, "dim": 8}})",
-      R"({"num_heads": 2, "head_dim": 12, "readout": "parallax_attention", "window": 40, "qk_norm": {}})",
+      R"({"num_heads": 2, "head_dim": 12, "readout": "parallax_attention", "window": 40, "qk_norm": {}, "bias": true})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "value_head_dim": 24, "readout": "laser_attention"})",
       R"({"num_heads": 2, "head_dim": 16, "readout": "laser_attention", "score": ["scaled_dot", "alibi"], "window": 40,
           "sinks": 2})",

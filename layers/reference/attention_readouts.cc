@@ -116,12 +116,13 @@ Index output_heads(const ReadoutOption& option, Index num_heads) {
 }
 
 std::vector<TensorSpec> tensors_of(const ReadoutOption& option, const ProjectionSettings& shape) {
-  if (std::holds_alternative<ParallaxAttention>(option))
-    return {{"r",
-             {shape.num_heads * shape.head_dim, shape.width},
-             Init::normal,
-             "[num_heads * head_dim, width]",
-             true}};
+  if (std::holds_alternative<ParallaxAttention>(option)) {
+    const Index rows = shape.num_heads * shape.head_dim;
+    std::vector<TensorSpec> specs = norm_tensors(shape, "r", shape.num_heads, "[num_heads * head_dim]");
+    specs.push_back({"r", {rows, shape.width}, Init::normal, "[num_heads * head_dim, width]", true});
+    if (shape.bias) specs.push_back({"r_bias", {rows}, Init::small, "[num_heads * head_dim]"});
+    return specs;
+  }
   if (std::holds_alternative<BayesSoftmax>(option))
     return {{"head_bias", {shape.num_heads}, Init::small, "[num_heads]"}};
   if (const auto* differential = std::get_if<DifferentialAttention>(&option)) {
@@ -214,12 +215,15 @@ class ParallaxTwin final : public ReadoutTwin {
       : heads_(shape.num_heads),
         width_(shape.head_dim),
         shape_(shape),
-        weight_(to_double(parameters.tensor("r"))) {}
+        weight_(to_double(parameters.tensor("r"))),
+        bias_(optional_tensor(parameters, "r_bias")),
+        gain_(optional_tensor(parameters, "r_norm")),
+        norm_bias_(optional_tensor(parameters, "r_norm_bias")) {}
 
-  // r [tokens, num_heads * head_dim], turned like the queries
+  // r [tokens, num_heads * head_dim], normed and turned like the queries
   std::vector<double> prepare(View<const double> x) const override {
-    std::vector<double> r = project(x, weight_, {}, heads_ * width_);
-    rotate_heads(shape_, x.rows, heads_, r);
+    std::vector<double> r = project(x, weight_, bias_, heads_ * width_);
+    norm_and_rotate(shape_, x.rows, heads_, gain_, norm_bias_, r);
     return r;
   }
 
@@ -240,7 +244,7 @@ class ParallaxTwin final : public ReadoutTwin {
  private:
   Index heads_, width_;
   ProjectionSettings shape_;
-  std::vector<double> weight_;
+  std::vector<double> weight_, bias_, gain_, norm_bias_;
 };
 
 // ln of the mean of e^v, per channel.

@@ -100,17 +100,11 @@ std::vector<TensorSpec> projection_tensors(const ProjectionSettings& s) {
     specs.push_back({"k", {k, s.width}, Init::normal, "[num_kv_heads * head_dim, width]", true});
   }
   specs.push_back({"v", {v, s.width}, Init::normal, "[" + v_text + ", width]", true});
-  if (s.qk_norm) {
-    const Init init = s.qk_norm->form == QkNormSettings::Form::plain ? Init::around_one : Init::small;
-    const auto add = [&](const std::string& name, Index heads, const char* all) {
-      const Index columns = s.qk_norm->per_head ? heads * s.head_dim : s.head_dim;
-      const char* text = s.qk_norm->per_head ? all : "[columns of a key head]";
-      specs.push_back({name, {columns}, init, text});
-      if (s.qk_norm->bias) specs.push_back({name + "_bias", {columns}, Init::small, text});
-    };
-    if (!s.queries_are_inputs()) add("q_norm", s.num_heads, "[num_heads * head_dim]");
-    add("k_norm", s.num_kv_heads, "[num_kv_heads * head_dim]");
-  }
+  const auto add = [&](const std::vector<TensorSpec>& more) {
+    specs.insert(specs.end(), more.begin(), more.end());
+  };
+  if (!s.queries_are_inputs()) add(norm_tensors(s, "q", s.num_heads, "[num_heads * head_dim]"));
+  add(norm_tensors(s, "k", s.num_kv_heads, "[num_kv_heads * head_dim]"));
   if (s.bias) {
     specs.push_back({"q_bias", {q}, Init::small, "[" + q_text + "]"});
     specs.push_back({"k_bias", {k}, Init::small, "[num_kv_heads * head_dim]"});
@@ -120,6 +114,17 @@ std::vector<TensorSpec> projection_tensors(const ProjectionSettings& s) {
     specs.push_back({"k_shift", {s.num_kv_heads, s.width}, Init::normal, "[num_kv_heads, width]", true});
     specs.push_back({"v_shift", {s.num_value_heads(), s.width}, Init::normal, "[value heads, width]", true});
   }
+  return specs;
+}
+
+std::vector<TensorSpec> norm_tensors(const ProjectionSettings& s, const std::string& name, Index heads,
+                                     const char* all) {
+  if (!s.qk_norm) return {};
+  const Init init = s.qk_norm->form == QkNormSettings::Form::plain ? Init::around_one : Init::small;
+  const Index columns = s.qk_norm->per_head ? heads * s.head_dim : s.head_dim;
+  const char* text = s.qk_norm->per_head ? all : "[columns of a key head]";
+  std::vector<TensorSpec> specs = {{name + "_norm", {columns}, init, text}};
+  if (s.qk_norm->bias) specs.push_back({name + "_norm_bias", {columns}, Init::small, text});
   return specs;
 }
 
@@ -136,12 +141,43 @@ std::vector<double> optional_tensor(const Parameters& parameters, const std::str
   return parameters.has(name) ? to_double(parameters.tensor(name)) : std::vector<double>();
 }
 
+namespace {
+
 void rotate_heads(const ProjectionSettings& s, Index tokens, Index heads, std::vector<double>& rows) {
   if (!s.rope) return;
   const Index slice = s.head_dim / s.rope_slices, slices = heads * s.rope_slices;
   for (Index t = 0; t < tokens; ++t)
     for (Index i = 0; i < slices; ++i)
       rotate_head(*s.rope, static_cast<double>(t), rows.data() + (t * slices + i) * slice);
+}
+
+}  // namespace
+
+void norm_and_rotate(const ProjectionSettings& s, Index tokens, Index heads, const std::vector<double>& gain,
+                     const std::vector<double>& bias, std::vector<double>& rows) {
+  const Index d = s.head_dim;
+  const std::vector<Index> whole = {d};
+  const std::vector<Index>& groups = s.norm_groups.empty() ? whole : s.norm_groups;
+  for (Index t = 0; t < tokens; ++t)
+    for (Index h = 0; h < heads; ++h) {
+      double* x = rows.data() + (t * heads + h) * d;
+      Index first = 0;
+      for (const Index columns : groups) {
+        if (gain.empty()) continue;
+        double mean = 0, squares = 0;
+        if (s.qk_norm->type == QkNormSettings::Type::layer)
+          for (Index c = first; c < first + columns; ++c) mean += x[c] / static_cast<double>(columns);
+        for (Index c = first; c < first + columns; ++c) squares += (x[c] - mean) * (x[c] - mean);
+        const double factor = 1 / std::sqrt(squares / static_cast<double>(columns) + s.qk_norm->eps);
+        const double shift = s.qk_norm->form == QkNormSettings::Form::one_plus ? 1 : 0;
+        for (Index c = first; c < first + columns; ++c) {
+          const auto at = static_cast<std::size_t>((s.qk_norm->per_head ? h * d : 0) + c);
+          x[c] = (x[c] - mean) * factor * (shift + gain[at]) + (bias.empty() ? 0 : bias[at]);
+        }
+        first += columns;
+      }
+    }
+  rotate_heads(s, tokens, heads, rows);
 }
 
 ProjectionTwin::ProjectionTwin(const ProjectionSettings& settings, const Parameters& parameters)
@@ -190,8 +226,8 @@ ProjectionTwin::Rows ProjectionTwin::run(View<const double> input) const {
     shift(x, k_shift_, s.num_kv_heads, rows.k);
     shift(x, v_shift_, s.num_value_heads(), rows.v);
   }
-  norm_and_rotate(rows.q, x.rows, s.num_heads, q_norm_, q_norm_bias_);
-  norm_and_rotate(rows.k, x.rows, s.num_kv_heads, k_norm_, k_norm_bias_);
+  norm_and_rotate(s, x.rows, s.num_heads, q_norm_, q_norm_bias_, rows.q);
+  norm_and_rotate(s, x.rows, s.num_kv_heads, k_norm_, k_norm_bias_, rows.k);
   if (!s.query_factors.empty())
     for (std::size_t i = 0; i < rows.q.size(); ++i) rows.q[i] *= s.query_factors[i % s.query_factors.size()];
   return rows;
@@ -255,33 +291,6 @@ void ProjectionTwin::shift(View<const double> x, const std::vector<double>& gate
     const double a = 1 / (1 + std::exp(-logits[i / width]));
     rows[i] = a * (i < columns ? 0 : raw[i - columns]) + (1 - a) * raw[i];
   }
-}
-
-void ProjectionTwin::norm_and_rotate(std::vector<double>& rows, Index tokens, Index heads,
-                                     const std::vector<double>& gain, const std::vector<double>& bias) const {
-  const Index d = settings_.head_dim;
-  const std::vector<Index> whole = {d};
-  const std::vector<Index>& groups = settings_.norm_groups.empty() ? whole : settings_.norm_groups;
-  for (Index t = 0; t < tokens; ++t)
-    for (Index h = 0; h < heads; ++h) {
-      double* x = rows.data() + (t * heads + h) * d;
-      Index first = 0;
-      for (const Index columns : groups) {
-        if (gain.empty()) continue;
-        double mean = 0, squares = 0;
-        if (settings_.qk_norm->type == QkNormSettings::Type::layer)
-          for (Index c = first; c < first + columns; ++c) mean += x[c] / static_cast<double>(columns);
-        for (Index c = first; c < first + columns; ++c) squares += (x[c] - mean) * (x[c] - mean);
-        const double factor = 1 / std::sqrt(squares / static_cast<double>(columns) + settings_.qk_norm->eps);
-        const double shift = settings_.qk_norm->form == QkNormSettings::Form::one_plus ? 1 : 0;
-        for (Index c = first; c < first + columns; ++c) {
-          const auto at = static_cast<std::size_t>((settings_.qk_norm->per_head ? h * d : 0) + c);
-          x[c] = (x[c] - mean) * factor * (shift + gain[at]) + (bias.empty() ? 0 : bias[at]);
-        }
-        first += columns;
-      }
-    }
-  rotate_heads(settings_, tokens, heads, rows);
 }
 
 }  // namespace plait

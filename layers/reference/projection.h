@@ -72,6 +72,10 @@ ProjectionSettings read_projection(Config& config);
 DType read_cache(Config& config);
 // q, k, v, then q_norm, k_norm, biases and the gates of the shift as the settings ask.
 std::vector<TensorSpec> projection_tensors(const ProjectionSettings& settings);
+// Gain and bias of the norm of query or key heads that `name` starts with: <name>_norm, <name>_norm_bias, as
+// qk_norm asks; `all` says in words what columns all heads have.
+std::vector<TensorSpec> norm_tensors(const ProjectionSettings& settings, const std::string& name, Index heads,
+                                     const char* all);
 
 // The projection stage of the twins.
 class ProjectionTwin {
@@ -90,8 +94,6 @@ class ProjectionTwin {
  private:
   // of queries or keys, by the structure
   std::vector<double> structured(View<const double> x, const std::string& name, Index heads) const;
-  void norm_and_rotate(std::vector<double>& rows, Index tokens, Index heads, const std::vector<double>& gain,
-                       const std::vector<double>& bias) const;
   // u_t := a_t u_(t-1) + (1 - a_t) u_t, a_t = sigmoid(gate x_t) per head; u_(-1) = 0
   void shift(View<const double> x, const std::vector<double>& gate, Index heads,
              std::vector<double>& rows) const;
@@ -104,8 +106,11 @@ class ProjectionTwin {
 
 // Every value as a cache of that type holds it: to nearest even, f32 as it is.
 void round_cached(DType cache, std::vector<double>& values);
-// Rope, if there is one: rows [tokens, heads * head_dim], token t at position t.
-void rotate_heads(const ProjectionSettings& settings, Index tokens, Index heads, std::vector<double>& rows);
+// Norm, unless gain is empty, and rope, if there is one: rows [tokens, heads * head_dim], token t at position
+// t; bias may be empty.
+void norm_and_rotate(const ProjectionSettings& settings, Index tokens, Index heads,
+                     const std::vector<double>& gain, const std::vector<double>& bias,
+                     std::vector<double>& rows);
 // y = x W' + b into a fresh [x.rows, out]; bias may be empty.
 std::vector<double> project(View<const double> x, const std::vector<double>& weight,
                             const std::vector<double>& bias, Index out);

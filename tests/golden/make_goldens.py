@@ -544,6 +544,25 @@ def softmax_attention_parallax(name, window):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def softmax_attention_parallax_norm(name):
+    """The core by fla; biases, norms and rope as its layer has them, written out (the layer's kernel needs a GPU)."""
+    from fla.modules.rotary.ops import rotary_embedding_ref
+    from fla.ops.parallax import naive
+
+    h, kv, theta = 4, 2, 1e4
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": K, "bias": True, "qk_norm": {"eps": 1e-5},
+                 "rope": {"theta": theta}, "readout": "parallax_attention"},
+                "fla.ops.parallax.naive.naive_parallax; the rest as fla.layers.parallax")
+    q, k, v, r = (heads(case.project(n, n_heads * K) + case.bias(f"{n}_bias", n_heads * K), K)
+                  for n, n_heads in (("q", h), ("k", kv), ("v", kv), ("r", h)))
+    angles = torch.arange(TOKENS, dtype=torch.float64)[:, None] * theta ** -(torch.arange(0, K, 2, dtype=torch.float64) / K)
+    turned = lambda x, n: rotary_embedding_ref(rms_norm(x, case.gain(f"{n}_norm", K), 1e-5), angles.cos(), angles.sin())
+    with widened(naive):
+        o = naive.naive_parallax(turned(q, "q"), turned(r, "r"), turned(k, "k"), v, scale=K**-0.5)
+    case.write(flat(o) @ case.matrix("o", WIDTH, h * K).T)
+
+
 def softmax_attention_stick_breaking(name, attend_current):
     from fla.ops.stickbreaking_attn import naive
 
@@ -876,6 +895,7 @@ def main():
     softmax_attention_forgetting("softmax_attention_forgetting_window", 17)
     softmax_attention_fox_pro("softmax_attention_fox_pro")
     softmax_attention_parallax("softmax_attention_parallax", None)
+    softmax_attention_parallax_norm("softmax_attention_parallax_norm")
     softmax_attention_parallax("softmax_attention_parallax_window", 23)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking", False)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking_current", True)

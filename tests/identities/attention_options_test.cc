@@ -732,6 +732,17 @@ TEST(ParallaxAttentionSites, PositionEditsTurnTheSecondQueryToo) {
               layer.twin(input), 4, kRows);
 }
 
+TEST(ParallaxAttentionSites, NormEditsReachTheSecondQueryToo) {
+  const Json plain = with(kPlain, {{"readout", "parallax_attention"}, {"bias", true}});
+  const Json normed = with(plain, {{"qk_norm", Json::object()}});
+  auto values = OneKind::random_values(kKind, normed, surroundings(), 34);
+  const KindInput input = random_input(kRows, kWidth, 35);
+  const OneKind layer(kKind, normed, surroundings(), values);
+  for (const char* name : {"q_norm", "k_norm", "r_norm"}) values.erase(name);
+  EXPECT_TRUE(same_bits(layer.run(input, {.edits = {inner_edit(Site::qk_norm, Operator::off)}}),
+                        OneKind(kKind, plain, surroundings(), values).run(input)));
+}
+
 Json self_adjust(const char* variant) {
   return {{"readout", "self_adjust_softmax"}, {"self_adjust_softmax", {{"variant", variant}}}};
 }

@@ -82,17 +82,21 @@ class Taylor final : public OfHeads {
 
 class Quadratic final : public OfHeads {
  public:
-  explicit Quadratic(Index head_dim) : OfHeads(head_dim), scale_(fourth_root_scale(head_dim)) {}
+  Quadratic(Index head_dim, bool with_root)
+      : OfHeads(head_dim), scale_(fourth_root_scale(head_dim)), with_root_(with_root) {}
   Index width() const override { return d_ * (d_ + 1) / 2; }
-  Index root() const override { return d_; }
+  Index root() const override { return with_root_ ? d_ : 0; }
 
  private:
   void map(const float* x, float* y, const Kernels& k) const override {
-    k.scale(x, scale_, y, d_);
-    second_order(y, d_, 1, static_cast<float>(std::numbers::sqrt2), y + d_, k);
+    Arena::Scope scope(scratch());
+    float* u = with_root_ ? y : scope.take(d_);
+    k.scale(x, scale_, u, d_);
+    second_order(u, d_, 1, static_cast<float>(std::numbers::sqrt2), y + root(), k);
   }
 
   float scale_;
+  bool with_root_;
 };
 
 // Exponents are z_m.u - |u|^2 / 2 = |z_m|^2 / 2 - |u - z_m|^2 / 2. A key's are lowered by what the bound
@@ -217,8 +221,8 @@ std::unique_ptr<FeatureMap> positive_random_features(const Tensor& z, const Tens
 std::unique_ptr<FeatureMap> cosine_reweighting(Index head_dim, Kernels::Map Kernels::*f, Index reach) {
   return std::make_unique<Cosine>(head_dim, f, reach);
 }
-std::unique_ptr<FeatureMap> quadratic_features(Index head_dim) {
-  return std::make_unique<Quadratic>(head_dim);
+std::unique_ptr<FeatureMap> quadratic_features(Index head_dim, bool with_root) {
+  return std::make_unique<Quadratic>(head_dim, with_root);
 }
 std::unique_ptr<FeatureMap> normed_features(std::unique_ptr<FeatureMap> map, FeatureNorm queries,
                                             FeatureNorm keys, float eps) {

@@ -30,8 +30,8 @@ std::unique_ptr<FeatureMap> elementwise_features(Index head_dim, Kernels::Map Ke
 // With u = x / d^(1/4): 1, u_i, u_i^2 / sqrt 2, u_i u_j for i < j, so that phi(q).phi(k) = 1 + t + t^2 / 2,
 // t = q.k / sqrt d.
 std::unique_ptr<FeatureMap> taylor_features(Index head_dim);
-// u_i^2, sqrt 2 u_i u_j for i < j, so that phi(q).phi(k) = (q.k)^2 / d; u is its root.
-std::unique_ptr<FeatureMap> quadratic_features(Index head_dim);
+// u_i^2, sqrt 2 u_i u_j for i < j, so that phi(q).phi(k) = (q.k)^2 / d; with_root: u comes in front.
+std::unique_ptr<FeatureMap> quadratic_features(Index head_dim, bool with_root);
 // exp(z_m.u - |u|^2 / 2) for m < M, weighted by a_m; a query's features up to a factor of their own. z [M,
 // head_dim], a [M], none negative. See linear_attention.md.
 std::unique_ptr<FeatureMap> positive_random_features(const Tensor& z, const Tensor& a);

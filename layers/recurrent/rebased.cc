@@ -9,7 +9,8 @@ namespace {
 using QkNorm = RebasedSettings::QkNorm;
 
 std::unique_ptr<FeatureMap> make_map(const RebasedSettings& s, const Parameters& parameters) {
-  std::unique_ptr<FeatureMap> map = quadratic_features(s.head_dim);
+  // A conditioned query is no square of anything narrower.
+  std::unique_ptr<FeatureMap> map = quadratic_features(s.head_dim, !s.query);
   if (s.qk_norm == QkNorm::none) return map;
   const auto norm = [&](const std::string& name) {
     return FeatureNorm{to_float(parameters.tensor(name)), to_float(parameters.tensor(name + "_bias"))};
@@ -30,7 +31,8 @@ Kind rebased_kind() {
   kind.examples = {R"({"num_heads": 2})",
                    R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 7, "value_head_dim": 40,
           "qk_norm": "per_head_shared"})",
-                   R"({"num_heads": 2, "head_dim": 9, "value_head_dim": 24, "qk_norm": "none"})"};
+                   R"({"num_heads": 2, "head_dim": 9, "value_head_dim": 24, "qk_norm": "none"})",
+                   R"({"num_heads": 2, "head_dim": 6, "query": {"lambda": [0.25, 0.5]}})"};
   kind.tensors = [](Config& config) { return rebased_tensors(read_rebased(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     const RebasedSettings s = read_rebased(config);

@@ -9,6 +9,7 @@ FeatureAttentionSettings read_based(Config& config) {
   read_feature_heads(config, s);
   read_narrow_keys(config, s);
   s.eps = config.number_or("eps", 1e-12, "added to the sum of the weights");
+  s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;
 }

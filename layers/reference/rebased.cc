@@ -14,6 +14,7 @@ RebasedSettings read_rebased(Config& config) {
   if (s.qk_norm != RebasedSettings::QkNorm::none)
     s.qk_norm_eps = config.number_or("qk_norm_eps", s.qk_norm_eps, "of that norm");
   s.eps = config.number_or("eps", 1e-12, "added to the sum of the weights");
+  s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;
 }

@@ -18,7 +18,8 @@ using Settings = PolynomialAttentionSettings;
 SigmoidGate make_gate(const Settings& settings, const Parameters& parameters) {
   if (settings.gate == Settings::Gate::none) return {};
   return SigmoidGate(settings.projection.num_heads, settings.projection.value_head_dim,
-                     &parameters.tensor("gate"));
+                     &parameters.tensor("gate"),
+                     settings.gate_bias ? &parameters.tensor("gate_bias") : nullptr);
 }
 
 class PolynomialAttention final : public Layer {
@@ -173,7 +174,7 @@ Kind polynomial_attention_kind() {
       R"({"num_heads": 3, "head_dim": 7, "degree": 4, "denominator": "sum", "qk_norm": {}})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "degree": 2, "denominator": "sum",
           "decay": "scalar", "rope": {"theta": 10000}, "qk_norm": {}, "evaluation": "quadratic"})",
-      R"({"num_heads": 3, "head_dim": 16, "degree": 3, "scale_mode": "row", "gate": "sigmoid",
+      R"({"num_heads": 3, "head_dim": 16, "degree": 3, "scale_mode": "row", "gate": "sigmoid", "gate_bias": true,
           "evaluation": "quadratic"})",
       R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 40, "degree": 4, "denominator": "one_plus_sum", "qk_norm": {},
           "evaluation": "quadratic"})",

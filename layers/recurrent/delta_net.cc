@@ -29,9 +29,7 @@ Conditioned<Delta> make_core(const DeltaNetSettings& s, const Parameters& parame
 }
 
 GatedOutput::Settings output_of(const DeltaNetSettings& s) {
-  const bool silu = s.gate == DeltaNetSettings::Gate::silu;
-  return {s.num_heads, s.value_head_dim, silu ? GatedOutput::Gate::silu : GatedOutput::Gate::none, true,
-          static_cast<float>(s.norm_eps)};
+  return {s.num_heads, s.value_head_dim, s.gate, true, static_cast<float>(s.norm_eps)};
 }
 
 Kernels::Map function_of(Activation activation, const Kernels& k) {
@@ -169,6 +167,7 @@ Kind delta_net_kind() {
       R"({"num_heads": 2, "head_dim": 32})",
       R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "qk_activation": "elu", "qk_norm": "sum",
           "gate": "silu", "conv": 0})",
+      R"({"num_heads": 2, "head_dim": 16, "gate": "sigmoid", "gate_bias": true})",
       R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "negative_eigenvalues": true,
           "qk_activation": "identity", "conv": 3})",
       R"({"num_heads": 2, "head_dim": 16, "beta": false, "qk_activation": "relu"})",

@@ -19,9 +19,7 @@ namespace {
 using Division = FeatureAttentionSettings::Division;
 
 GatedOutput::Settings output_of(const FeatureAttentionSettings& s) {
-  return {
-      s.num_heads, s.value_head_dim, GatedOutput::Gate::none, s.output_norm, static_cast<float>(s.norm_eps),
-      s.bias};
+  return {s.num_heads, s.value_head_dim, OutputGate(), s.output_norm, static_cast<float>(s.norm_eps), s.bias};
 }
 
 // A projection with its bias, if there is one.

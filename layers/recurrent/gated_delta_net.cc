@@ -31,11 +31,7 @@ Conditioned<Delta> make_core(const GatedDeltaNetSettings& s, const Parameters& p
 }
 
 GatedOutput::Settings output_of(const GatedDeltaNetSettings& s) {
-  using Gate = GatedDeltaNetSettings::Gate;
-  const auto gate = s.gate == Gate::silu      ? GatedOutput::Gate::silu
-                    : s.gate == Gate::sigmoid ? GatedOutput::Gate::sigmoid
-                                              : GatedOutput::Gate::none;
-  return {s.num_value_heads, s.value_head_dim, gate, true, static_cast<float>(s.norm_eps)};
+  return {s.num_value_heads, s.value_head_dim, s.gate, true, static_cast<float>(s.norm_eps)};
 }
 
 class GatedDeltaNet final : public Layer {
@@ -135,7 +131,7 @@ Kind gated_delta_net_kind() {
   kind.source = "Yang, Kautz, Hatamizadeh, arXiv 2412.06464, equation 10";
   kind.examples = {R"({"num_heads": 2, "head_dim": 32, "value_head_dim": 32})",
                    R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "negative_eigenvalues": true,
-          "gate": "sigmoid"})",
+          "gate": "sigmoid", "gate_bias": true})",
                    R"({"num_heads": 1, "num_value_heads": 2, "head_dim": 40, "value_head_dim": 24, "conv": 0,
           "gate": "none"})",
                    R"({"num_heads": 1, "num_value_heads": 2, "head_dim": 24, "value_head_dim": 40,

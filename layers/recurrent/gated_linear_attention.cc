@@ -14,11 +14,7 @@ namespace plait {
 namespace {
 
 GatedOutput::Settings output_of(const GatedLinearAttentionSettings& s) {
-  using Gate = GatedLinearAttentionSettings::Gate;
-  const auto gate = s.gate == Gate::silu      ? GatedOutput::Gate::silu
-                    : s.gate == Gate::sigmoid ? GatedOutput::Gate::sigmoid
-                                              : GatedOutput::Gate::none;
-  return {s.num_heads, s.value_head_dim, gate, true, static_cast<float>(s.norm_eps)};
+  return {s.num_heads, s.value_head_dim, s.gate, true, static_cast<float>(s.norm_eps)};
 }
 
 Conditioned<DecayedSum> make_core(const GatedLinearAttentionSettings& s, const Parameters& parameters,
@@ -121,8 +117,7 @@ Kind gated_linear_attention_kind() {
   kind.examples = {
       R"({"num_heads": 2, "head_dim": 32})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "conv": 4,
-          "gate": "sigmoid",
-          "decay_temperature": 0.5})",
+          "gate": "sigmoid", "gate_bias": true, "decay_temperature": 0.5})",
       R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "gate": "none", "decay_rank": 3})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40,
           "query": {"lambda": [0.0625]}})",

@@ -36,9 +36,7 @@ RidgeSolver::Settings core_of(const MesaNetSettings& s, const Parameters& parame
 }
 
 GatedOutput::Settings output_of(const MesaNetSettings& s) {
-  const bool silu = s.gate == MesaNetSettings::Gate::silu;
-  return {s.num_heads, s.value_head_dim, silu ? GatedOutput::Gate::silu : GatedOutput::Gate::none, true,
-          static_cast<float>(s.norm_eps)};
+  return {s.num_heads, s.value_head_dim, s.gate, true, static_cast<float>(s.norm_eps)};
 }
 
 class MesaNet final : public Layer {
@@ -129,7 +127,7 @@ Kind mesa_net_kind() {
       R"({"num_heads": 2, "head_dim": 32})",
       R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "solver": "cholesky", "gate": "silu"})",
       R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "conv": 0, "cg_start": "diagonal",
-          "cg_steps": 12, "cg_eps": 0})"};
+          "cg_steps": 12, "cg_eps": 0, "gate": "sigmoid", "gate_bias": true})"};
   kind.tensors = [](Config& config) { return mesa_net_tensors(read_mesa_net(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<MesaNet>(read_mesa_net(config), parameters);

@@ -5,6 +5,7 @@
 
 #include "layers/recurrent/inner_optimiser.h"
 #include "layers/recurrent/inputs.h"
+#include "layers/recurrent/output.h"
 #include "layers/recurrent/rows.h"
 #include "layers/recurrent/strengths.h"
 #include "layers/reference/ttt_linear.h"
@@ -40,6 +41,7 @@ class TttLinear final : public Layer {
         v_(parameters.tensor("v")),
         rate_(parameters.tensor("lr")),
         output_(parameters.tensor("o")),
+        gate_(parameters, settings.gate, settings.num_heads),
         rate_bias_(to_float(parameters.tensor("lr_bias"))),
         gain_(to_float(parameters.tensor("ln_weight"))),
         bias_(to_float(parameters.tensor("ln_bias"))),
@@ -60,10 +62,7 @@ class TttLinear final : public Layer {
     } else {
       k_ = Linear(parameters.tensor("k"));
     }
-    if (gated()) {
-      gate_ = Linear(parameters.tensor("gate"));
-      sites_.push_back(gate_site(heads, width));
-    }
+    if (gate_.on()) sites_.push_back(gate_site(heads, width));
     if (s_.rope_theta != 0)
       rotary_.emplace(rotary_frequencies(s_.rope_theta, s_.head_dim), Rotary::Layout::interleaved);
     for (Field& field : core_.fields()) fields_.push_back(std::move(field));
@@ -102,7 +101,6 @@ class TttLinear final : public Layer {
 
  private:
   static constexpr Index kConv = 0;  // field of convolution inputs
-  bool gated() const { return s_.gate != TttLinearSettings::Gate::none; }
 
   void run_inputs(View<const float> x, View<float> xq, View<float> xk, std::span<const Segment> segments,
                   const Compute& compute) const {
@@ -153,32 +151,16 @@ class TttLinear final : public Layer {
       layer_norm(block, s_.inner(), static_cast<float>(s_.post_norm_eps), post_gain_, post_bias_, block,
                  compute);
     });
-    if (gated()) apply_gate(x, z, segments, compute);
+    gate_.apply(x, z, segments, compute);
     scale_heads(segments, s_.num_heads, z, compute);
     for_each_block(segments, [&](Index first, Index rows) {
       output_.run(z.slice_rows(first, rows), y.slice_rows(first, rows), compute);
     });
   }
 
-  void apply_gate(View<const float> x, View<float> out, std::span<const Segment> segments,
-                  const Compute& compute) const {
-    const Kernels& k = kernels(compute);
-    Arena::Scope scope(scratch());
-    const View<float> factors = scope.rows(x.rows, s_.inner());
-    for_each_block(segments, [&](Index first, Index rows) {
-      const View<float> block = factors.slice_rows(first, rows);
-      gate_.run(x.slice_rows(first, rows), block, compute);
-      map_rows(k.gelu_tanh, block, block, compute);
-    });
-    edit_gates(segments, s_.num_heads, factors);
-    for_each_block(segments, [&](Index first, Index rows) {
-      const View<float> block = out.slice_rows(first, rows);
-      zip_rows(k.multiply, block, factors.slice_rows(first, rows), block, compute);
-    });
-  }
-
   TttLinearSettings s_;
-  Linear q_, k_, v_, rate_, gate_, output_;
+  Linear q_, k_, v_, rate_, output_;
+  GateColumns gate_;
   std::vector<float> rate_bias_, gain_, bias_, post_gain_, post_bias_;
   Convolution conv_q_, conv_k_;
   std::optional<Rotary> rotary_;
@@ -198,6 +180,7 @@ Kind ttt_linear_kind() {
   kind.examples = {
       R"({"num_heads": 2, "head_dim": 32})",
       R"({"num_heads": 2, "head_dim": 24, "mini_batch": 5, "conv": 4, "gate": "gelu_tanh", "base_lr": 0.5})",
+      R"({"num_heads": 2, "head_dim": 16, "gate": "sigmoid", "gate_bias": true})",
       R"({"num_heads": 1, "head_dim": 40, "mini_batch": 16, "rope_theta": 0, "base_lr": 0.1})"};
   kind.tensors = [](Config& config) { return ttt_linear_tensors(read_ttt_linear(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {

@@ -22,7 +22,7 @@ DeltaNetSettings read_delta_net(Config& config) {
   s.beta = config.boolean_or("beta", s.beta, "write strength from the input; false = 1");
   s.negative_eigenvalues =
       config.boolean_or("negative_eigenvalues", s.negative_eigenvalues, "strength times 2");
-  s.gate = static_cast<DeltaNetSettings::Gate>(config.choice("gate", {"none", "silu"}, "output gate"));
+  s.gate = read_output_gate(config, {"none", "silu", "sigmoid"});
   s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
   s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
@@ -47,8 +47,7 @@ std::vector<TensorSpec> delta_net_tensors(const DeltaNetSettings& s) {
     specs.push_back({"k_conv", {keys, s.conv}, Init::taps, "[num_heads * head_dim, conv]"});
     specs.push_back({"v_conv", {values, s.conv}, Init::taps, "[num_heads * value_head_dim, conv]"});
   }
-  if (s.gate == DeltaNetSettings::Gate::silu)
-    specs.push_back({"gate", {values, s.width}, Init::normal, value_rows, true});
+  add_gate_tensors(s.gate, values, s.width, "num_heads * value_head_dim", specs);
   add_query_tensors(s.query, s.num_heads, specs);
   return specs;
 }
@@ -74,10 +73,7 @@ class DeltaNetTwin final : public reference::DeltaRuleTwin {
 
   void finish(Rows o, View<const double> x, View<double> output) const override {
     reference::rms_normalise(o, s_.value_head_dim, s_.norm_eps, weights_["norm"]);
-    if (s_.gate == DeltaNetSettings::Gate::silu) {
-      const Rows z = weights_.project("gate", x);
-      for (std::size_t i = 0; i < z.data.size(); ++i) o.data[i] *= reference::silu(z.data[i]);
-    }
+    reference::apply_gate(s_.gate, weights_, x, o);
     const Rows y = weights_.project("o", o.view());
     for (Index t = 0; t < y.rows; ++t) std::copy_n(y.row(t), y.cols, output.row(t));
   }

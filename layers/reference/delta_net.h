@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "layers/reference/curvature_conditioned_query.h"
+#include "layers/reference/output_gate.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
 
@@ -14,7 +15,6 @@ namespace plait {
 struct DeltaNetSettings {
   enum class Activation { silu, relu, elu, identity };
   enum class Norm { l2, sum, none };
-  enum class Gate { none, silu };
   Index width = 0, chunk = 0;
   Index num_heads = 0, head_dim = 0, value_head_dim = 0;
   Index conv = 4;                               // kernel; 0 = none
@@ -22,7 +22,7 @@ struct DeltaNetSettings {
   Norm qk_norm = Norm::l2;
   bool beta = true;                   // false: strength 1
   bool negative_eigenvalues = false;  // strength times 2
-  Gate gate = Gate::none;
+  OutputGate gate;
   double norm_eps = 1e-5;
   double scale = 1;  // of the queries, resolved
   std::optional<QuerySettings> query;

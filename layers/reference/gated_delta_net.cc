@@ -19,8 +19,7 @@ GatedDeltaNetSettings read_gated_delta_net(Config& config) {
   s.conv = config.integer_or("conv", s.conv, "kernel of the short convolution on q, k, v; 0 = none");
   s.negative_eigenvalues =
       config.boolean_or("negative_eigenvalues", s.negative_eigenvalues, "beta in (0, 2)");
-  s.gate = static_cast<GatedDeltaNetSettings::Gate>(
-      config.choice("gate", {"silu", "sigmoid", "none"}, "function of the output gate"));
+  s.gate = read_output_gate(config, {"silu", "sigmoid", "none"});
   s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
   config.choice("qk_norm", {"l2"}, "norm of queries and keys");
   s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");
@@ -51,8 +50,7 @@ std::vector<TensorSpec> gated_delta_net_tensors(const GatedDeltaNetSettings& s) 
     specs.push_back({"k_conv", {keys, s.conv}, Init::taps, "[num_heads * head_dim, conv]"});
     specs.push_back({"v_conv", {values, s.conv}, Init::taps, "[num_value_heads * value_head_dim, conv]"});
   }
-  if (s.gate != GatedDeltaNetSettings::Gate::none)
-    specs.push_back({"gate", {values, s.width}, Init::normal, value_rows, true});
+  add_gate_tensors(s.gate, values, s.width, "num_value_heads * value_head_dim", specs);
   add_query_tensors(s.query, s.num_value_heads, specs);
   return specs;
 }
@@ -79,12 +77,7 @@ class GatedDeltaNetTwin final : public reference::DeltaRuleTwin {
 
   void finish(Rows o, View<const double> x, View<double> output) const override {
     reference::rms_normalise(o, s_.value_head_dim, s_.norm_eps, weights_["norm"]);
-    if (s_.gate != GatedDeltaNetSettings::Gate::none) {
-      const Rows z = weights_.project("gate", x);
-      const bool silu = s_.gate == GatedDeltaNetSettings::Gate::silu;
-      for (std::size_t i = 0; i < z.data.size(); ++i)
-        o.data[i] *= silu ? reference::silu(z.data[i]) : reference::sigmoid(z.data[i]);
-    }
+    reference::apply_gate(s_.gate, weights_, x, o);
     const Rows y = weights_.project("o", o.view());
     for (Index t = 0; t < y.rows; ++t) std::copy_n(y.row(t), y.cols, output.row(t));
   }

@@ -6,19 +6,19 @@
 #include <vector>
 
 #include "layers/reference/curvature_conditioned_query.h"
+#include "layers/reference/output_gate.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
 
 namespace plait {
 
 struct GatedDeltaNetSettings {
-  enum class Gate { silu, sigmoid, none };
   Index width = 0, chunk = 0;
   Index num_heads = 0, num_value_heads = 0;  // key heads and value heads
   Index head_dim = 0, value_head_dim = 0;
   Index conv = 4;  // kernel; 0 = none
   bool negative_eigenvalues = false;
-  Gate gate = Gate::silu;
+  OutputGate gate;
   double norm_eps = 1e-5;
   double scale = 1;  // of the queries, resolved
   std::optional<QuerySettings> query;

@@ -17,8 +17,7 @@ GatedLinearAttentionSettings read_gated_linear_attention(Config& config) {
   s.value_head_dim = config.integer_or("value_head_dim", s.head_dim, "width of a value head", 1);
   s.decay_rank = config.integer_or("decay_rank", s.decay_rank, "inner width of the decay's projection", 1);
   s.decay_temperature = config.number_or("decay_temperature", s.decay_temperature, "divides the log decay");
-  s.gate = static_cast<GatedLinearAttentionSettings::Gate>(
-      config.choice("gate", {"silu", "sigmoid", "none"}, "function of the output gate"));
+  s.gate = read_output_gate(config, {"silu", "sigmoid", "none"});
   config.choice("norm_order", {"norm_then_gate"}, "order of output norm and gate");
   s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
   s.conv =
@@ -53,15 +52,13 @@ std::vector<TensorSpec> gated_linear_attention_tensors(const GatedLinearAttentio
     specs.push_back({"k_conv", {keys, s.conv}, Init::taps, "[num_kv_heads * head_dim, conv]"});
     specs.push_back({"v_conv", {values, s.conv}, Init::taps, "[num_kv_heads * value_head_dim, conv]"});
   }
-  if (s.gate != GatedLinearAttentionSettings::Gate::none)
-    specs.push_back({"gate", {out, s.width}, Init::normal, "[num_heads * value_head_dim, width]", true});
+  add_gate_tensors(s.gate, out, s.width, "num_heads * value_head_dim", specs);
   add_query_tensors(s.query, s.num_heads, specs);
   return specs;
 }
 
 namespace {
 
-using Gate = GatedLinearAttentionSettings::Gate;
 using reference::Rows;
 
 class GatedLinearAttentionTwin final : public Twin {
@@ -83,11 +80,7 @@ class GatedLinearAttentionTwin final : public Twin {
     if (s_.query) reference::condition_query(*s_.query, lambda_, heads, q, k, &g);
     Rows o = reference::decayed_sum(heads, q, k, input("v", x), &g, nullptr);
     reference::rms_normalise(o, s_.value_head_dim, s_.norm_eps, weights_["norm"]);
-    if (s_.gate != Gate::none) {
-      const Rows z = weights_.project("gate", x);
-      for (std::size_t i = 0; i < z.data.size(); ++i)
-        o.data[i] *= s_.gate == Gate::silu ? reference::silu(z.data[i]) : reference::sigmoid(z.data[i]);
-    }
+    reference::apply_gate(s_.gate, weights_, x, o);
     const Rows y = weights_.project("o", o.view());
     for (Index t = 0; t < y.rows; ++t) std::copy_n(y.row(t), y.cols, output.row(t));
   }

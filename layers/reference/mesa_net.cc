@@ -23,7 +23,7 @@ MesaNetSettings read_mesa_net(Config& config) {
   s.cg_tolerance = config.number_or("cg_tolerance", s.cg_tolerance,
                                     "a row stops at |residual| <= cg_tolerance |q|; 0 = never");
   s.lambda_min = config.number_or("lambda_min", s.lambda_min, "added to softplus(lambda)");
-  s.gate = static_cast<MesaNetSettings::Gate>(config.choice("gate", {"none", "silu"}, "output gate"));
+  s.gate = read_output_gate(config, {"none", "silu", "sigmoid"});
   s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
   for (const auto& [name, value] :
        {std::pair{"cg_eps", s.cg_eps}, {"cg_tolerance", s.cg_tolerance}, {"lambda_min", s.lambda_min}})
@@ -54,8 +54,7 @@ std::vector<TensorSpec> mesa_net_tensors(const MesaNetSettings& s) {
       {"o", {s.width, values}, Init::normal, "[width, num_heads * value_head_dim]", true}};
   for (const char* name : {"q_conv", "k_conv"})
     if (s.conv > 0) specs.push_back({name, {keys, s.conv}, Init::taps, "[num_heads * head_dim, conv]"});
-  if (s.gate == MesaNetSettings::Gate::silu)
-    specs.push_back({"gate", {values, s.width}, Init::normal, value_rows, true});
+  add_gate_tensors(s.gate, values, s.width, "num_heads * value_head_dim", specs);
   return specs;
 }
 
@@ -177,10 +176,7 @@ class MesaNetTwin final : public Twin {
                                    per_head("a", x, reference::log_sigmoid),
                                    per_head("beta", x, reference::sigmoid), lambda);
     reference::rms_normalise(o, s_.value_head_dim, s_.norm_eps, weights_["norm"]);
-    if (s_.gate == MesaNetSettings::Gate::silu) {
-      const Rows z = weights_.project("gate", x);
-      for (std::size_t i = 0; i < z.data.size(); ++i) o.data[i] *= reference::silu(z.data[i]);
-    }
+    reference::apply_gate(s_.gate, weights_, x, o);
     const Rows y = weights_.project("o", o.view());
     for (Index t = 0; t < y.rows; ++t) std::copy_n(y.row(t), y.cols, output.row(t));
   }

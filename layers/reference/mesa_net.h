@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "layers/reference/output_gate.h"
 #include "layers/reference/recurrence.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
@@ -14,7 +15,6 @@ namespace plait {
 struct MesaNetSettings {
   enum class Solver { cg, cholesky };
   enum class Start { zero, diagonal };
-  enum class Gate { none, silu };
   Index width = 0, chunk = 0;
   Index num_heads = 0, head_dim = 0, value_head_dim = 0;
   Index conv = 4;  // kernel on q and k; 0 = none
@@ -24,7 +24,7 @@ struct MesaNetSettings {
   Start cg_start = Start::zero;
   double cg_tolerance = 0;  // 0 = every row takes all steps
   double lambda_min = 0.25;
-  Gate gate = Gate::none;
+  OutputGate gate;
   double norm_eps = 1e-5;
 };
 

@@ -51,6 +51,9 @@ PolynomialAttentionSettings read_polynomial_attention(Config& config) {
   read_readout(config, s);
   s.gate = static_cast<Settings::Gate>(
       config.choice("gate", {"none", "sigmoid"}, "factor on every column of a head's output"));
+  s.gate_bias = config.boolean_or("gate_bias", false, "bias on the gate's logits");
+  if (s.gate_bias && s.gate == Settings::Gate::none)
+    config.refuse("gate_bias means nothing while gate is none");
   s.evaluation = static_cast<Settings::Evaluation>(
       config.choice("evaluation", {"recurrent", "quadratic"},
                     "a state of constant size, or a cache of keys and values; equal up to rounding"));
@@ -71,6 +74,7 @@ std::vector<TensorSpec> polynomial_attention_tensors(const PolynomialAttentionSe
   if (s.output_bias) specs.push_back({"o_bias", {p.width}, Init::small, "[width]"});
   if (s.gate == Settings::Gate::sigmoid)
     specs.push_back({"gate", {heads, p.width}, Init::normal, "[num_heads * value_head_dim, width]", true});
+  if (s.gate_bias) specs.push_back({"gate_bias", {heads}, Init::small, "[num_heads * value_head_dim]"});
   return specs;
 }
 
@@ -84,7 +88,8 @@ class PolynomialAttentionTwin final : public Twin {
         o_(to_double(parameters.tensor("o"))),
         decay_(optional_tensor(parameters, "decay")),
         decay_bias_(optional_tensor(parameters, "decay_bias")),
-        gate_(optional_tensor(parameters, "gate")) {}
+        gate_(optional_tensor(parameters, "gate")),
+        gate_bias_(optional_tensor(parameters, "gate_bias")) {}
 
   void run(std::span<const View<const double>> inputs, std::span<const Token>,
            View<double> output) const override {
@@ -97,7 +102,7 @@ class PolynomialAttentionTwin final : public Twin {
       for (Index h = 0; h < p.num_heads; ++h)
         attend(rows, decays, i, h, heads.data() + (i * p.num_heads + h) * p.value_head_dim);
     if (!gate_.empty()) {
-      const std::vector<double> gate = project(x, gate_, {}, p.num_heads * p.value_head_dim);
+      const std::vector<double> gate = project(x, gate_, gate_bias_, p.num_heads * p.value_head_dim);
       for (std::size_t i = 0; i < heads.size(); ++i) heads[i] /= 1 + std::exp(-gate[i]);
     }
     const View<const double> all(heads.data(), x.rows, p.num_heads * p.value_head_dim);
@@ -156,7 +161,7 @@ class PolynomialAttentionTwin final : public Twin {
 
   Settings settings_;
   ProjectionTwin projection_;
-  std::vector<double> o_, decay_, decay_bias_, gate_;
+  std::vector<double> o_, decay_, decay_bias_, gate_, gate_bias_;
 };
 
 }  // namespace

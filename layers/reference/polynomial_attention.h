@@ -26,6 +26,7 @@ struct PolynomialAttentionSettings {
   Decay decay = Decay::none;
   double decay_temperature = 16;
   Gate gate = Gate::none;
+  bool gate_bias = false;
   Evaluation evaluation = Evaluation::recurrent;
 
   // What only power_retention sets (the grid: polysketch_attention, too).

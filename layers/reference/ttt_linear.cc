@@ -19,7 +19,7 @@ TttLinearSettings read_ttt_linear(Config& config) {
   s.rope_theta =
       config.number_or("rope_theta", s.rope_theta, "rotary base, position mod mini_batch; 0 = none");
   s.conv = config.integer_or("conv", s.conv, "kernel of conv_q and conv_k on a shared projection; 0 = none");
-  s.gate = static_cast<TttLinearSettings::Gate>(config.choice("gate", {"none", "gelu_tanh"}, "output gate"));
+  s.gate = read_output_gate(config, {"none", "gelu_tanh", "sigmoid"});
   s.post_norm_eps =
       config.number_or("post_norm_eps", s.post_norm_eps, "of the layer norm before the projection");
   s.ln_eps = config.number_or("ln_eps", s.ln_eps, "of the inner model's layer norm");
@@ -53,8 +53,7 @@ std::vector<TensorSpec> ttt_linear_tensors(const TttLinearSettings& s) {
       specs.push_back({name, {inner, s.conv}, Init::taps, "[num_heads * head_dim, conv]"});
       specs.push_back({std::string(name) + "_bias", {inner}, Init::small, "[num_heads * head_dim]"});
     }
-  if (s.gate != TttLinearSettings::Gate::none)
-    specs.push_back({"gate", {inner, s.width}, Init::normal, rows, true});
+  add_gate_tensors(s.gate, inner, s.width, "num_heads * head_dim", specs);
   return specs;
 }
 
@@ -91,10 +90,7 @@ class TttLinearTwin final : public Twin {
 
     reference::layer_normalise(out, s_.inner(), s_.post_norm_eps, weights_["post_norm_weight"],
                                weights_["post_norm_bias"]);
-    if (s_.gate == TttLinearSettings::Gate::gelu_tanh) {
-      const Rows z = weights_.project("gate", x);
-      for (std::size_t i = 0; i < z.data.size(); ++i) out.data[i] *= reference::gelu_tanh(z.data[i]);
-    }
+    reference::apply_gate(s_.gate, weights_, x, out);
     const Rows y = weights_.project("o", out.view());
     for (Index t = 0; t < y.rows; ++t) std::copy_n(y.row(t), y.cols, output.row(t));
   }

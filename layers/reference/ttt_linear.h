@@ -4,20 +4,20 @@
 #include <memory>
 #include <vector>
 
+#include "layers/reference/output_gate.h"
 #include "layers/reference/twin.h"
 #include "runtime/graph/config.h"
 
 namespace plait {
 
 struct TttLinearSettings {
-  enum class Gate { none, gelu_tanh };
   Index width = 0;
   Index num_heads = 0, head_dim = 0;
   Index mini_batch = 16;  // tokens whose gradients are taken at the same weights: part of the model
   double base_lr = 1;
   double rope_theta = 10000;  // 0 = no rotation
   Index conv = 0;             // kernel of conv_q and conv_k on a shared projection; 0 = separate projections
-  Gate gate = Gate::none;
+  OutputGate gate;
   double post_norm_eps = 1e-6, ln_eps = 1e-6;
 
   Index inner() const { return num_heads * head_dim; }

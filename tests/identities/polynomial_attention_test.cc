@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "layers/attention/power_features.h"
 #include "tests/identities/attention_rows.h"
@@ -141,29 +142,83 @@ TEST(PowerFeatures, CountMeetsTheBinomial) {
     for (Index i = 0; i < 4; ++i) EXPECT_EQ(PowerFeatures::monomials(dims[i], p), table[p - 2][i]);
 }
 
+// phi(q).phi(k) in double, and the sum of its terms' magnitudes.
+struct FeatureProduct {
+  double value = 0, magnitude = 0;
+};
+FeatureProduct product_of(const PowerFeatures& features, const std::vector<double>& q,
+                          const std::vector<double>& k) {
+  FeatureProduct product;
+  for (Index a = 0; a < features.size(); ++a) {
+    double term = features.weights()[static_cast<std::size_t>(a)];
+    Index last = 0;
+    for (const Index c : features.channels(a)) {
+      EXPECT_LE(last, c);
+      last = c;
+      term *= q[static_cast<std::size_t>(c)] * k[static_cast<std::size_t>(c)];
+    }
+    product.value += term;
+    product.magnitude += std::abs(term);
+  }
+  return product;
+}
+
+double dot_of(const std::vector<double>& q, const std::vector<double>& k) {
+  return std::inner_product(q.begin(), q.end(), k.begin(), 0.0);
+}
+
+std::vector<double> normal_vector(Numbers& numbers, Index width) {
+  std::vector<double> x;
+  for (Index c = 0; c < width; ++c) x.push_back(numbers.normal());
+  return x;
+}
+
 // phi(q).phi(k) = (q.k)^p in double for p = 1..6, d = 5 (softmax-family 6.1: relative error <= 1e-15).
 TEST(PowerFeatures, WeightedProductsAreThePower) {
   Numbers numbers(1);
-  for (Index p = 1; p <= 6; ++p) {
-    const PowerFeatures features(5, p);
+  for (Index p = 1; p <= 6; ++p)
     for (int draw = 0; draw < 20; ++draw) {
-      std::vector<double> q, k;
-      for (int c = 0; c < 5; ++c) q.push_back(numbers.normal()), k.push_back(numbers.normal());
-      double sum = 0, magnitude = 0, dot = 0;
-      for (Index a = 0; a < features.size(); ++a) {
-        double term = features.weights()[static_cast<std::size_t>(a)];
-        Index last = 0;
-        for (const Index c : features.channels(a)) {
-          EXPECT_LE(last, c);
-          last = c;
-          term *= q[static_cast<std::size_t>(c)] * k[static_cast<std::size_t>(c)];
-        }
-        sum += term;
-        magnitude += std::abs(term);
-      }
-      for (std::size_t c = 0; c < 5; ++c) dot += q[c] * k[c];
-      EXPECT_NEAR(sum, std::pow(dot, static_cast<int>(p)), 2e-15 * magnitude) << "p " << p;
+      const std::vector<double> q = normal_vector(numbers, 5), k = normal_vector(numbers, 5);
+      const FeatureProduct sum = product_of(PowerFeatures(5, p), q, k);
+      EXPECT_NEAR(sum.value, std::pow(dot_of(q, k), static_cast<int>(p)), 2e-15 * sum.magnitude) << "p " << p;
     }
+}
+
+// (b + q.k)^p: the same features of vectors with sqrt b appended, C(d + p, p) of them (6.1: p <= 4, 6e-16).
+TEST(PowerFeatures, AnAppendedRootMakesThePowerInhomogeneous) {
+  Numbers numbers(2);
+  for (Index p = 1; p <= 4; ++p) {
+    const PowerFeatures features(6, p);
+    EXPECT_EQ(features.size(), PowerFeatures::monomials(5, p) + PowerFeatures::monomials(6, p - 1));
+    for (const double b : {0.25, 1.0, 3.0}) {
+      std::vector<double> q = normal_vector(numbers, 5), k = normal_vector(numbers, 5);
+      const double expected = std::pow(b + dot_of(q, k), static_cast<int>(p));
+      q.push_back(std::sqrt(b)), k.push_back(std::sqrt(b));
+      const FeatureProduct sum = product_of(features, q, k);
+      EXPECT_NEAR(sum.value, expected, 2e-15 * sum.magnitude) << "p " << p << " b " << b;
+    }
+  }
+}
+
+// sum_{r <= p} s^r / r!: the features of every order, each over r!, one after the other. Even orders have
+// no sign: at s = -1 order 2 has its minimum, 1/2.
+TEST(PowerFeatures, OrdersTogetherAreATruncatedTaylorSeries) {
+  Numbers numbers(3);
+  for (Index p = 1; p <= 4; ++p) {
+    const std::vector<double> q = normal_vector(numbers, 5), k = normal_vector(numbers, 5);
+    double sum = 1, magnitude = 1, expected = 1, term = 1, factorial = 1;
+    Index size = 1;
+    for (Index r = 1; r <= p; ++r) {
+      const PowerFeatures features(5, r);
+      factorial *= static_cast<double>(r);
+      const FeatureProduct order = product_of(features, q, k);
+      sum += order.value / factorial;
+      magnitude += order.magnitude / factorial;
+      expected += term *= dot_of(q, k) / static_cast<double>(r);
+      size += features.size();
+    }
+    EXPECT_NEAR(sum, expected, 2e-15 * magnitude) << p;
+    EXPECT_EQ(size, PowerFeatures::monomials(6, p));  // C(d + p, p)
   }
 }
 

@@ -42,6 +42,31 @@ TEST(Probe, WritesTableJsonAndPictures) {
   }
 }
 
+TEST(Probe, LongContextTakesSeveralModels) {
+  small();
+  text();
+  const std::string probe = "probe long_context small.h5 small.h5 ";
+  const Outcome read_it =
+      plait(probe + "--text small.txt --length 200 --distances 0 --json p.json --plot p.svg");
+  ASSERT_EQ(read_it.code, 0) << read_it.error;
+  EXPECT_NE(read_it.out.find("restarted 1-64"), std::string::npos) << read_it.out;
+  const Json json = Json::parse(read(file("p.json")));
+  EXPECT_EQ(json["probe"], "long_context");
+  ASSERT_EQ(json["models"].size(), 2u);
+  EXPECT_EQ(json["models"][0], json["models"][1]);
+  EXPECT_EQ(json["models"][0]["tokens"], 200);
+  // The whole model's loss is that of `plait score`.
+  const std::string first = read(file("small.txt")).substr(0, 200);
+  write(file("first.txt"), first);
+  const Json scored = plait("score small.h5 --text first.txt --json -").json();
+  EXPECT_NEAR(json["models"][0]["variants"][0]["nll"].get<double>(), scored["nll"].get<double>(), 1e-9);
+  EXPECT_EQ(read(file("p.svg")).find("nan"), std::string::npos);
+  const Outcome asked =
+      plait("probe long_context small.h5 --distances 128 --items 2 --pairs 2 --off none --json -");
+  ASSERT_EQ(asked.code, 0) << asked.error;
+  EXPECT_EQ(asked.json()["models"][0]["tasks"].size(), 6u);  // three tasks, whole and with a window
+}
+
 TEST(Probe, MistakesAreOneSentence) {
   small();
   text();
@@ -49,6 +74,11 @@ TEST(Probe, MistakesAreOneSentence) {
       {"probe attention_map small.h5 --text small.txt", 2, "attention_map"},
       {"probe --bogus", 2, "--bogus"},
       {"probe attention_maps small.h5", 2, "--text"},
+      {"probe long_context small.h5 --distances 0", 2, "--distances"},
+      {"probe long_context small.h5 --distances 0,128", 2, "--distances"},
+      {"probe long_context small.h5 --off nothing --distances 128", 3, "nothing"},
+      {"probe long_context small.h5 --text missing.txt", 3, "missing.txt"},
+      {"probe long_context missing.h5", 3, "missing.h5"},
       {"probe attention_maps small.h5 --text small.txt --tokens small.txt", 2, "--tokens"},
       {"probe attention_maps small.h5 --text small.txt --bogus", 2, "--bogus"},
       {"probe attention_maps small.h5 --text small.txt --limit 1", 2, "--limit"},

@@ -5,6 +5,7 @@
 #include "tools/probe/degrees_of_freedom.h"
 #include "tools/probe/frobenius.h"
 #include "tools/probe/large_prompt_limit.h"
+#include "tools/probe/long_context.h"
 #include "tools/probe/peak_separation.h"
 #include "tools/probe/probe.h"
 #include "tools/probe/single_location_regression.h"
@@ -28,6 +29,8 @@ constexpr Entry kProbes[] = {
      make<AttentionThermodynamics>},
     {"vertex_softmax", "Certified bounds of a layer's output under logit intervals, as of a quantised cache",
      make<VertexSoftmax>},
+    {"long_context", "Loss by context length, windows against streaming, answers from ever further back",
+     make<LongContext>},
     {"single_location_regression", "Risks of softmax and other weights where one token carries the answer",
      make<SingleLocationRegression>},
     {"peak_separation", "How far one raised logit lifts its weight: exp against powers",

@@ -46,6 +46,15 @@ class HalfStep final : public PotentialRule {
   View<double> potentials_;
 };
 
+// The last half step, by rows, and the sum of the values in one: a row's potential divides by its mass.
+class BalancedRows final : public PotentialRule {
+ public:
+  using PotentialRule::PotentialRule;
+  void finish(const QueryRow& row, const RowSums& sums, Index width, const Kernels& k) const override {
+    k.scale(sums.sums, 1 / sums.mass, row.out, width);
+  }
+};
+
 // The sum of the values under e^(logit + both potentials); the row's own is its side.
 class Transport final : public PotentialRule {
  public:
@@ -102,15 +111,19 @@ class SinkhornAttention final : public Layer {
     const HeadRows queries{q, p.head_dim, 1}, keys{k, p.head_dim, p.group()},
         values{v, p.value_head_dim, p.group()};
     const KeyArray by_key(keys, values, w, scope), by_query(queries, {}, u, scope);
-    for (Index step = 0; step < settings_.max_iter; ++step) {
+    const bool ends_by_rows = settings_.max_iter % 2 == 1;
+    for (Index step = 0; step < settings_.max_iter - (ends_by_rows ? 1 : 0); ++step) {
       const bool rows = step % 2 == 0;
       WholeTiles tiles(p.num_heads);
       tiles.add(rows ? by_key : by_query, rows ? queries : keys, {}, {});
       walk_keys(tiles.all(), HalfStep(settings_.scale, rows ? u : w), p.head_dim, 0, grids_, compute);
     }
     WholeTiles tiles(p.num_heads);
-    tiles.add(by_key, queries, u, out);
-    walk_keys(tiles.all(), Transport(settings_.scale), p.head_dim, p.value_head_dim, grids_, compute);
+    tiles.add(by_key, queries, ends_by_rows ? View<const double>() : u, out);
+    const auto gather = [&](const KeyRule& rule) {
+      walk_keys(tiles.all(), rule, p.head_dim, p.value_head_dim, grids_, compute);
+    };
+    ends_by_rows ? gather(BalancedRows(settings_.scale)) : gather(Transport(settings_.scale));
   }
 
   SinkhornAttentionSettings settings_;

@@ -49,18 +49,18 @@ BlockSoftmax::BlockSoftmax(const BlockPart& part, Index first_head, Index heads,
 
 bool BlockSoftmax::enter(Index block) {
   block_ = block;
-  runs_.assign(visible_.size(), {});
+  runs_.clear();
+  first_run_.assign(1, 0);
   whole_ = true;
-  bool any = false;
-  for (std::size_t r = 0; r < visible_.size(); ++r) {
-    for (const KeyRange& range : visible_[r]) {
+  for (Index r = 0; r < rows(); ++r) {
+    for (const KeyRange& range : visible_[static_cast<std::size_t>(r)]) {
       const KeyRange run{std::max(range.begin - block, Index{0}), std::min(range.end - block, kWalkBlock)};
-      if (run.begin < run.end) runs_[r].push_back(run);
+      if (run.begin < run.end) runs_.push_back(run);
     }
-    any = any || !runs_[r].empty();
-    whole_ = whole_ && runs_[r].size() == 1 && runs_[r][0] == KeyRange{0, limit(static_cast<Index>(r))};
+    first_run_.push_back(runs_.size());
+    whole_ = whole_ && runs(r).size() == 1 && runs(r)[0] == KeyRange{0, limit(r)};
   }
-  return any;
+  return !runs_.empty();
 }
 
 void BlockSoftmax::add_products(View<const float> x, const float* rows, Index stride, View<float> y) const {

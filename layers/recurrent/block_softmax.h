@@ -46,7 +46,11 @@ class BlockSoftmax {
   bool own() const { return block_ + kWalkBlock > part_.position; }
   Index limit(Index r) const { return own() ? position(r) - block_ + 1 : kWalkBlock; }
   // The keys row r sees, as places in the block.
-  std::span<const KeyRange> runs(Index r) const { return runs_[static_cast<std::size_t>(r)]; }
+  std::span<const KeyRange> runs(Index r) const {
+    const std::size_t first = first_run_[static_cast<std::size_t>(r)],
+                      last = first_run_[static_cast<std::size_t>(r) + 1];
+    return {runs_.data() + first, last - first};
+  }
 
   // y_r += sum_{s < limit(r)} x_rs rows_s, s ascending. x [rows(), limit], y [rows(), n]
   void add_products(View<const float> x, const float* rows, Index stride, View<float> y) const;
@@ -65,9 +69,11 @@ class BlockSoftmax {
   View<float> sums_;   // [rows, value_width] of numerator times value
   View<float> lanes_;  // [rows, 16] of numerators
   std::vector<float> maximum_;
-  std::vector<std::vector<KeyRange>> visible_, runs_;  // by row
-  std::vector<std::vector<KeyRange>> muted_;           // by head
-  bool whole_ = false;                                 // every row sees all keys up to its limit
+  std::vector<std::vector<KeyRange>> visible_;  // by row
+  std::vector<std::vector<KeyRange>> muted_;    // by head
+  std::vector<KeyRange> runs_;                  // of all rows, in the block entered
+  std::vector<std::size_t> first_run_;          // by row, and their number
+  bool whole_ = false;                          // every row sees all keys up to its limit
   Index oldest_, block_ = 0;
 };
 

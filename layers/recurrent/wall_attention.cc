@@ -18,7 +18,8 @@ namespace {
 
 constexpr Index kKeys = 0, kValues = 1, kSums = 2;  // fields
 constexpr Index kBlock = kWalkBlock;
-constexpr Index kSubBlock = 16;  // rows of the own block that share a reference row
+constexpr Index kSpan = 4 * kBlock;  // positions that share a reference row with later spans
+constexpr Index kSubBlock = 8;       // rows of the own block that share a reference row
 
 Field log_field(const char* name, Index width, DType dtype, Field::Order order) {
   Field field;
@@ -30,126 +31,176 @@ Field log_field(const char* name, Index width, DType dtype, Field::Order order) 
   return field;
 }
 
-// Rows of one part and one query head. A key j and a query i meet at a row t between them,
-// (q_i e^{P_i - P_t}).(k_j e^{P_t - P_j}), so that no exponent is positive: of a block before the rows' own
-// at its last row; of the own block at the last row before the query's sub-block, or at the query itself.
+// Rows of one segment in one span, in parts, and one query head. A key j and a query i meet at a row t
+// between them, (q_i e^{P_i - P_t}).(k_j e^{P_t - P_j}), so that no exponent is positive: of a span before
+// the rows' own at its last row; of an earlier block of the own span at the block's last row; of the own
+// block at the last row before the query's sub-block, or at the query itself.
 class Tile {
  public:
-  Tile(const ProjectionSettings& heads, float scale, const BlockPart& part, Index head, View<const float> q,
-       const Kernels& k, Arena::Scope& scope)
+  Tile(const ProjectionSettings& heads, float scale, std::span<const BlockPart> parts, Index head,
+       View<const float> q, const Kernels& k, Arena::Scope& scope)
       : heads_(heads),
-        scale_(scale),
-        part_(part),
+        state_(*parts.front().segment->state),
+        span_(parts.front().position / kSpan * kSpan),
         head_(head),
         k_(k),
-        softmax_(part, head, 1, heads.value_head_dim, log(kKeys), k, scope),
-        q_(q.slice_rows(part.first_row, part.rows).slice_cols(head * heads.head_dim, heads.head_dim)),
-        queries_(scope.rows(part.rows, heads.head_dim)),
         keys_(scope.rows(heads.head_dim, kBlock)),
-        logits_(scope.rows(part.rows, kBlock)),
-        reference_(scope.take<double>(heads.head_dim)),
-        own_sums_(scope.take<double>(part.rows * heads.head_dim), part.rows, heads.head_dim) {
+        logits_(scope.rows(kBlock, kBlock)),
+        near_keys_(scope.rows(kSubBlock, heads.head_dim)),
+        near_sums_(scope.take<double>(kSubBlock * heads.head_dim), kSubBlock, heads.head_dim),
+        factors_(scope.take(heads.head_dim)),
+        reference_(scope.take<double>(heads.head_dim)) {
     assert(log(kKeys).page_rows() == kBlock && log(kSums).page_rows() == kBlock);
-    for (Index r = 0; r < part.rows; ++r) copy_sums(part.position + r, own_sums_.row(r));
+    parts_.reserve(parts.size());
+    for (const BlockPart& part : parts) {
+      Part& p = parts_.emplace_back(
+          part, BlockSoftmax(part, head, 1, heads.value_head_dim, log(kKeys), k, scope),
+          scope.rows(part.rows, heads.head_dim), scope.rows(part.rows, heads.head_dim),
+          View<double>(scope.take<double>(part.rows * heads.head_dim), part.rows, heads.head_dim));
+      for (Index r = 0; r < part.rows; ++r) {
+        k.scale(q.row(part.first_row + r) + head * heads.head_dim, scale, p.queries.row(r), heads.head_dim);
+        copy_sums(part.position + r, p.sums.row(r));
+      }
+    }
   }
 
   void run(View<float> o) {
-    for (Index block = softmax_.newest_block(); block >= softmax_.oldest_block(); block -= kBlock) {
-      if (!softmax_.enter(block)) continue;
-      block_ = block;
-      if (softmax_.own())
-        score_own_block();
-      else
-        score_block();
-      for (Index r = 0; r < logits_.rows; ++r)
-        for (const KeyRange& run : softmax_.runs(r))
-          k_.scale(logits_.row(r) + run.begin, scale_, logits_.row(r) + run.begin, run.end - run.begin);
-      const Index kv = head_ / heads_.group();
-      softmax_.add(logits_, log(kValues).page(block) + kv * heads_.value_head_dim, log(kValues).stride());
-    }
-    softmax_.finish(o);
+    Index oldest = parts_.front().softmax.oldest_block();
+    for (const Part& part : parts_) oldest = std::min(oldest, part.softmax.oldest_block());
+    for (block_ = parts_.back().softmax.newest_block(); block_ >= oldest; block_ -= kBlock) step();
+    for (const Part& part : parts_) part.softmax.finish(o);
   }
 
  private:
-  const Log& log(Index field) const { return part_.segment->state->log(field); }
+  struct Part {
+    const BlockPart& rows;
+    BlockSoftmax softmax;
+    View<float> queries;  // [rows, head_dim] times the scale
+    View<float> moved;    // [rows, head_dim], the queries at row `at`
+    View<double> sums;    // [rows, head_dim]
+    Index at = -1;
+
+    Part(const BlockPart& part, BlockSoftmax&& own, View<float> q, View<float> room, View<double> p)
+        : rows(part), softmax(std::move(own)), queries(q), moved(room), sums(p) {}
+  };
+
+  const Log& log(Index field) const { return state_.log(field); }
   // [head_dim][kBlock]
   const double* sums(Index position) const {
     return log(kSums).page<double>(position) + head_ * heads_.head_dim * kBlock;
+  }
+  const float* keys() const {
+    return log(kKeys).page(block_) + head_ / heads_.group() * heads_.head_dim * kBlock;
   }
   void copy_sums(Index position, double* row) const {
     const double* columns = sums(position) + position % kBlock;
     for (Index c = 0; c < heads_.head_dim; ++c) row[c] = columns[c * kBlock];
   }
 
-  // The sums of the last row in front of `end` that was not skipped; false if the block has none there.
-  bool find_reference(Index end) {
+  // The last row in front of `end` that was not skipped, its sums in reference_; -1 if that is not in this
+  // block or behind it.
+  Index find_reference(Index end) {
     Index last = -1;
     for (const Log::Range& range : log(kSums).present())
       if (range.begin < end) last = std::min(range.end, end) - 1;
-    if (last < block_) return false;
+    if (last < block_) return -1;
     copy_sums(last, reference_);
-    return true;
+    return last;
   }
 
-  // keys_ [head_dim][begin, end) := k_j e^{to - P_j}
-  void move_keys(const double* to, Index begin, Index end) {
-    const float* keys = log(kKeys).page(block_) + head_ / heads_.group() * heads_.head_dim * kBlock;
+  // keys_ [head_dim][0, count) := k_j e^{reference - P_j}
+  void move_keys(Index count) {
     const double* block_sums = sums(block_);
     for (Index c = 0; c < heads_.head_dim; ++c) {
-      float* moved = keys_.row(c) + begin;
-      k_.exp_difference_from(to[c], block_sums + c * kBlock + begin, moved, end - begin);
-      k_.multiply(moved, keys + c * kBlock + begin, moved, end - begin);
+      k_.exp_difference_from(reference_[c], block_sums + c * kBlock, keys_.row(c), count);
+      k_.multiply(keys_.row(c), keys() + c * kBlock, keys_.row(c), count);
     }
   }
 
-  // queries_ of the rows [first, end) := q_i e^{P_i - reference}
-  void move_queries(Index first, Index end) {
+  // part.moved of the rows [first, end) := q_i e^{P_i - reference}
+  void move_queries(Part& part, Index first, Index end) {
     for (Index r = first; r < end; ++r) {
-      exp_differences(k_, own_sums_.row(r), reference_, 1, queries_.row(r), queries_.cols);
-      k_.multiply(queries_.row(r), q_.row(r), queries_.row(r), queries_.cols);
+      exp_differences(k_, part.sums.row(r), reference_, 1, part.moved.row(r), part.moved.cols);
+      k_.multiply(part.moved.row(r), part.queries.row(r), part.moved.row(r), part.moved.cols);
     }
   }
 
-  void score_block() {
-    find_reference(block_ + kBlock);  // a key is seen, so there is one
-    move_keys(reference_, 0, kBlock);
-    move_queries(0, queries_.rows);
-    score(k_, queries_, keys_.data, keys_.stride, kBlock, logits_);
+  // The block's own part comes first, then those behind it, which share its moved keys.
+  void step() {
+    Index at = -1;  // where the keys are
+    for (Part& part : parts_) {
+      if (part.softmax.newest_block() < block_ || !part.softmax.enter(block_)) continue;
+      if (part.softmax.own()) {
+        score_own_block(part);
+      } else {
+        if (at < 0) {  // a key is seen, so there is a reference
+          at = find_reference(block_ < span_ ? block_ / kSpan * kSpan + kSpan : block_ + kBlock);
+          move_keys(kBlock);
+        }
+        if (part.at != at) move_queries(part, 0, part.rows.rows);
+        part.at = at;
+        score(k_, part.moved, keys_.data, keys_.stride, kBlock, logits_.slice_rows(0, part.rows.rows));
+      }
+      const Index kv = head_ / heads_.group();
+      part.softmax.add(logits_.slice_rows(0, part.rows.rows),
+                       log(kValues).page(block_) + kv * heads_.value_head_dim, log(kValues).stride());
+    }
   }
 
-  void score_own_block() {
-    for (Index first = 0, end = 0; first < part_.rows; first = end) {
-      const Index begin = (part_.place() + first) / kSubBlock * kSubBlock;
-      end = std::min(begin + kSubBlock - part_.place(), part_.rows);
-      if (begin > 0 && find_reference(block_ + begin)) {
-        move_keys(reference_, 0, begin);
-        move_queries(first, end);
-        score(k_, queries_.slice_rows(first, end - first), keys_.data, keys_.stride, begin,
+  void score_own_block(Part& part) {
+    const Index place = part.rows.place();
+    for (Index first = 0, end = 0; first < part.rows.rows; first = end) {
+      const Index begin = (place + first) / kSubBlock * kSubBlock;
+      end = std::min(begin + kSubBlock - place, part.rows.rows);
+      if (begin > 0 && find_reference(block_ + begin) >= 0) {
+        move_keys(begin);
+        move_queries(part, first, end);
+        score(k_, part.moved.slice_rows(first, end - first), keys_.data, keys_.stride, begin,
               logits_.slice_rows(first, end - first));
       }
-      for (Index r = first; r < end; ++r) {
-        const Index count = part_.place() + r + 1 - begin;
-        move_keys(own_sums_.row(r), begin, begin + count);
-        k_.combine(heads_.head_dim, count, q_.row(r), keys_.data + begin, keys_.stride,
-                   logits_.row(r) + begin, Start::zero);
-      }
+      score_sub_block(part, begin, first, end);
     }
+  }
+
+  // The rows [first, end) over the keys of their sub-block, which begins at `begin` of the block.
+  void score_sub_block(const Part& part, Index begin, Index first, Index end) {
+    const Index place = part.rows.place(), width = heads_.head_dim;
+    read_columns(keys() + begin, kBlock, near_keys_.slice_rows(0, place + end - begin));
+    for (Index j = begin; j < place + end; ++j) copy_sums(block_ + j, near_sums_.row(j - begin));
+    for (Index r = first; r < end; ++r)
+      for (Index j = begin; j <= place + r; ++j) {
+        exp_differences(k_, part.sums.row(r), near_sums_.row(j - begin), 1, factors_, width);
+        k_.multiply(factors_, part.queries.row(r), factors_, width);
+        logits_(r, j) = k_.dot(factors_, near_keys_.row(j - begin), width);
+      }
   }
 
   const ProjectionSettings& heads_;
-  float scale_;
-  const BlockPart& part_;
+  const State& state_;
+  Index span_;  // where it begins
   Index head_;
   const Kernels& k_;
-  BlockSoftmax softmax_;
-  View<const float> q_;    // [rows, head_dim]
-  View<float> queries_;    // [rows, head_dim] at the reference
-  View<float> keys_;       // [head_dim, kBlock] at the reference
-  View<float> logits_;     // [rows, kBlock]
-  double* reference_;      // [head_dim] sums of the row where queries and keys meet
-  View<double> own_sums_;  // [rows, head_dim]
+  std::vector<Part> parts_;
+  View<float> keys_;        // [head_dim, kBlock] at the reference
+  View<float> logits_;      // [rows of a part, kBlock]
+  View<float> near_keys_;   // [kSubBlock, head_dim]
+  View<double> near_sums_;  // [kSubBlock, head_dim]
+  float* factors_;          // [head_dim]
+  double* reference_;       // [head_dim] sums of the row where queries and keys meet
   Index block_ = 0;
 };
+
+// The parts of each segment in each span.
+std::vector<std::span<const BlockPart>> parts_by_span(std::span<const BlockPart> parts) {
+  std::vector<std::span<const BlockPart>> spans;
+  for (std::size_t first = 0, last = 0; first < parts.size(); first = last) {
+    while (last < parts.size() && parts[last].segment == parts[first].segment &&
+           parts[last].position / kSpan == parts[first].position / kSpan)
+      ++last;
+    spans.push_back(parts.subspan(first, last - first));
+  }
+  return spans;
+}
 
 class WallAttention final : public Layer {
  public:
@@ -186,9 +237,10 @@ class WallAttention final : public Layer {
     append_decays(x, segments, compute);
     const View<float> heads = scope.rows(x.rows, o_.in());
     const std::vector<BlockPart> parts = block_parts(segments);
-    parallel_for(compute.threads, static_cast<Index>(parts.size()) * num_heads, [&](Index i) {
+    const std::vector<std::span<const BlockPart>> spans = parts_by_span(parts);
+    parallel_for(compute.threads, static_cast<Index>(spans.size()) * num_heads, [&](Index i) {
       Arena::Scope own(scratch());
-      Tile(s_.projection, static_cast<float>(s_.scale), parts[static_cast<std::size_t>(i / num_heads)],
+      Tile(s_.projection, static_cast<float>(s_.scale), spans[static_cast<std::size_t>(i / num_heads)],
            i % num_heads, rows.q, kernels(compute), own)
           .run(heads);
     });

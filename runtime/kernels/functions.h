@@ -340,12 +340,12 @@ float maximum(const float* x, Index n) {
   Lanes acc = all(lowest);
   Index i = 0;
   for (; i + 16 <= n; i += 16) acc = larger(acc, load(x + i));
+  if (i < n) acc = select(first_lanes(n - i), larger(acc, load(x + i, n - i)), acc);
   float t[16];
   store(t, acc);
-  float best = lowest;
-  for (int l = 0; l < 16; ++l) best = best > t[l] ? best : t[l];
-  for (; i < n; ++i) best = best > x[i] ? best : x[i];
-  return best;
+  for (int width = 8; width >= 1; width /= 2)
+    for (int l = 0; l < width; ++l) t[l] = t[l] > t[l + width] ? t[l] : t[l + width];
+  return t[0];
 }
 
 void add_to_lanes(const float* x, Index begin, Index end, float* lanes) {
@@ -440,7 +440,16 @@ inline Lanes sigmoid_of(Lanes x) {
   return select(less(x, all(0)), e, all(1)) / d;
 }
 inline Lanes silu_of(Lanes x) { return x * sigmoid_of(x); }
-inline Lanes log1p_exp_of(Lanes x) { return log1p_of(exp_of(all(0) - absolute(x))); }
+// log(1 + y) with y = e^-|x|, s = y / (2 + y) <= 1/3: 2 atanh(s) = 2 s + s R(s^2), where 2 s = y - s y. The
+// series to s^15 leaves out less than 2e-9 of it.
+inline Lanes log1p_exp_of(Lanes x) {
+  const Lanes y = exp_of(all(0) - absolute(x));
+  const Lanes s = y / (all(2) + y), z = s * s;
+  Lanes series = all(2.0f / 15);
+  const float terms[] = {2.0f / 13, 2.0f / 11, 2.0f / 9, 2.0f / 7, 2.0f / 5, 2.0f / 3};
+  for (float c : terms) series = fma(series, z, all(c));
+  return fma(s, fma(z, series, all(0) - y), y);
+}
 inline Lanes softplus_of(Lanes x) {
   const Lanes y = larger(x, all(0)) + log1p_exp_of(x);
   return select(less(all(20), x), x, select(equal(x, x), y, x));

@@ -47,7 +47,7 @@ void cold(const std::shared_ptr<const Model>& model, const StreamOptions& option
 }
 
 struct Stored {
-  double seconds = 1e30;
+  double seconds = 1e30, saving = 0;
   Index hit = 0;
   PrefixStore::Tally tally;
 };
@@ -55,14 +55,14 @@ struct Stored {
 Stored through_store(const std::string& folder, const std::shared_ptr<const Model>& model,
                      const StreamOptions& options, std::span<const Token> prompt) {
   Stored result;
-  result.seconds = seconds([&] {
+  result.seconds = plait::seconds([&] {
     PrefixStore store({folder, std::uint64_t{1} << 40});
     PrefixStore::Found found = store.find(model, options, prompt);
     result.hit = found.hit;
     for (const Index stop : found.saves) {
       const auto at = static_cast<std::size_t>(found.stream.position());
       found.stream.feed(prompt.subspan(at, static_cast<std::size_t>(stop) - at));
-      store.save(found.owner, found.stream);
+      result.saving += seconds([&] { store.save(found.owner, found.stream); });
     }
     result.tally = store.tally();
   });
@@ -101,6 +101,9 @@ void report(const Settings& s, const std::string& path) {
   std::printf("cold, stored on the way           %9.4f s  %.2f of cold, %td entries, %.1f MB\n",
               storing.seconds, storing.seconds / plain, storing.tally.saved,
               static_cast<double>(storing.tally.bytes) / 1e6);
+  std::printf("  of which saving                 %9.4f s  %.4f of cold, %.4f s for each entry\n",
+              storing.saving, storing.saving / plain,
+              storing.saving / static_cast<double>(storing.tally.saved));
   std::printf("the same prompt again             %9.4f s  %.4f of cold, the model not run\n", again.seconds,
               again.seconds / plain);
   std::printf("another last token                %9.4f s  %.4f of cold, %td tokens found\n", near.seconds,

@@ -77,8 +77,9 @@ struct Turn {
 
 class Talk {
  public:
-  Talk(const Chat& chat, Stream& stream, const Sampler& sampler)
+  Talk(const Chat& chat, std::shared_ptr<const Model> model, Stream& stream, const Sampler& sampler)
       : chat_(chat),
+        model_(std::move(model)),
         stream_(stream),
         sampler_(sampler),
         template_(template_of(stream.model())),
@@ -95,6 +96,9 @@ class Talk {
                       {"tokens", turn.tokens},
                       {"text", turn.text},
                       {"stopped", turn.stopped}});
+    if (!chat_.prefixes) return;
+    turns_.back()["store"] = chat_.prefixes->found_json();
+    chat_.prefixes->say(chat_.common);
   }
 
   Json result() const {
@@ -104,6 +108,7 @@ class Talk {
             {"turns", turns_},
             {"position", stream_.position()},
             {"sampler", to_json(sampler_.settings())},
+            {"store", chat_.prefixes ? chat_.prefixes->tally_json() : Json()},
             {"numerics", name_of(stream_.options().compute.numerics)},
             {"arithmetic", stream_.arithmetic()}};
   }
@@ -120,10 +125,19 @@ class Talk {
   }
 
   void feed(std::span<const Token> tokens) {
-    for (std::size_t at = 0; at < tokens.size(); at += kPromptPiece) {
-      stream_.feed(tokens.subspan(at, std::min<std::size_t>(kPromptPiece, tokens.size() - at)));
+    while (!tokens.empty()) {
+      Index piece = std::min(kPromptPiece, static_cast<Index>(tokens.size()));
+      if (chat_.prefixes) piece = std::min(piece, chat_.prefixes->until_stop(stream_.position()));
+      stream_.feed(tokens.first(static_cast<std::size_t>(piece)));
+      tokens = tokens.subspan(static_cast<std::size_t>(piece));
+      store();
       check_budget(chat_.common, stream_.model(), stream_.state_bytes());
     }
+  }
+
+  // At the places that a store wants.
+  void store() {
+    if (chat_.prefixes && chat_.prefixes->at_stop(stream_.position())) chat_.prefixes->save(stream_);
   }
 
   // Goes back to the first `kept` tokens: to the copy kept before the last reply where that lies before them,
@@ -144,9 +158,12 @@ class Talk {
   void feed_conversation(Turn& turn) {
     const std::vector<Token> tokens = rendered(GenerationPrompt::added);
     if (tokens.empty()) fail("the chat template renders the conversation as no text");
-    // The last token is fed in any case: after a rollback there are no logits.
-    const std::size_t kept = std::min(common(stream_.tokens(), tokens), tokens.size() - 1);
-    go_back(kept);
+    // The last token is fed: after a rollback there are no logits. A store has them.
+    std::size_t kept = std::min(common(stream_.tokens(), tokens), tokens.size() - 1);
+    if (chat_.prefixes && chat_.prefixes->extend(stream_, model_, tokens, static_cast<Index>(kept)))
+      kept = stream_.tokens().size();
+    else
+      go_back(kept);
     // What the next turn repeats surely ends where the prompt of the reply begins.
     const std::size_t mark = std::max(kept, common(tokens, rendered(GenerationPrompt::none)));
     const std::span<const Token> all(tokens);
@@ -170,17 +187,20 @@ class Talk {
       turn.tokens.push_back(token);
       const bool stopped = !printer.push(token);
       stream_.feed(std::span(&token, 1), Origin::sampled);
+      store();
       if (stopped) {
         turn.stopped = "stop";
         break;
       }
     }
+    if (chat_.prefixes) chat_.prefixes->save(stream_);  // the next prompt begins like this
     check_budget(chat_.common, stream_.model(), stream_.state_bytes());
     printer.finish();
     turn.text = printer.text();
   }
 
   const Chat& chat_;
+  std::shared_ptr<const Model> model_;
   Stream& stream_;
   const Sampler& sampler_;
   ChatTemplate template_;
@@ -202,8 +222,8 @@ void add_chat_options(CLI::App& verb, ChatSettings& settings) {
       ->allow_extra_args(false);
 }
 
-int converse(const Chat& chat, Stream& stream, const Sampler& sampler) {
-  Talk talk(chat, stream, sampler);
+int converse(const Chat& chat, std::shared_ptr<const Model> model, Stream& stream, const Sampler& sampler) {
+  Talk talk(chat, std::move(model), stream, sampler);
   if (chat.question) {
     talk.turn(*chat.question);
   } else {

@@ -7,6 +7,7 @@
 
 #include "runtime/run/sampler.h"
 #include "runtime/run/stream.h"
+#include "tools/prefixes.h"
 #include "tools/printer.h"
 #include "tools/program.h"
 
@@ -27,11 +28,13 @@ struct Chat {
   Stops stops;
   Index count;                          // tokens a reply has at most
   std::optional<std::string> question;  // the only turn; without it every line of standard input is one
+  Prefixes* prefixes = nullptr;         // where prompts are looked up and stored
 };
 
 // Each turn renders the whole conversation and feeds what the stream does not hold yet; where the text
-// differs from what it holds, the stream goes back to the common beginning, exactly. SIGINT during a reply
+// differs from what it holds, the stream goes back to the common beginning, exactly, or on from what a store
+// has of it, if that is more. SIGINT during a reply
 // ends that reply. Returns the exit code. Throws Error if the model has no chat template.
-int converse(const Chat& chat, Stream& stream, const Sampler& sampler);
+int converse(const Chat& chat, std::shared_ptr<const Model> model, Stream& stream, const Sampler& sampler);
 
 }  // namespace plait

@@ -6,6 +6,7 @@
 #include "runtime/base/error.h"
 #include "tools/describe.h"
 #include "tools/program.h"
+#include "tools/stream/session.h"
 #include "tools/verbs.h"
 #include "weights/model_file.h"
 #include "weights/snapshot_file.h"
@@ -177,10 +178,13 @@ std::string state_table(const Model& model, std::span<const Index> at) {
                       f.kind == Field::Kind::log && f.window == 0 ? "all" : some(f.window), some(f.sinks)});
   std::string text = table(rows, "lllllrrrr");
   rows = {};
+  rows.push_back({"", "STATE", "TOKENS", "TOKENS OF RUN"});
   for (const Index position : at)
-    rows.push_back({cat("a stream of ", position, " tokens"),
-                    std::to_string(predicted_bytes(model, position)), "bytes"});
-  return text + table(rows, "lrl");
+    rows.push_back({cat("bytes of a stream of ", position, " tokens"),
+                    std::to_string(predicted_bytes(model, position)),
+                    std::to_string(stream::predicted_token_bytes(position)),
+                    std::to_string(static_cast<std::size_t>(position) * sizeof(Token))});
+  return text + table(rows, "lrrr");
 }
 
 Json node_json(const Model& model, int n, const Inspect& args) {
@@ -225,7 +229,9 @@ Json model_json(const Model& model, const Inspect& args) {
   for (int n = 0; n < model.node_count(); ++n) json["nodes"].push_back(node_json(model, n, args));
   json["stream_bytes"] = Json::array();
   for (const Index position : args.at)
-    json["stream_bytes"].push_back({{"tokens", position}, {"bytes", predicted_bytes(model, position)}});
+    json["stream_bytes"].push_back({{"tokens", position},
+                                    {"bytes", predicted_bytes(model, position)},
+                                    {"token_bytes", stream::predicted_token_bytes(position)}});
   if (args.check) json["checked"] = true;
   if (args.card) json["card"] = model.card().json;
   if (args.graph) json["graph"] = explicit_graph(model.graph());
@@ -279,18 +285,22 @@ int Inspect::inspect_snapshot(const Snapshot& s) const {
                         to_string(node.fields[i].shape), std::to_string(image_bytes(one))});
     }
   }
-  const Rows rows = {{"snapshot of", s.model_name},
-                     {"model identity", s.model_identity},
-                     {"position", std::to_string(s.tokens.size())},
-                     {"arithmetic", s.arithmetic.dump()},
-                     {"edits", s.edits.dump()},
-                     {"sampler", s.sampler.dump()},
-                     {"logits", s.logits.empty() ? "none" : "of the last token"},
-                     {"states", cat(s.states.size(), " nodes, ", human_bytes(static_cast<double>(total)))}};
+  const Rows rows = {
+      {"snapshot of", s.model_name},
+      {"model identity", s.model_identity},
+      {"position", std::to_string(s.position())},
+      {"tokens",
+       s.forgotten == 0 ? std::string("all") : cat("the last ", s.tokens.size(), ", a digest of the others")},
+      {"arithmetic", s.arithmetic.dump()},
+      {"edits", s.edits.dump()},
+      {"sampler", s.sampler.dump()},
+      {"logits", s.logits.empty() ? "none" : "of the last token"},
+      {"states", cat(s.states.size(), " nodes, ", human_bytes(static_cast<double>(total)))}};
   Json json = {{"snapshot", 1},
                {"model", s.model_name},
                {"model_identity", s.model_identity},
-               {"position", s.tokens.size()},
+               {"position", s.position()},
+               {"tokens_kept", s.tokens.size()},
                {"arithmetic", s.arithmetic},
                {"edits", s.edits},
                {"sampler", s.sampler},

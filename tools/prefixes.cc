@@ -28,6 +28,14 @@ Stream Prefixes::begin(std::shared_ptr<const Model> model, const StreamOptions& 
   return std::move(found_->stream);
 }
 
+bool Prefixes::extend(Stream& stream, std::shared_ptr<const Model> model, std::span<const Token> tokens,
+                      Index held) {
+  Stream stored = begin(std::move(model), stream.options(), tokens);
+  if (found_->hit <= held || (!stream.sampled().empty() && !stream.edits().empty())) return false;
+  stream = std::move(stored);
+  return true;
+}
+
 void Prefixes::save(const Stream& stream, const std::string& notes) {
   store_.save(found_->owner, stream, notes);
 }
@@ -41,13 +49,31 @@ void Prefixes::say(const Common& common) const {
   if (!tally.not_saved.empty()) note(common, cat("store: not stored: ", tally.not_saved));
 }
 
-Json Prefixes::json() const {
+namespace {
+Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+}  // namespace
+
+Json Prefixes::found_json() const {
+  return {{"tokens", tokens_},
+          {"hit", found_->hit},
+          {"shared", found_->shared},
+          {"miss", text_or_null(found_->miss)}};
+}
+
+Json Prefixes::tally_json() const {
   const PrefixStore::Tally& tally = store_.tally();
-  const auto text = [](const std::string& t) { return t.empty() ? Json() : Json(t); };
-  return {{"folder", folder_},           {"tokens", tokens_},          {"hit", found_->hit},
-          {"shared", found_->shared},    {"miss", text(found_->miss)}, {"stored", tally.saved},
-          {"stored_bytes", tally.bytes}, {"evicted", tally.evicted},   {"not_stored", text(tally.not_saved)},
+  return {{"folder", folder_},
+          {"stored", tally.saved},
+          {"stored_bytes", tally.bytes},
+          {"evicted", tally.evicted},
+          {"not_stored", text_or_null(tally.not_saved)},
           {"bytes", store_.bytes()}};
+}
+
+Json Prefixes::json() const {
+  Json all = found_json();
+  all.update(tally_json());
+  return all;
 }
 
 }  // namespace plait

@@ -21,9 +21,14 @@ class Prefixes {
  public:
   explicit Prefixes(const StoreFlags& flags);
 
-  // The stream after as much of `tokens` as is stored; notes as for PrefixStore::find. Call it once.
+  // The stream after as much of `tokens` as is stored; notes as for PrefixStore::find. What follows is about
+  // the last text that was looked up, here or by extend().
   Stream begin(std::shared_ptr<const Model> model, const StreamOptions& options,
                std::span<const Token> tokens, const std::string& notes = {});
+  // For a stream that has, or can go back to, the first `held` of the tokens: if more of them is stored, it
+  // becomes the stored one. A stream with edits and tokens the sampler produced stays, as those of the store
+  // are all given. Returns whether it changed.
+  bool extend(Stream& stream, std::shared_ptr<const Model> model, std::span<const Token> tokens, Index held);
   const PrefixStore::Found& found() const { return *found_; }  // but for its stream
 
   // How many tokens may be fed until at_stop() has to be asked again.
@@ -34,6 +39,8 @@ class Prefixes {
   // What was hit, missed and stored, for people and for --json.
   void say(const Common& common) const;
   Json json() const;
+  Json found_json() const;  // of the last text
+  Json tally_json() const;  // of all
 
  private:
   std::string folder_;

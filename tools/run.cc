@@ -33,7 +33,7 @@ struct Run {
   StoreFlags store;
 
   int run() const;
-  int run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opened) const;
+  int run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opened, Prefixes* prefixes) const;
   SamplerSettings sampler(const Json& saved) const;
   Stops what_stops(const Tokenizer& tokenizer) const;
 };
@@ -79,17 +79,12 @@ Compute compute_of(const Snapshot& snapshot, const Common& common, const std::st
 struct Prepared {
   Stream stream;
   Json sampler;
+  Index known = 0;  // tokens of the prompt that it has been fed already
 };
 
-// With a store the stream stands after what it has of the tokens.
-Prepared prepare(const Run& args, std::shared_ptr<const Model> model, std::span<const Token> tokens = {},
-                 Prefixes* prefixes = nullptr) {
+Prepared prepare(const Run& args, std::shared_ptr<const Model> model) {
   StreamOptions options;
   options.edits = read_edits(args.edits, args.window, args.sinks, *model);
-  if (prefixes) {
-    options.compute = args.common.compute(Numerics::fast);
-    return {prefixes->begin(std::move(model), options, tokens), Json()};
-  }
   if (args.load.empty()) {
     options.compute = args.common.compute(Numerics::fast);
     return {Stream(std::move(model), options), Json()};
@@ -101,6 +96,19 @@ Prepared prepare(const Run& args, std::shared_ptr<const Model> model, std::span<
   } catch (const Error& error) {
     fail("'", args.load, "': ", error.what());
   }
+}
+
+// Goes on to what a store has of the prompt behind what the stream was loaded with.
+void look_up(const Run& args, std::shared_ptr<const Model> model, std::span<const Token> prompt,
+             Prepared& prepared, Prefixes& prefixes) {
+  Stream& stream = prepared.stream;
+  if (stream.history().begin() > 0)
+    fail("snapshot '", args.load, "' has no tokens before ", stream.history().begin(),
+         "; a store finds whole texts");
+  std::vector<Token> whole(stream.tokens().begin(), stream.tokens().end());
+  const auto held = static_cast<Index>(whole.size());
+  whole.insert(whole.end(), prompt.begin(), prompt.end());
+  if (prefixes.extend(stream, std::move(model), whole, held)) prepared.known = stream.position() - held;
 }
 
 void feed_prompt(const Run& args, Stream& stream, std::span<const Token> tokens, Prefixes* prefixes) {
@@ -143,14 +151,14 @@ Generated generate(const Run& args, Stream& stream, const Sampler& sampler, Prin
   return generated;
 }
 
-int Run::run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opened) const {
+int Run::run_chat(const Tokenizer& tokenizer, std::shared_ptr<const Model> opened, Prefixes* prefixes) const {
   if (!load.empty()) throw UsageError("--chat begins a conversation of its own; it does not go with --load");
-  Chat talk{common, chat_settings, tokenizer, what_stops(tokenizer), count, {}};
+  Chat talk{common, chat_settings, tokenizer, what_stops(tokenizer), count, {}, prefixes};
   if (!prompt.empty() || !prompt_file.empty())
     talk.question = prompt_file.empty() ? prompt : read_file(prompt_file);
-  Stream stream = prepare(*this, std::move(opened)).stream;
+  Stream stream = prepare(*this, opened).stream;
   const Sampler sampler(this->sampler(Json()));
-  const int code = converse(talk, stream, sampler);
+  const int code = converse(talk, std::move(opened), stream, sampler);
   if (!save.empty()) {
     Snapshot snapshot = stream.snapshot();
     snapshot.sampler = to_json(sampler.settings());
@@ -163,33 +171,36 @@ int Run::run() const {
   for (const std::string& stop : stops)
     if (stop.empty()) throw UsageError("--stop wants a text of at least one character");
   if (resend && load.empty()) throw UsageError("--resend wants a snapshot that holds the text: --load");
-  if (!store.folder.empty() && (chat || !load.empty()))
-    throw UsageError("--store finds how a prompt begins; it does not go with --chat or --load");
+  if (!store.folder.empty() && resend)
+    throw UsageError("--store and --resend both find what of a prompt is known; give one of them");
   if (!chat && chat_settings.given()) throw UsageError("--system, --tools and --chat-option want --chat");
   const std::string path = model.empty() ? bundled_model() : model;
   const auto opened = open_model(path, common);
   const auto tokenizer = tokenizer_of(*opened);
-  if (chat) return run_chat(*tokenizer, opened);
-  const std::vector<Token> tokens = tokenizer->encode(prompt_file.empty() ? prompt : read_file(prompt_file),
-                                                      no_special ? Specials::without : Specials::with);
   std::optional<Prefixes> store_of_prefixes;
   if (!store.folder.empty()) store_of_prefixes.emplace(store);
   Prefixes* const prefixes = store_of_prefixes ? &*store_of_prefixes : nullptr;
+  if (chat) return run_chat(*tokenizer, opened, prefixes);
+  const std::vector<Token> tokens = tokenizer->encode(prompt_file.empty() ? prompt : read_file(prompt_file),
+                                                      no_special ? Specials::without : Specials::with);
   Stopwatch prompt_watch;
-  Prepared prepared = prepare(*this, opened, tokens, prefixes);
+  Prepared prepared = prepare(*this, opened);
   Stream& stream = prepared.stream;
+  if (prefixes) look_up(*this, opened, tokens, prepared, *prefixes);
   const Sampler sampler(this->sampler(prepared.sampler));
+  if (sampler.settings().repetition_penalty != 1 && stream.history().begin() > 0)
+    fail("snapshot '", load, "' has no tokens before ", stream.history().begin(),
+         "; a repetition penalty looks at all of them");
   if (tokens.empty() && stream.position() == 0)
     fail(
         "the prompt is empty; give --prompt or --prompt-file a text of at least one token, or --load a "
         "snapshot");
 
-  const Index known = prefixes ? stream.position() : 0;
-  Index fed = static_cast<Index>(tokens.size()) - known;
+  Index fed = static_cast<Index>(tokens.size()) - prepared.known;
   if (resend)
     fed = stream.resend(tokens).run;
   else
-    feed_prompt(*this, stream, std::span(tokens).subspan(static_cast<std::size_t>(known)), prefixes);
+    feed_prompt(*this, stream, std::span(tokens).subspan(static_cast<std::size_t>(prepared.known)), prefixes);
   const double prompt_seconds = prompt_watch.seconds();
   if (stream.logits().empty()) fail("snapshot '", load, "' holds no logits to go on from; give a prompt");
 

@@ -93,10 +93,11 @@ class Streams {
   // Until every input has ended, or somebody asked to stop.
   void run() {
     while (!stop_asked) {
+      bool recognised = false;
       for (Running& running : all_)
-        if (running.open()) guard(running, [&] { running.session->poll(); });
+        if (running.open()) guard(running, [&] { recognised |= running.session->poll(); });
       if (std::none_of(all_.begin(), all_.end(), [](const Running& r) { return r.open(); })) break;
-      if (!step()) wait();
+      if (!step() && !recognised) wait();
       for (Running& running : all_)
         if (!running.open()) finish(running);
     }
@@ -147,8 +148,10 @@ class Streams {
     for (const Item& item : items) tokens_ += static_cast<Index>(item.tokens.size());
     if (args_.common.memory == 0) return true;
     std::size_t bytes = 0;
-    for (const Running& running : all_)
-      bytes += running.session->stream().state_bytes() + running.session->stream().boundaries().bytes();
+    for (const Running& running : all_) {
+      const Stream& stream = running.session->stream();
+      bytes += stream.state_bytes() + stream.boundaries().bytes() + stream.history().bytes();
+    }
     check_budget(args_.common, *model_, bytes);
     return true;
   }

@@ -187,11 +187,13 @@ std::vector<PrefixIndex::Owner> PrefixIndex::owners() const {
   return all;
 }
 
-std::vector<PrefixIndex::Row> PrefixIndex::on(std::int64_t owner, const std::string& base) const {
+std::vector<PrefixIndex::Row> PrefixIndex::on(std::int64_t owner, const std::string& base,
+                                              Index beyond) const {
   std::vector<Row> all;
   Query query(*database_,
-              "SELECT " PLAIT_ROW " FROM entries WHERE owner = ?1 AND base = ?2 ORDER BY position DESC",
-              owner, base);
+              "SELECT " PLAIT_ROW
+              " FROM entries WHERE owner = ?1 AND base = ?2 AND position > ?3 ORDER BY position DESC",
+              owner, base, std::int64_t{beyond});
   while (query.next()) all.push_back(row_of(query));
   return all;
 }

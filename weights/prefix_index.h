@@ -41,8 +41,8 @@ class PrefixIndex {
     std::vector<Token> tokens;  // since that boundary
     std::uint64_t bytes = 0;
   };
-  // The entries of an owner that build on a boundary, deepest first.
-  std::vector<Row> on(std::int64_t owner, const std::string& base) const;
+  // The entries of an owner that build on a boundary and lie beyond a position, deepest first.
+  std::vector<Row> on(std::int64_t owner, const std::string& base, Index beyond) const;
   // By owner's digest and key of all tokens; hash is empty if there is none.
   Row find(const std::string& owner_digest, const std::string& key) const;
   Row find(const std::string& hash) const;

@@ -142,6 +142,12 @@ PrefixOwner owner_of(const Stream& stream, Index stride, const std::string& note
           round_up(std::max(stride, Index{1}), stream.model().boundary()), notes};
 }
 
+// The key of all tokens, from the keys of the boundaries.
+std::string key_of(std::span<const Token> tokens, const std::vector<std::string>& keys, Index stride) {
+  const std::size_t base = (tokens.size() - 1) / static_cast<std::size_t>(stride);
+  return key_after(keys[base], tokens.subspan(base * static_cast<std::size_t>(stride)));
+}
+
 struct Match {
   PrefixIndex::Row row;  // the deepest entry within the prompt; no hash if there is none
   Index shared = 0;
@@ -339,15 +345,15 @@ Match PrefixStore::Impl::deepest(std::int64_t owner, Index stride, std::span<con
   const std::vector<std::string> keys = boundary_keys(prompt, stride);
   for (std::size_t k = keys.size(); k-- > 0;) {
     const auto rest = prompt.subspan(k * static_cast<std::size_t>(stride));
-    for (PrefixIndex::Row& row : index->on(owner, keys[k])) {
+    // Most entries that build on an earlier boundary lie before the deepest so far.
+    for (PrefixIndex::Row& row : index->on(owner, keys[k], match.row.position)) {
       const auto same = static_cast<std::size_t>(
           std::mismatch(row.tokens.begin(), row.tokens.end(), rest.begin(), rest.end()).first -
           row.tokens.begin());
       match.shared = std::max(match.shared, static_cast<Index>(prompt.size() - rest.size() + same));
-      if (match.row.hash.empty() && same == row.tokens.size() && !passed.contains(row.hash))
+      if (row.position > match.row.position && same == row.tokens.size() && !passed.contains(row.hash))
         match.row = std::move(row);
     }
-    if (!match.row.hash.empty()) break;
   }
   return match;
 }
@@ -441,24 +447,31 @@ std::string PrefixStore::Impl::reason(const Found& found, std::span<const Token>
 // -- Saving
 
 void PrefixStore::Impl::save(const PrefixOwner& owner, const Stream& stream, const std::string& notes) {
-  const Index position = stream.position(), begin = base(owner, position);
+  const Index position = stream.position();
   if (!index) fail("the store has no index");
   if (!writable) fail("the folder '", options.folder, "' is read-only");
   if (stream.logits().empty()) fail("the stream has no logits there");
+  if (stream.history().begin() > 0) fail("the stream does not keep its first tokens");
   const std::vector<std::string> keys = boundary_keys(stream.tokens(), owner.stride);
-  const std::string& base_key = keys[static_cast<std::size_t>(begin / owner.stride)];
-  const auto tokens = stream.tokens().subspan(static_cast<std::size_t>(begin));
-  PrefixIndex::Row row{
-      "", "", key_after(base_key, tokens), base_key, position, {tokens.begin(), tokens.end()}, 0};
-  const std::string digest = owner.digest();
-  if (const PrefixIndex::Row there = index->find(digest, row.key); !there.hash.empty()) {
+  const std::string digest = owner.digest(), key = key_of(stream.tokens(), keys, owner.stride);
+  if (const PrefixIndex::Row there = index->find(digest, key); !there.hash.empty()) {
     index->touch({there.hash});
     return;
   }
-  if (begin > 0) {
-    row.parent = index->find(digest, base_key).hash;
-    if (row.parent.empty()) fail("the entry at ", begin, " it builds on is not there");
+  Index begin = base(owner, position);
+  const auto parent_at = [&](Index boundary) {
+    return index->find(digest, keys[static_cast<std::size_t>(boundary / owner.stride)]).hash;
+  };
+  std::string parent;
+  while (begin > 0 && (parent = parent_at(begin)).empty()) {
+    if (!owner.notes.empty()) fail("the entry at ", begin, " it builds on is not there");  // no notes before
+    begin -= owner.stride;
   }
+  const auto tokens = stream.tokens().subspan(static_cast<std::size_t>(begin));
+  PrefixIndex::Row row{"",       parent,
+                       key,      keys[static_cast<std::size_t>(begin / owner.stride)],
+                       position, {tokens.begin(), tokens.end()},
+                       0};
   Snapshot snapshot = stream.snapshot_since(begin);
   assert(snapshot.model_identity == owner.model && snapshot.arithmetic == owner.arithmetic &&
          snapshot.edits == owner.edits);

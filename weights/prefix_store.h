@@ -52,13 +52,14 @@ class PrefixStore {
   Found find(std::shared_ptr<const Model> model, const StreamOptions& options, std::span<const Token> prompt,
              const std::string& notes = {});
 
-  // Where the entry of a stream at `position` begins: the boundary before it.
+  // Where the entry of a stream at `position` begins, if there are notes: the boundary before it.
   static Index base(const PrefixOwner& owner, Index position) {
     return (position - 1) / owner.stride * owner.stride;
   }
-  // Stores a stream that began as a Found, as it stands, with the caller's notes of the tokens since base().
-  // Does nothing if it is there, or if the stream has edits and tokens the sampler produced. A failure (full
-  // disk, read-only folder, no room in the budget) is no error: see tally().
+  // Stores a stream as it stands, with the caller's notes of the tokens since base(), if any. It builds on
+  // the entry there; without notes, on the last boundary's before it that is stored, or on none. Does nothing
+  // if it is there, or if the stream has edits and tokens the sampler produced. A failure (full disk,
+  // read-only folder, no room in the budget) is no error: see tally().
   void save(const PrefixOwner& owner, const Stream& stream, const std::string& notes = {});
 
   struct Tally {

@@ -206,7 +206,9 @@ void write_root(h5::File& file, h5::Group& root, const Snapshot& snapshot) {
   root.set("edits", edits);
   root.set("sampler", sampler);
   root.set("id", static_cast<std::int64_t>(snapshot.id));
-  root.set("position", static_cast<std::int64_t>(snapshot.tokens.size()));
+  root.set("position", std::int64_t{snapshot.position()});
+  root.set("forgotten", std::int64_t{snapshot.forgotten});
+  root.set("forgotten_sha256", snapshot.forgotten_digest);
   const auto count = [](std::size_t n) { return static_cast<Index>(n); };
   file.write(root, "tokens", h5::Element::i32, {count(snapshot.tokens.size())}, snapshot.tokens.data());
   const std::vector<std::int64_t> sampled = flatten(snapshot.sampled);
@@ -279,10 +281,24 @@ class Reader {
     snapshot.logits = values<float>(root.dataset("logits"), h5::Element::f32);
     const h5::Dataset sampled = root.dataset("sampled");
     const auto bounds = values<std::int64_t>(sampled, h5::Element::i64);
+    if (root.has("forgotten")) read_forgotten(root, snapshot);  // absent in older files
     if (purpose_ == Purpose::rehearse) return;
-    if (position != static_cast<std::int64_t>(snapshot.tokens.size()))
-      fail("file '", path_, "' has position ", position, ", but ", snapshot.tokens.size(), " tokens");
+    if (position != snapshot.position())
+      fail("file '", path_, "' has position ", position, ", but ", snapshot.position(), " tokens");
     snapshot.sampled = ranges(bounds, position, sampled.where());
+  }
+
+  void read_forgotten(const h5::Group& root, Snapshot& snapshot) {
+    constexpr std::int64_t kMost = std::int64_t{1} << 53;  // no position is larger
+    const std::int64_t forgotten = root.integer("forgotten");
+    if (forgotten < 0 || forgotten > kMost || forgotten % History::kBlock != 0)
+      fail("file '", path_, "' has forgotten ", forgotten, " tokens, which is no multiple of ",
+           History::kBlock);
+    snapshot.forgotten = static_cast<Index>(forgotten);
+    snapshot.forgotten_digest = root.text("forgotten_sha256");
+    const std::size_t length = snapshot.forgotten_digest.size();
+    if (length != (forgotten > 0 ? 64u : 0u))
+      fail("file '", path_, "': forgotten_sha256 has ", length, " characters");
   }
 
   std::vector<Snapshot::NodeState> read_nodes(const h5::Group& nodes) {

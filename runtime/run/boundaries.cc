@@ -7,8 +7,8 @@
 
 namespace plait {
 
-Boundaries::Boundaries(Index grid, std::size_t budget)
-    : budget_(budget), stride_(round_up(kShortestStride, grid)) {}
+Boundaries::Boundaries(Index grid, std::size_t budget, std::size_t token_bytes)
+    : budget_(budget), token_bytes_(token_bytes), stride_(round_up(kShortestStride, grid)) {}
 
 std::optional<Index> Boundaries::next(Index position) const {
   if (budget_ == 0) return std::nullopt;
@@ -22,9 +22,16 @@ void Boundaries::keep(Index position, const std::vector<State>& states) {
   for (const State& state : states) bytes += state.copy_bytes();
   kept_.push_back(std::make_shared<const Boundary>(Boundary{position, states, bytes}));
   bytes_ += bytes;
-  while (bytes_ > budget_) {
-    stride_ *= 2;
-    thin();
+  for (;;) {
+    const std::size_t tokens = static_cast<std::size_t>(position - begin_) * token_bytes_;
+    if (bytes_ + tokens <= budget_) return;
+    if (tokens > budget_ / 2) {
+      drop_before(begin_ + 1, position);
+    } else {
+      stride_ *= 2;
+      thin();
+      if (begin_ > 0) drop_before(begin_, position);
+    }
   }
 }
 
@@ -50,6 +57,15 @@ void Boundaries::drop_after(Index position) {
     bytes_ -= kept_.back()->bytes;
     kept_.pop_back();
   }
+  begin_ = std::min(begin_, position);
+}
+
+void Boundaries::drop_before(Index position, Index end) {
+  const auto first =
+      std::find_if(kept_.begin(), kept_.end(), [&](const auto& b) { return b->position >= position; });
+  for (auto gone = kept_.begin(); gone != first; ++gone) bytes_ -= (*gone)->bytes;
+  kept_.erase(kept_.begin(), first);
+  begin_ = kept_.empty() ? end : kept_.front()->position;
 }
 
 }  // namespace plait

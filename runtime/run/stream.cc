@@ -28,8 +28,9 @@ Stream::Stream(std::shared_ptr<const Model> model, StreamOptions options)
     : model_(std::move(model)),
       options_(std::move(options)),
       sequence_(*model_, options_.rollback_depth, plan_of(*model_, options_)),
-      boundaries_(model_->boundary(), options_.keep) {
+      boundaries_(model_->boundary(), options_.keep, options_.history ? sizeof(Token) : 0) {
   if (options_.rollback_depth < 0) fail("a stream's rollback depth cannot be ", options_.rollback_depth);
+  if (options_.history.value_or(0) < 0) fail("a stream cannot keep its last ", *options_.history, " tokens");
 }
 
 std::span<const float> Stream::feed(std::span<const Token> tokens, Origin origin) {
@@ -68,12 +69,19 @@ std::optional<Index> Stream::until_boundary() const {
 
 void Stream::record(std::span<const Token> tokens, Origin origin, std::span<const float> last_logits) {
   if (tokens.empty()) return;
-  const auto begin = static_cast<Index>(tokens_.size());
-  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-  if (origin == Origin::sampled) add_sampled(sampled_, begin, static_cast<Index>(tokens_.size()));
+  const Index begin = history_.end();
+  history_.append(tokens);
+  if (origin == Origin::sampled) add_sampled(sampled_, begin, history_.end());
   logits_.assign(last_logits.begin(), last_logits.end());
-  assert(position() == static_cast<Index>(tokens_.size()));
+  assert(position() == history_.end());
   boundaries_.keep(position(), sequence_.states);
+  forget_old_tokens();
+}
+
+void Stream::forget_old_tokens() {
+  if (!options_.history) return;
+  const Index recent = position() - std::max(*options_.history, options_.rollback_depth);
+  history_.forget_before(options_.keep > 0 ? std::min(recent, boundaries_.begin()) : recent);
 }
 
 bool Stream::within_depth(Index n) const {
@@ -85,15 +93,19 @@ bool Stream::within_depth(Index n) const {
 }
 
 Stream::RollbackCost Stream::can_rollback(Index n) const {
-  if (n < 0 || n > position()) return {false, 0};
-  if (within_depth(n)) return {true, 0};
   const Index target = position() - n;
+  if (n < 0 || target < history_.begin()) return {false, 0};
+  if (within_depth(n)) return {true, 0};
   const Boundary* boundary = boundaries_.last_at_or_before(target);
-  return {true, target - (boundary ? boundary->position : 0)};
+  const Index from = boundary ? boundary->position : 0;
+  if (from < history_.begin()) return {false, 0};
+  return {true, target - from};
 }
 
 void Stream::rollback(Index n) {
-  if (!can_rollback(n).possible) fail("cannot roll back ", n, " tokens of a stream at position ", position());
+  if (!can_rollback(n).possible)
+    fail("cannot roll back ", n, " tokens of a stream at position ", position(),
+         history_.begin() > 0 ? cat(", which keeps none before ", history_.begin()) : "");
   if (n == 0) return;
   const Index target = position() - n;
   if (within_depth(n)) {
@@ -110,7 +122,7 @@ void Stream::rollback(Index n) {
 }
 
 void Stream::forget_after(Index target) {
-  tokens_.resize(static_cast<std::size_t>(target));
+  history_.cut(target);
   std::erase_if(sampled_, [&](const Log::Range& r) { return r.begin >= target; });
   if (!sampled_.empty()) sampled_.back().end = std::min(sampled_.back().end, target);
   boundaries_.drop_after(target);
@@ -124,7 +136,7 @@ void Stream::replay(Index target) {
   if (const Boundary* boundary = boundaries_.last_at_or_before(target)) {
     again.sequence_.states = boundary->states;
     again.sequence_.position = boundary->position;
-    again.tokens_ = tokens_;
+    again.history_ = history_;
     again.sampled_ = sampled_;
     again.forget_after(boundary->position);
   }
@@ -137,9 +149,8 @@ void Stream::replay(Index target) {
     const bool sampled = std::any_of(sampled_.begin(), sampled_.end(), [&](const Log::Range& r) {
       return r.begin <= cuts[i] && cuts[i] < r.end;
     });
-    again.run(std::span(tokens_).subspan(static_cast<std::size_t>(cuts[i]),
-                                         static_cast<std::size_t>(cuts[i + 1] - cuts[i])),
-              Want::none, {}, sampled ? Origin::sampled : Origin::given);
+    again.run(history_.since(cuts[i]).first(static_cast<std::size_t>(cuts[i + 1] - cuts[i])), Want::none, {},
+              sampled ? Origin::sampled : Origin::given);
   }
   *this = std::move(again);
 }
@@ -153,16 +164,20 @@ bool Stream::phases_matter() const {
 Stream::Resent Stream::resend(std::span<const Token> tokens) {
   check_tokens(*model_, tokens);
   if (tokens.empty()) fail("a text of no tokens has no logits to go on from");
-  const auto differs = std::mismatch(tokens_.begin(), tokens_.end(), tokens.begin(), tokens.end()).first;
-  Index shared = differs - tokens_.begin();
+  Index shared = history_.shared(tokens);
   if (!sampled_.empty() && phases_matter()) shared = std::min(shared, sampled_.front().begin);
   const auto all = static_cast<Index>(tokens.size());
   Index run = 0;
   if (shared < all || shared < position() || logits_.empty()) {
     shared = std::min(shared, all - 1);  // the last token's logits are wanted
-    const Index undone = position() - shared;
-    run = can_rollback(undone).replayed + all - shared;
-    rollback(undone);
+    RollbackCost cost = can_rollback(position() - shared);
+    if (cost.possible) {
+      rollback(position() - shared);
+    } else {
+      *this = Stream(model_, options_);
+      shared = 0;
+    }
+    run = cost.replayed + all - shared;
     feed(tokens.subspan(static_cast<std::size_t>(shared)));
   }
   // From here on they count as given, whoever wrote them first.
@@ -201,7 +216,9 @@ Snapshot Stream::snapshot() const {
   s.arithmetic = arithmetic();
   s.edits = edits();
   s.id = options_.id;
-  s.tokens = tokens_;
+  s.forgotten = history_.begin();
+  s.forgotten_digest = history_.digest();
+  s.tokens.assign(tokens().begin(), tokens().end());
   s.sampled = sampled_;
   s.logits = logits_;
   s.states = node_states(*model_, sequence_.states, State::LogRows::all);
@@ -276,16 +293,18 @@ Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snaps
   check_same("model identity", snapshot.model_identity, stream.model_->identity());
   check_same("arithmetic", snapshot.arithmetic, stream.arithmetic());
   check_same("edits", snapshot.edits, stream.edits());
-  const auto position = static_cast<Index>(snapshot.tokens.size());
+  const Index position = snapshot.position();
   stream.restore_states(snapshot.states, position, nullptr, stream.sequence_.states);
   if (!snapshot.logits.empty() && static_cast<Index>(snapshot.logits.size()) != stream.model_->card().vocab)
     fail("the snapshot has ", snapshot.logits.size(), " logits, the model's vocabulary is ",
          stream.model_->card().vocab);
   stream.sequence_.position = position;
-  stream.tokens_ = snapshot.tokens;
+  stream.history_ = History(snapshot.forgotten, snapshot.forgotten_digest, snapshot.tokens);
   stream.sampled_ = snapshot.sampled;
   stream.logits_ = snapshot.logits;
   stream.restore_boundaries(snapshot);
+  if (snapshot.forgotten > 0) stream.boundaries_.drop_before(snapshot.forgotten, position);
+  stream.forget_old_tokens();
   return stream;
 }
 

@@ -15,6 +15,7 @@
 
 #include "runtime/run/batch.h"
 #include "runtime/run/boundaries.h"
+#include "runtime/run/history.h"
 #include "runtime/run/model.h"
 
 namespace plait {
@@ -26,6 +27,10 @@ struct StreamOptions {
   References references = {};  // what the edits' `reference` names
   std::uint64_t id = 0;        // names the stream in the sampler's draws
   std::size_t keep = 0;        // bytes of earlier states to keep for rollbacks further back (boundaries.h)
+  // None: all tokens are kept, 4 bytes each, so that every rollback can be replayed. Otherwise this many of
+  // the last at least, and those that the rollback depth and the boundaries call for, which then count in
+  // `keep`: a stream in constant memory. What went is known by its digest.
+  std::optional<Index> history = {};
 };
 
 // A saved stream, complete: what a snapshot file holds. Loading it into another model, arithmetic or set of
@@ -35,7 +40,9 @@ struct Snapshot {
   Json arithmetic;
   Json edits;  // list
   std::uint64_t id = 0;
-  std::vector<Token> tokens;        // everything fed; its length is the position
+  Index forgotten = 0;              // tokens fed before those of `tokens`
+  std::string forgotten_digest;     // History::digest of them
+  std::vector<Token> tokens;        // fed since; its end is the position
   std::vector<Log::Range> sampled;  // positions of tokens the sampler produced
   std::vector<float> logits;        // after the last token; empty right after a rollback or before any token
   Json sampler;                     // whatever the caller keeps (settings); may be null
@@ -53,6 +60,8 @@ struct Snapshot {
   };
   std::vector<Boundary> boundaries;
   Index stride = 0;  // of the boundaries
+
+  Index position() const { return forgotten + static_cast<Index>(tokens.size()); }
 };
 
 // A value: copying is a fork (pages are shared). Not thread-safe; different streams may run in different
@@ -75,7 +84,7 @@ class Stream {
 
   // Undoes the last n tokens: within the declared depth without running the model, further back by replaying
   // from the nearest kept boundary or the start, exactly. There are no logits until the next feed. Throws
-  // Error if n exceeds the position.
+  // Error if n exceeds the position, or if what it needs was not kept.
   void rollback(Index n);
   struct RollbackCost {
     bool possible;
@@ -99,7 +108,11 @@ class Stream {
   Snapshot snapshot_since(Index from) const;
 
   Index position() const { return sequence_.position; }
-  std::span<const Token> tokens() const { return tokens_; }
+  std::span<const Token> tokens() const { return history_.tokens(); }  // those that are kept, up to the last
+  const History& history() const { return history_; }
+  std::span<const Log::Range> sampled() const {
+    return sampled_;
+  }                                                          // positions of tokens the sampler produced
   std::span<const float> logits() const { return logits_; }  // empty if there are none
   const Model& model() const { return *model_; }
   const StreamOptions& options() const { return options_; }
@@ -122,6 +135,7 @@ class Stream {
   bool within_depth(Index n) const;
   void replay(Index target);
   void forget_after(Index target);  // tokens, phases, boundaries
+  void forget_old_tokens();
   bool phases_matter() const;
   // `later`: the states whose logs hold the rows that images of boundaries leave out; null for whole images.
   void restore_states(const std::vector<Snapshot::NodeState>& saved, Index position,
@@ -130,7 +144,7 @@ class Stream {
   std::shared_ptr<const Model> model_;
   StreamOptions options_;
   Sequence sequence_;
-  std::vector<Token> tokens_;
+  History history_;
   std::vector<Log::Range> sampled_;
   std::vector<float> logits_;
   Boundaries boundaries_;

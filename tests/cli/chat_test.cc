@@ -69,6 +69,31 @@ TEST(Chat, EveryTurnContinuesExactly) {
   }
 }
 
+// The same conversation again: every prompt comes from the store, and the replies are the same.
+TEST(Chat, TurnsAreLookedUpAndStored) {
+  const std::string talk =
+      "printf 'one\\ntwo\\nthree\\n' | \"$PLAIT\" run " + chat_model() + " --chat -n 9" + kFlags;
+  const Json plain = shell(talk).json();
+  EXPECT_TRUE(plain["store"].is_null());
+  const Json first = shell(talk + "--store talks").json(), again = shell(talk + "--store talks").json();
+  EXPECT_EQ(first["store"]["stored"], 6) << "prompt and reply of each turn";
+  EXPECT_EQ(again["store"]["stored"], 0);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const Json &a = first["turns"][i], &b = again["turns"][i];
+    for (const Json& turn : {a, b}) EXPECT_EQ(turn["tokens"], plain["turns"][i]["tokens"]) << i;
+    EXPECT_EQ(a["fed"], plain["turns"][i]["fed"]) << "what the stream holds is not run again";
+    EXPECT_EQ(b["store"]["hit"], b["prompt_tokens"]);
+    EXPECT_EQ(b["fed"], 0);
+    EXPECT_TRUE(b["store"]["miss"].is_null());
+  }
+  // Sampled tokens have a phase of their own; a store's have not.
+  write(file("decode.json"), R"([{"where": "blocks.0.mixer", "operator": "zero", "phase": "decode"}])");
+  const std::string edited = " --edits decode.json ";
+  const Json alone = shell(talk + edited).json();
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(shell(talk + edited + "--store talks").json()["messages"], alone["messages"]) << i;
+}
+
 TEST(Chat, ToolsAndOptionsReachTheTemplate) {
   write(file("tools.json"), R"([{"z": 1, "a": "b"}])");
   const Json chat = plait("run " + chat_model() +

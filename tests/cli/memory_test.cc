@@ -50,5 +50,17 @@ TEST(Memory, DoesNotGrowWithThePrompt) {
   EXPECT_LT(growth, (kLong - kShort) * 64 * 4 / 2);
 }
 
+TEST(Memory, OfAStreamDoesNotGrowWithItsText) {
+  ASSERT_EQ(plait("new '" PLAIT_SOURCE_DIR "/tests/cli/cards/streaming.json' endless.h5 --seed 1").code, 0);
+  const auto peak = [](const std::string& name, std::size_t bytes) {
+    write(file(name), std::string(bytes, 'a'));
+    return peak_bytes({"stream", file("endless.h5"), "--in", file(name), "--quiet"});
+  };
+  constexpr long kShort = 20'000, kLong = 600'000;
+  const long growth = peak("endless-long.txt", kLong) - peak("endless-short.txt", kShort);
+  // Half of what the ids of the tokens alone would take.
+  EXPECT_LT(growth, (kLong - kShort) * 4 / 2);
+}
+
 }  // namespace
 }  // namespace plait

@@ -34,6 +34,23 @@ TEST(Store, ATurnGoesOnWhereTheLastOneEnded) {
   EXPECT_EQ(next.json()["store"]["hit"], 7 + 39) << "the last token was not fed";
 }
 
+// A loaded stream is looked up with what it was fed before, and stored though its boundaries are not.
+TEST(Store, ALoadedStreamIsGoneOnWith) {
+  write(file("more.txt"), read(file(text())) + "and more of it, which was not in the snapshot");
+  ASSERT_EQ(plait("run " + small() + " --prompt-file " + text() + " -n 0 --save loaded.snap").code, 0);
+  const std::string arguments =
+      "run " + small() + " --load loaded.snap --prompt-file more.txt -n 9 --json - ";
+  const Json plain = plait(arguments).json();
+  const Json first = plait(arguments + store("load-store")).json(),
+             second = plait(arguments + store("load-store")).json();
+  for (const Json& json : {first, second}) EXPECT_EQ(json["tokens"], plain["tokens"]);
+  EXPECT_EQ(first["store"]["tokens"], 400 + first["prompt_tokens"].get<int>());
+  EXPECT_EQ(first["prompt_tokens_run"], plain["prompt_tokens"]);
+  EXPECT_TRUE(first["store"]["not_stored"].is_null()) << first["store"];
+  EXPECT_EQ(second["store"]["hit"], first["store"]["tokens"]);
+  EXPECT_EQ(second["prompt_tokens_run"], 0);
+}
+
 TEST(Store, ScoresAreTheSameToTheLastBit) {
   for (const std::string more : {"", " --split 7,64,1", " --numerics fast"}) {
     const std::string arguments = "score " + small() + " --text " + text() + " --json - " + more + " ";
@@ -88,8 +105,7 @@ TEST(Store, SaysWhatItMissedAndWhy) {
 TEST(Store, WhatDoesNotGoTogetherIsRefused) {
   const std::string run = "run " + small() + " --prompt x -n 1 ",
                     score = "score " + small() + " --text " + text();
-  expect_error(plait(run + store("s") + " --chat"), 2, "--store");
-  expect_error(plait(run + store("s") + " --load x.h5"), 2, "--store");
+  expect_error(plait(run + store("s") + " --load x.h5 --resend"), 2, "--resend");
   expect_error(plait(score + " --context 64 " + store("s")), 2, "--context");
   expect_error(plait(score + " --dump-logits x.npy " + store("s")), 2, "--dump-logits");
   EXPECT_EQ(plait(run + "--store-bytes 5").code, 2);

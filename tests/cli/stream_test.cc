@@ -73,6 +73,8 @@ TEST(Stream, GivesTheLossesOfScore) {
   const Json inspected = plait("inspect " + small() + " --state --at 17 --at 6000 --json -").json();
   EXPECT_EQ(inspected["stream_bytes"][1]["tokens"], 6000);
   EXPECT_EQ(inspected["stream_bytes"][1]["bytes"], input["state_bytes"]) << "predicted and measured";
+  EXPECT_EQ(inspected["stream_bytes"][1]["token_bytes"], input["token_bytes"]);
+  EXPECT_LT(input["token_bytes"], 4 * 1024) << "not those of all tokens";
   const auto losses = stream::LossJournal::read(file("j1"));
   ASSERT_EQ(losses.size(), 5999u);
   EXPECT_EQ(losses.front().position, 1);
@@ -227,7 +229,7 @@ TEST(Stream, ResumesOnlyTheSame) {
   expect_error(plait(cat("stream ", small(), " --quiet --resume --in else.txt", outputs("whole"))), 3,
                "another text");
   expect_error(plait(cat("stream ", small(), " --quiet --resume --in ", text(), outputs("whole"))), 3,
-               "another text");
+               "ends after 400 tokens");
   expect_error(plait(cat("stream ", small(), " --quiet --in ", long_text(), outputs("whole"))), 3,
                "--resume");
 }
@@ -274,6 +276,20 @@ TEST(Stream, AFailingInputDoesNotHoldUpTheOthers) {
   EXPECT_EQ(read(file("cuts/long-stream.txt.journal")), whole_run()[0]);
 }
 
+// The others have ended, with all their files, before the held input gives its first byte.
+TEST(Stream, AHeldInputHoldsUpNobody) {
+  whole_run();
+  const Outcome outcome = shell(
+      cat("mkfifo late; \"$PLAIT\" stream ", small(), " --quiet --every 512 --in late --in ", long_text(),
+          " --in ", text(), " --out lates & child=$!; exec 9> late; while [ ! -e lates/", long_text(),
+          ".snapshot.h5 ] || [ ! -e lates/", long_text(), ".h5 ] || [ ! -e lates/", text(),
+          ".h5 ]; do sleep 0.05; done; [ $(stat -c %s lates/late.journal) -lt 200 ] || exit 9; head -c 200 ",
+          long_text(), " >&9; exec 9>&-; wait $child"));
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_EQ(read(file("lates/" + long_text() + ".journal")), whole_run()[0]);
+  EXPECT_EQ(stream::LossJournal::read(file("lates/late.journal")).size(), 199u);
+}
+
 TEST(Stream, AnInputThatEndsIsFinishedWhileOthersGoOn) {
   const Outcome outcome = shell(cat(
       "mkfifo held; sleep 60 > held & writer=$!; \"$PLAIT\" stream ", small(), " --quiet --in held --in ",
@@ -282,6 +298,38 @@ TEST(Stream, AnInputThatEndsIsFinishedWhileOthersGoOn) {
   EXPECT_EQ(outcome.code, 130) << outcome.error;
   EXPECT_TRUE(exists("ends/long-stream.txt.h5"));
   EXPECT_EQ(read(file("ends/long-stream.txt.journal")), whole_run()[0]);
+}
+
+// A stream has a digest of most tokens; with --keep it goes back to a boundary, else to the begin.
+TEST(Stream, AJournalThatEndsEarlyIsCaughtUpWithFromABoundary) {
+  const std::vector<std::string> whole = whole_run();
+  remove_outputs("kept");
+  const std::string keep = " --keep 64MB";
+  ASSERT_EQ(shell(cat("head -c 4200 ", long_text(), " > part.txt; \"$PLAIT\" stream ", small(),
+                      " --quiet --every 512 --in part.txt", keep, outputs("kept")))
+                .code,
+            0);
+  const std::string journal = read(file("kept.h5.journal"));
+  write(file("kept.h5.journal"), journal.substr(0, journal.size() / 2));
+  const Outcome outcome = plait(cat(resume("kept"), keep, " --json -"));
+  ASSERT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_EQ(files_of("kept"), whole);
+}
+
+TEST(Stream, WhatNeedsAllTokensSaysThatTheyAreNotThere) {
+  ASSERT_EQ(plait(cat("stream ", small(), " --quiet --in ", long_text(), " --save few.snap")).code, 0);
+  const Json inspected = plait("inspect few.snap --json -").json();
+  EXPECT_EQ(inspected["position"], 6000);
+  EXPECT_LT(inspected["tokens_kept"], 1024);
+  const std::string run = cat("run ", small(), " --load few.snap --numerics exact -n 2 --prompt x --quiet ");
+  EXPECT_EQ(plait(run).code, 0);
+  expect_error(plait(run + "--repetition-penalty 1.2"), 3, "looks at all of them");
+  expect_error(plait(run + "--store few"), 3, "whole texts");
+  const Json resent =
+      plait(
+          cat("run ", small(), " --load few.snap -n 0 --resend --json - --quiet --prompt-file ", long_text()))
+          .json();
+  EXPECT_EQ(resent["prompt_tokens_run"], 0) << "the digest tells that the text is the same";
 }
 
 TEST(Stream, GoesOnFromASnapshot) {

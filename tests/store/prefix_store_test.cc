@@ -259,6 +259,22 @@ TEST(PrefixStore, ARepliesTokensAreFoundInTheNextPrompt) {
   }
 }
 
+// A stream that did not pass its boundaries in this store: its entry stands on its own.
+TEST(PrefixStore, AnEntryWithoutItsBoundariesHoldsEverything) {
+  const ModelPtr model = testing::random_model(hybrid_card(), 3);
+  const std::vector<Token> tokens = Numbers(8).tokens(150, model->card().vocab);
+  PrefixStore store(in(""));
+  Found found = store.find(model, {}, std::span(tokens).first(1));
+  Stream stream(model);
+  stream.feed(std::span(tokens).first(120));
+  store.save(found.owner, stream);
+  EXPECT_EQ(store.tally().saved, 1) << store.tally().not_saved;
+  const Outcome outcome = through(store, model, tokens);
+  EXPECT_EQ(outcome.hit, 120);
+  expect_plain(outcome, model, tokens);
+  EXPECT_EQ(store.find(model, {}, tokens).hit, 150) << "and others build on its boundaries";
+}
+
 TEST(PrefixStore, NotesComeBackWithTheirTokens) {
   PrefixStore store(in(""));
   const ModelPtr model = small_model();

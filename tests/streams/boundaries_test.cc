@@ -244,6 +244,81 @@ TEST_F(Kept, SampledTokensCountAsGivenOnlyWherePhasesDoNotMatter) {
   }
 }
 
+// Streams that keep their last tokens only.
+
+TEST_F(Kept, AShortHistoryChangesNoBitAndIsConstant) {
+  StreamOptions options;
+  options.history = 100;
+  Stream stream(model_, options);
+  for (std::size_t at = 0; at < tokens_.size(); at += 173) {
+    stream.feed(std::span(tokens_).subspan(at, std::min<std::size_t>(173, tokens_.size() - at)));
+    const Index begin = stream.history().begin();
+    EXPECT_EQ(begin, History::kept_from(stream.position() - 100));
+    EXPECT_TRUE(std::equal(stream.tokens().begin(), stream.tokens().end(), tokens_.begin() + begin));
+  }
+  EXPECT_LE(stream.history().bytes(), (100 + History::kBlock) * sizeof(Token));
+  const Stream whole = at(2600);
+  EXPECT_EQ(stream.state_digest(), whole.state_digest());
+  EXPECT_TRUE(same_bits(stream.logits(), whole.logits()));
+  EXPECT_TRUE(stream.history().agrees_with(whole.history()));
+  EXPECT_TRUE(whole.history().agrees_with(stream.history()));
+}
+
+TEST_F(Kept, WithoutItsTokensARollbackIsRefused) {
+  StreamOptions options;
+  options.history = 0;
+  options.rollback_depth = 40;
+  Stream stream = at(1040, options);
+  EXPECT_TRUE(stream.can_rollback(40).possible);
+  EXPECT_FALSE(stream.can_rollback(300).possible);
+  EXPECT_NE(sentence([&] { stream.rollback(300); }).find("keeps none before"), std::string::npos);
+  stream.rollback(40);
+  EXPECT_EQ(stream.state_digest(), at(1000).state_digest());
+}
+
+TEST_F(Kept, TokensForReplayCountInTheBudget) {
+  const std::size_t one = at(512, keeping(kPlenty)).boundaries().bytes();
+  for (const std::size_t budget : {one * 3, one + 4 * 1200}) {
+    StreamOptions options = keeping(budget);
+    options.history = 0;
+    Stream stream(model_, options);
+    for (std::size_t at = 0; at < tokens_.size(); at += 100) {
+      stream.feed(std::span(tokens_).subspan(at, std::min<std::size_t>(100, tokens_.size() - at)));
+      const auto since_boundary = static_cast<std::size_t>(stream.boundaries().stride() + History::kBlock);
+      EXPECT_LE(stream.boundaries().bytes() + stream.history().bytes(),
+                budget + since_boundary * sizeof(Token));
+    }
+    Index first = 0;
+    while (first < 2600 && !stream.can_rollback(2600 - first).possible) ++first;
+    for (const Index target : {first, first + 100}) {
+      if (target > 2600) continue;
+      Stream back = stream.fork();
+      back.rollback(2600 - target);
+      EXPECT_EQ(back.state_digest(), at(target).state_digest()) << target;
+    }
+  }
+}
+
+TEST_F(Kept, ASnapshotOfAShortHistoryIsKnownByItsDigest) {
+  const testing::Folder folder;
+  StreamOptions options;
+  options.history = 50;
+  save_snapshot(folder / "s.h5", at(1700, options).snapshot());
+  const Snapshot snapshot = load_snapshot(folder / "s.h5");
+  EXPECT_EQ(snapshot.forgotten, 1536);
+  EXPECT_EQ(snapshot.position(), 1700);
+  Stream stream = Stream::restore(model_, snapshot);
+  EXPECT_EQ(stream.position(), 1700);
+  EXPECT_EQ(stream.resend(first(1700)).run, 0);
+  const Stream::Resent longer = stream.fork().resend(first(1760));
+  EXPECT_EQ(longer.run, 60);
+  std::vector<Token> other = tokens_;
+  other[7] = (other[7] + 1) % 61;
+  EXPECT_EQ(stream.resend(other).run, 2600) << "another text: from its begin";
+  Stream direct(model_);
+  EXPECT_TRUE(same_bits(stream.logits(), direct.feed(other)));
+}
+
 // Windows as an intervention.
 
 TEST_F(Kept, AWindowBoundsTheMemoryAndChangesNoBitOfWhatItShows) {

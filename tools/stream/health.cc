@@ -141,7 +141,7 @@ std::vector<float> without_the_past(const Stream& stream, Index from) {
     if (!state.fields().empty()) state.reset_before(from, State::Logs::hide);
   }
   std::vector<float> logits;
-  const Item item{&sequence, stream.tokens().subspan(static_cast<std::size_t>(from)), Want::last};
+  const Item item{&sequence, stream.history().since(from), Want::last};
   run_batch(stream.model(), {&item, 1}, {stream.options().compute},
             [&](std::size_t, Index, std::span<const float> row) { logits.assign(row.begin(), row.end()); });
   return logits;
@@ -153,7 +153,7 @@ Json health_of(const Stream& stream, const Sequence& before) {
   const Model& model = stream.model();
   std::map<int, DecayWatch> decays;
   Sequence replayed = before;
-  const Item item{&replayed, stream.tokens().subspan(static_cast<std::size_t>(before.position)), Want::none};
+  const Item item{&replayed, stream.history().since(before.position), Want::none};
   RunOptions options{stream.options().compute};
   options.watches = [&](int node) { return &decays[node]; };
   run_batch(model, {&item, 1}, options, {});
@@ -170,7 +170,7 @@ Json health_of(const Stream& stream, const Sequence& before) {
     json["nodes"].push_back(std::move(node));
   }
   for (const Index history : kHistories)
-    if (history < stream.position())
+    if (history < stream.position() && stream.position() - history >= stream.history().begin())
       json["remembrance"][std::to_string(history)] =
           divergence(stream.logits(), without_the_past(stream, stream.position() - history));
   return json;

@@ -17,32 +17,49 @@ bool there(const std::string& path) {
   return !path.empty() && std::filesystem::exists(path, ignored);
 }
 
-// What a journal knows its stream by.
-std::string identity_of(const Stream& stream, Index start) {
+History history_of(const Snapshot* snapshot) {
+  return snapshot ? History(snapshot->forgotten, snapshot->forgotten_digest, snapshot->tokens) : History();
+}
+
+// What a journal knows its stream by. before: the tokens before the input's.
+std::string identity_of(const Stream& stream, History before) {
   Digest digest;
   digest.add(stream.model().identity());
   digest.add(stream.arithmetic().dump());
   digest.add(stream.edits().dump());
-  const auto tokens = stream.tokens().first(static_cast<std::size_t>(start));
-  digest.add(tokens.data(), tokens.size_bytes());
+  before.forget_before(before.end());
+  digest.add(before.digest());
+  digest.add(before.tokens().data(), before.tokens().size_bytes());
   return digest.hex();
+}
+
+StreamOptions options_of(const SessionSettings& settings) {
+  StreamOptions options = settings.options;
+  options.history = kHealthTokens;
+  return options;
+}
+
+Stream begun(std::shared_ptr<const Model> model, const StreamOptions& options, const Snapshot* begin) {
+  if (begin) return Stream::restore(std::move(model), *begin, options);
+  return Stream(std::move(model), options);
 }
 
 Stream opened(std::shared_ptr<const Model> model, const SessionSettings& settings, const Outputs& outputs,
               const Snapshot* begin) {
-  if (settings.resume && there(outputs.save)) {
-    const Snapshot saved = load_snapshot(outputs.save);
-    try {
-      return Stream::restore(std::move(model), saved, settings.options);
-    } catch (const Error& error) {
-      fail("'", outputs.save, "': ", error.what());
-    }
+  if (!settings.resume || !there(outputs.save)) return begun(std::move(model), options_of(settings), begin);
+  const Snapshot saved = load_snapshot(outputs.save);
+  try {
+    return Stream::restore(std::move(model), saved, options_of(settings));
+  } catch (const Error& error) {
+    fail("'", outputs.save, "': ", error.what());
   }
-  if (begin) return Stream::restore(std::move(model), *begin, settings.options);
-  return Stream(std::move(model), settings.options);
 }
 
 }  // namespace
+
+std::size_t predicted_token_bytes(Index position) {
+  return static_cast<std::size_t>(position - History::kept_from(position - kHealthTokens)) * sizeof(Token);
+}
 
 Session::Session(std::shared_ptr<const Model> model, const SessionSettings& settings,
                  std::unique_ptr<Input> input, Outputs outputs, const Snapshot* begin)
@@ -50,36 +67,49 @@ Session::Session(std::shared_ptr<const Model> model, const SessionSettings& sett
       input_(std::move(input)),
       outputs_(std::move(outputs)),
       every_(settings.every),
-      start_(begin ? static_cast<Index>(begin->tokens.size()) : 0),
-      stream_(opened(std::move(model), settings, outputs_, begin)) {
+      start_(begin ? begin->position() : 0),
+      stream_(opened(std::move(model), settings, outputs_, begin)),
+      seen_(history_of(begin)) {
   if (outputs_.journal.empty() && !outputs_.per_token.empty())
     outputs_.journal = outputs_.per_token + ".journal";
   if (!settings.resume)
     for (const std::string& path : {outputs_.save, outputs_.journal, outputs_.per_token, outputs_.health})
       if (there(path)) fail("'", path, "' is there already; --resume goes on with it");
-  if (begin && (stream_.position() < start_ ||
-                !std::equal(begin->tokens.begin(), begin->tokens.end(), stream_.tokens().begin())))
+  const History& fed = stream_.history();
+  if (fed.end() < start_ || (fed.begin() <= start_ && !seen_->agrees_with(fed)))
     fail("'", outputs_.save, "' does not go on from the snapshot that --load names");
-  if (!outputs_.journal.empty()) journal_.emplace(outputs_.journal, start_, identity_of(stream_, start_));
-  if (journal_) go_on();
+  if (!outputs_.journal.empty()) journal_.emplace(outputs_.journal, start_, identity_of(stream_, *seen_));
+  go_on(begin);
   if (!outputs_.health.empty()) {
     health_.emplace(outputs_.health);
     cut_health();
   }
 }
 
-// Stream and journal end at the same position: a journal that is ahead of the snapshot is cut, a stream that
-// is ahead of its journal (which somebody else has cut) goes back.
-void Session::go_on() {
-  const Index end = journal_->end().value_or(start_);
-  if (end == 0) {
-    stream_.rollback(stream_.position());
-  } else if (end < stream_.position()) {
-    const std::vector<Token> tokens(stream_.tokens().begin(), stream_.tokens().begin() + end);
-    stream_.resend(tokens);
+// A journal that is ahead of the snapshot is cut; a stream that is ahead of its journal (which somebody else
+// has cut), or of the place its next health begins at, goes back.
+void Session::go_on(const Snapshot* begin) {
+  const Index end = journal_ ? journal_->end().value_or(start_) : stream_.position();
+  if (end < stream_.position()) go_back(std::max(end - 1, start_), begin);
+  if (!outputs_.health.empty()) {
+    for (Index from; (from = health_begin(next_checkpoint())) < stream_.position();) go_back(from, begin);
+    keep_for_health();
   }
-  journal_->cut(stream_.position());
+  if (seen_->end() == stream_.position()) seen_.reset();
+  if (!journal_) return;
+  // Behind a kept boundary there are no logits: the loss of the token there stays.
+  journal_->cut(stream_.position() + (stream_.logits().empty() ? 1 : 0));
   for (const Loss& loss : LossJournal::read(journal_->path())) add(loss);
+}
+
+// To the last boundary that is kept, or to where the input begins; the input, which is read anew anyway, has
+// the tokens from there on.
+void Session::go_back(Index position, const Snapshot* begin) {
+  const Boundary* boundary = stream_.boundaries().last_at_or_before(position);
+  if (boundary && boundary->position > start_)
+    stream_.rollback(stream_.position() - boundary->position);
+  else
+    stream_ = begun(model_, stream_.options(), begin);
 }
 
 void Session::add(const Loss& loss) {
@@ -102,39 +132,53 @@ void Session::cut_health() {
   health_->cut(kept);
 }
 
-void Session::poll() {
+bool Session::poll() {
   input_->poll();
   // What the stream was fed before it is not run again, but it has to be the same.
-  const auto pending = input_->pending();
-  const auto fed = stream_.tokens().subspan(static_cast<std::size_t>(start_ + verified_));
-  const std::size_t count = std::min(pending.size(), fed.size());
-  if (count == 0) {
-    if (!fed.empty() && input_->ended())
-      fail("input '", input_->path(), "' ends after ", verified_, " tokens, but the stream was fed ",
-           stream_.position() - start_, " of it");
-    return;
-  }
-  const auto differs =
-      std::mismatch(pending.begin(), pending.begin() + static_cast<std::ptrdiff_t>(count), fed.begin());
-  if (differs.second != fed.begin() + static_cast<std::ptrdiff_t>(count)) {
-    const Index at = verified_ + (differs.second - fed.begin());
-    fail("token ", at, " of input '", input_->path(), "' is ", *differs.first, ", but the stream was fed ",
-         *differs.second, "; it is another text");
-  }
+  if (!seen_) return false;
+  const std::size_t count = recognise(input_->pending());
   input_->take(count);
-  verified_ += static_cast<Index>(count);
+  if (seen_->end() == stream_.position())
+    seen_.reset();
+  else if (input_->ended())
+    fail("input '", input_->path(), "' ends after ", seen_->end() - start_,
+         " tokens, but the stream was fed ", stream_.position() - start_, " of it");
+  return count > 0;
 }
+
+// How many tokens of `pending` the stream was fed.
+std::size_t Session::recognise(std::span<const Token> pending) {
+  const History& fed = stream_.history();
+  const bool hidden = seen_->end() < fed.begin();  // the stream has a digest of these
+  const auto left = static_cast<std::size_t>((hidden ? fed.begin() : fed.end()) - seen_->end());
+  const std::size_t count = std::min(pending.size(), left);
+  const std::span<const Token> tokens = pending.first(count);
+  if (!hidden) {
+    const std::span<const Token> known = fed.since(seen_->end());
+    const auto differs = std::mismatch(tokens.begin(), tokens.end(), known.begin());
+    if (differs.first != tokens.end())
+      fail("token ", seen_->end() - start_ + (differs.first - tokens.begin()), " of input '", input_->path(),
+           "' is ", *differs.first, ", but the stream was fed ", *differs.second, "; it is another text");
+  }
+  seen_->append(tokens);
+  seen_->forget_before(seen_->end());
+  if (hidden && seen_->end() == fed.begin() && seen_->digest() != fed.digest())
+    fail("the first ", seen_->end() - start_, " tokens of input '", input_->path(),
+         "' are not those that the stream was fed; it is another text");
+  return count;
+}
+
+Index Session::next_checkpoint() const { return (stream_.position() / every_ + 1) * every_; }
 
 Index Session::next_stop() const {
   const Index position = stream_.position();
-  const Index checkpoint = (position / every_ + 1) * every_;
-  Index stop = checkpoint;
-  if (health_ && checkpoint - kHealthTokens > position) stop = checkpoint - kHealthTokens;
+  Index stop = next_checkpoint();
+  if (health_) stop = std::min(stop, ((position + kHealthTokens) / every_ + 1) * every_ - kHealthTokens);
   return std::min(stop, position + stream_.until_boundary().value_or(stop - position));
 }
 
 Index Session::ready() const {
-  if (start_ + verified_ < stream_.position()) return 0;
+  if (seen_) return 0;
   return std::min(static_cast<Index>(input_->pending().size()), next_stop() - stream_.position());
 }
 
@@ -152,7 +196,7 @@ void Session::score(Index position, std::span<const float> logits, Token token) 
 }
 
 void Session::see(Index position, std::span<const float> logits) {
-  const auto next = static_cast<std::size_t>(position + 1 - static_cast<Index>(stream_.tokens().size()));
+  const auto next = static_cast<std::size_t>(position + 1 - stream_.history().end());
   if (next < running_.size())
     score(position + 1, logits, running_[next]);
   else
@@ -162,26 +206,25 @@ void Session::see(Index position, std::span<const float> logits) {
 void Session::end() {
   stream_.record(running_, Origin::given, last_);
   input_->take(running_.size());
-  verified_ += static_cast<Index>(running_.size());
   running_ = {};
   for (const Loss& loss : losses_) add(loss);
   if (journal_) journal_->append(losses_);
   const Index position = stream_.position();
   const bool at_checkpoint = position % every_ == 0;
   if (health_ && at_checkpoint) write_health();
-  if (health_ && (position + kHealthTokens) % every_ == 0) before_ = stream_.sequence();
+  if (health_ && (position + kHealthTokens) % every_ == 0) keep_for_health();
   if (at_checkpoint) checkpoint();
 }
 
+// A health looks back at the tokens since here.
+Index Session::health_begin(Index position) const { return std::max(position - kHealthTokens, start_); }
+
+void Session::keep_for_health() { earlier_.push_back(stream_.sequence()); }
+
 void Session::write_health() {
-  const Index from = std::max<Index>(stream_.position() - kHealthTokens, 0);
-  if (!before_ || before_->position != from) {  // the stream went on behind that place
-    Stream back = stream_.fork();
-    back.rollback(stream_.position() - from);
-    before_ = back.sequence();
-  }
-  health_->append(health_of(stream_, *before_).dump() + "\n");
-  before_.reset();
+  const Index position = stream_.position();
+  while (earlier_.front().position < health_begin(position)) earlier_.pop_front();
+  health_->append(health_of(stream_, earlier_.front()).dump() + "\n");
 }
 
 void Session::checkpoint() {
@@ -213,6 +256,7 @@ Json Session::report() const {
                {"nll", scored_ > 0 ? Json(sum_ / scored) : Json()},
                {"top1", scored_ > 0 ? Json(static_cast<double>(correct_) / scored) : Json()},
                {"state_bytes", stream_.state_bytes()},
+               {"token_bytes", stream_.history().bytes()},
                {"kept_bytes", stream_.boundaries().bytes()},
                {"stride", stream_.boundaries().stride()},
                {"kept", Json::array()}};

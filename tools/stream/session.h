@@ -1,6 +1,7 @@
 // One input, its stream and what is written of it.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,15 +18,18 @@ struct Outputs {
   std::string save, journal, per_token, health;
 };
 
+// Bytes of the tokens that a session's stream keeps at a position, without --keep.
+std::size_t predicted_token_bytes(Index position);
+
 struct SessionSettings {
-  StreamOptions options;
-  Index every = 0;      // tokens between checkpoints, a multiple of the model's boundary
-  bool resume = false;  // goes on with what the outputs hold
+  StreamOptions options;  // but for its history
+  Index every = 0;        // tokens between checkpoints, a multiple of the model's boundary
+  bool resume = false;    // goes on with what the outputs hold
 };
 
 // A checkpoint makes what was scored, the health and the snapshot safe on the disk, in this order. A session
 // that is killed and resumed writes the same bytes as one that was not: it goes on from its last snapshot,
-// after its input gave once more what the snapshot was fed.
+// after its input gave once more what the snapshot was fed. Its stream keeps the last tokens only.
 class Session {
  public:
   // begin: a stream to go on from; null for a fresh one. Throws Error naming what does not fit.
@@ -34,7 +38,7 @@ class Session {
 
   const Input& input() const { return *input_; }
   const Stream& stream() const { return stream_; }
-  void poll();          // looks what the input has
+  bool poll();          // looks what the input has; whether some of it was known already
   Index ready() const;  // tokens that may be run now, up to the next place where the stream has to stop
   bool ended() const { return input_->ended(); }
 
@@ -46,13 +50,18 @@ class Session {
   Json report() const;
 
  private:
-  void go_on();
+  void go_on(const Snapshot* begin);
+  void go_back(Index position, const Snapshot* begin);
   void cut_health();
+  std::size_t recognise(std::span<const Token> pending);
+  void keep_for_health();
+  Index health_begin(Index position) const;
   void add(const Loss& loss);
   void score(Index position, std::span<const float> logits, Token token);
   void write_health();
   void checkpoint();
   void write_per_token();
+  Index next_checkpoint() const;
   Index next_stop() const;
 
   std::shared_ptr<const Model> model_;
@@ -60,11 +69,12 @@ class Session {
   Outputs outputs_;
   Index every_, start_ = 0;
   Stream stream_;
-  Index verified_ = 0;  // tokens of the input seen so far that the stream had been fed before
+  // The tokens seen so far, with those before the input's; none once they are as many as the stream was fed.
+  std::optional<History> seen_;
   std::optional<LossJournal> journal_;
   std::optional<AppendFile> health_;
-  std::optional<Sequence> before_;  // the stream kHealthTokens tokens before its next health
-  Index written_ = 0;               // records in the HDF5 file
+  std::deque<Sequence> earlier_;  // the stream as it was kHealthTokens tokens before its next healths
+  Index written_ = 0;             // records in the HDF5 file
 
   std::span<const Token> running_;
   std::vector<float> last_;

@@ -5,21 +5,27 @@
     venv/bin/pip install flash-linear-attention==0.6.0 triton transformers==5.23.0
     venv/bin/pip install einops && venv/bin/pip install --no-deps retention==1.0.7 performer-pytorch==1.1.4
     venv/bin/pip install --no-deps local-attention axial-positional-embedding hyper-connections   # performer-pytorch's
-    git clone https://github.com/OpenNLPLab/cosFormer       # for its cosformer.py
-    PYTHONPATH=cosFormer venv/bin/python tests/golden/make_goldens.py   # rewrites tests/golden/*.json and *.bin
+    git clone https://github.com/OpenNLPLab/cosFormer       # for its cosformer.py; likewise, in the same folder, the
+                                                            # other repositories that README.md names
+    AUTHORS=$PWD PYTHONPATH=cosFormer venv/bin/python tests/golden/make_goldens.py   # rewrites *.json and *.bin
 
 Runs on a CPU. Every case is a whole mixer y = f(x): projections, convolutions and gates written out here in a line or
 two of PyTorch, the core taken from the library named in `source`. All inputs and weights are float32 numbers; the
 computation and the stored y are float64 (`widened` says how). README.md describes the files.
 """
 
+import __future__
+import ast
 import contextlib
 import importlib.metadata
 import inspect
 import json
 import math
+import os
 import pathlib
 import sys
+import types
+from unittest import mock
 
 import numpy
 import torch
@@ -56,15 +62,30 @@ def widened(*modules):
             module.torch = torch
 
 
+def definitions(path, *names, **scope):
+    """Functions and classes of a file below $AUTHORS, by name, in float64 inside `widened`. The rest of the file does not
+    run: its imports want a GPU or other versions, so what the definitions use of them is given in `scope`."""
+    path = pathlib.Path(os.environ["AUTHORS"]) / path
+    parts = [part for part in ast.parse(path.read_text()).body if getattr(part, "name", None) in names]
+    assert len(parts) == len(names), path
+    for part in parts:
+        part.decorator_list = []
+    found = {"torch": Wide(), "nn": torch.nn, "F": F, "math": math, "np": numpy, **scope}
+    code = compile(ast.Module(parts, []), path, "exec", __future__.annotations.compiler_flag)
+    exec(code, found)
+    return types.SimpleNamespace(**{name: found[name] for name in names})
+
+
 class Case:
     """Draws named float32 tensors and writes one golden."""
 
-    def __init__(self, name, kind, settings, source):
+    def __init__(self, name, kind, settings, source, tokens=TOKENS, causal=True):
         self.name, self.kind, self.settings, self.source = name, kind, settings, source
+        self.causal = causal
         seed = int.from_bytes(name.encode(), "little") % (2**31)
         self.generator = torch.Generator().manual_seed(seed)
         self.tensors = {}
-        self.x = self.draw(TOKENS, WIDTH)
+        self.x = self.draw(tokens, WIDTH)
 
     def draw(self, *shape, scale=1.0, shift=0.0):
         numbers = torch.randn(*shape, generator=self.generator, dtype=torch.float64) * scale + shift
@@ -101,11 +122,12 @@ class Case:
             arrays.append({"name": name, "dtype": dtype[1:], "shape": list(array.shape), "offset": len(blob)})
             blob += array.tobytes()
         header = {
-            "kind": self.kind, "settings": self.settings, "width": WIDTH, "source": self.source,
+            "kind": self.kind, "settings": self.settings, "width": WIDTH,
+            **({} if self.causal else {"causal": False}), "source": self.source,
             "versions": {name: version(name) for name in ("torch", "flash-linear-attention", "transformers")},
             "arrays": arrays,
         }
-        assert torch.isfinite(y).all() and tuple(y.shape) == (TOKENS, WIDTH), self.name
+        assert torch.isfinite(y).all() and y.shape == self.x.shape, self.name
         (HERE / f"{self.name}.json").write_text(json.dumps(header, indent=1) + "\n")
         (HERE / f"{self.name}.bin").write_bytes(blob)
         print(f"{self.name:32} {len(blob):7} bytes  |y| up to {y.abs().max():.3f}", file=sys.stderr)
@@ -576,6 +598,196 @@ def softmax_attention_stick_breaking(name, attend_current):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def softmax_attention_gated(name, granularity, bias):
+    """The authors' gates lie in q_proj behind the queries of each key head's group."""
+    h, kv, d = 4, 2, 10
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": d, "rope": {"theta": 1000.0}, "qk_norm": {"eps": 1e-6},
+                 "gate": "sigmoid", "gate_granularity": granularity, "gate_packing": "per_kv_group",
+                 "bias": bias, "output_bias": bias},
+                "github.com/qiuzh20/gated_attention modeling_qwen3.py Qwen3Attention")
+    code = definitions("gated_attention/modeling_qwen3.py", "Qwen3RMSNorm", "rotate_half", "apply_rotary_pos_emb",
+                       "repeat_kv", "Qwen3Attention", Qwen3RotaryEmbedding=lambda config: None)
+    rows = {"q": h * d + h * (d if granularity == "elementwise" else 1), "k": kv * d, "v": kv * d}
+    values = {n + "_proj.weight": case.matrix(n, count) for n, count in rows.items()}
+    values["o_proj.weight"] = case.matrix("o", WIDTH, h * d)
+    if bias:
+        values |= {n + "_proj.bias": case.bias(n + "_bias", count) for n, count in (*rows.items(), ("o", WIDTH))}
+    values |= {n + "_norm.weight": case.gain(n + "_norm", d) for n in "qk"}
+    angles = rotary_angles(d, 1000.0).repeat(1, 2)[None]
+    with widened(), torch.no_grad():
+        mixer = code.Qwen3Attention(types.SimpleNamespace(
+            hidden_size=WIDTH, num_attention_heads=h, num_key_value_heads=kv, head_dim=d, max_position_embeddings=TOKENS,
+            rope_theta=1000.0, attention_dropout=0.0, use_qk_norm=True, rms_norm_eps=1e-6, qkv_bias=bias,
+            headwise_attn_output_gate=granularity == "headwise",
+            elementwise_attn_output_gate=granularity == "elementwise"), 0).eval()
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None], causal_mask(), position_embeddings=(angles.cos(), angles.sin()))[0][0])
+
+
+def rotary_angles(columns, theta):
+    """[token, pair]"""
+    return torch.arange(TOKENS).double()[:, None] * theta ** -(torch.arange(0, columns, 2).double() / columns)
+
+
+def softmax_attention_diff_v2(name):
+    """With torch's attention and fla's rotary for the kernels that want a GPU."""
+    from fla.modules.rotary.ops import rotary_embedding_ref
+
+    h, kv, d = 4, 2, 10  # query heads, twice the authors' num_heads
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": d, "rope": {"theta": 1000.0, "layout": "interleaved"},
+                 "readout": "differential_attention"},
+                "github.com/microsoft/unilm Diff-Transformer/Diff-Transformer-V2/multihead_flashdiffv2.py MultiheadFlashDiffV2")
+    attention = lambda q, k, v, causal: F.scaled_dot_product_attention(
+        *(t.transpose(1, 2) for t in (q, k, v)), is_causal=causal, enable_gqa=True).transpose(1, 2)
+    code = definitions("unilm/Diff-Transformer/Diff-Transformer-V2/multihead_flashdiffv2.py", "diff_func",
+                       "MultiheadFlashDiffV2", apply_rotary_emb=rotary_embedding_ref, flash_attn_func=attention)
+    values = {n + "_proj.weight": case.matrix(n, rows) for n, rows in
+              (("q", h * d), ("k", kv * d), ("v", kv * d), ("lambda", h // 2))}
+    values["o_proj.weight"] = case.matrix("o", WIDTH, h // 2 * d)
+    angles = rotary_angles(d, 1000.0)
+    with widened(), torch.no_grad():
+        mixer = code.MultiheadFlashDiffV2(True, WIDTH, h // 2, kv, d)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None], (angles.cos(), angles.sin()))[0])
+
+
+def sinkhorn_attention(name, max_iter):
+    from einops import rearrange
+
+    h, d = 2, K
+    case = Case(name, "sinkhorn_attention", {"num_heads": h, "head_dim": d, "max_iter": max_iter, "output_bias": True},
+                "github.com/michaelsdr/sinkformers vit-pytorch/vit_pytorch/vit.py Attention", causal=False)
+    sinkhorn = definitions("sinkformers/vit-pytorch/vit_pytorch/sinkhorn.py", "SinkhornDistance")
+    code = definitions("sinkformers/vit-pytorch/vit_pytorch/vit.py", "Attention", rearrange=rearrange,
+                       SinkhornDistance=sinkhorn.SinkhornDistance)
+    values = {"to_qkv.weight": torch.cat([case.matrix(n, h * d) for n in "qkv"]),
+              "to_out.0.weight": case.matrix("o", WIDTH, h * d), "to_out.0.bias": case.bias("o_bias", WIDTH)}
+    with widened(), torch.no_grad():
+        mixer = code.Attention(WIDTH, h, d, max_iter=max_iter)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None])[0][0])
+
+
+def softmax_free_attention(name, h, settings):
+    """The kernels by the repository's own torch forms. SOFT++ takes one alpha for all heads: one head."""
+    attention = "SoftmaxFreeNormAttention" if settings.get("normalised") else "SoftmaxFreeAttention"
+    d, columns = WIDTH // h, 10  # 7 rows of the image: neither side is a multiple of a patch's
+    case = Case(name, "softmax_free_attention", {"num_heads": h, "head_dim": d, "grid_width": columns, **settings},
+                f"github.com/fudan-zvg/SOFT models/softmax_free_transformer.py {attention}", causal=False)
+    names = ["SoftmaxFreeAttentionKernel", "SoftmaxFreeAttention", "SoftmaxFreeNormAttentionKernel", "SoftmaxFreeNormAttention"]
+    inverse = definitions("SOFT/SOFT/kernel/inverse.py", "newton_inv")
+    code = definitions("SOFT/models/softmax_free_transformer.py", "subtraction_gaussian_kernel_torch", *names,
+                       newton_inverse_kernel=inverse.newton_inv)
+    # Its constructor calls `super` with this name, which nothing has.
+    code.SoftmaxFreeNormAttentionKernel.__init__.__globals__["SoftmaxFreeSymNormAttentionKernel"] = (
+        code.SoftmaxFreeNormAttentionKernel)
+    ratio, conv = settings["ratio"], settings.get("conv", 0)
+    values = {}
+    for n, there in (("q", "W_q"), ("v", "W_v"), ("o", "ff")):
+        values[there + ".weight"], values[there + ".bias"] = case.matrix(n, WIDTH), case.bias(n + "_bias", WIDTH)
+    landmark = case.matrix("landmark", d, ratio * ratio * d)
+    values["attn.Qlandmark_op.weight"] = landmark.reshape(d, ratio, ratio, d).permute(0, 3, 1, 2)
+    values["attn.Qnorm_act.0.weight"] = case.gain("landmark_norm", d)
+    values["attn.Qnorm_act.0.bias"] = case.bias("landmark_norm_bias", d)
+    if conv:
+        values["attn.conv.weight"] = case.taps("taps", h, conv * conv).reshape(h, 1, conv, conv)
+    with widened(), torch.no_grad(), mock.patch.object(torch.Tensor, "cuda", lambda self: self):
+        mixer = getattr(code, attention)(WIDTH, h, ratio, conv, kernel_method="torch")
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None], TOKENS // columns, columns)[0])
+
+
+def structured(name, attention, settings, config, weights, tokens=TOKENS):
+    """One of the authors' attention classes by its state dict; weights(case, num_heads) are those besides v and the output."""
+    h = 2
+    case = Case(name, "softmax_attention", {"num_heads": h, "head_dim": WIDTH // h, "output_bias": True, **settings},
+                f"github.com/YilunKuang/structured-attention src/model.py {attention}", tokens=tokens)
+    blocks = ("BilinearBTT_W_K_Projection", "BilinearBTT_W_Q_Projection", "BilinearMLRProjection")
+    code = definitions("structured-attention/src/model.py", "LayerNorm", *blocks, attention,
+                       divisors=lambda n: [d for d in range(1, n + 1) if n % d == 0])
+    values = weights(case, h) | {"c_attn_v.weight": case.matrix("v", WIDTH)}
+    values["c_attn_v.bias"] = case.bias("v_bias", WIDTH) if settings.get("bias") else torch.zeros(WIDTH)
+    values |= {"c_proj.weight": case.matrix("o", WIDTH), "c_proj.bias": case.bias("o_bias", WIDTH)}
+    with widened(), torch.no_grad():
+        mixer = getattr(code, attention)(types.SimpleNamespace(
+            d_model=WIDTH, n_head=h, d_head=WIDTH // h, d_qk_head=WIDTH // h, block_size=tokens, dropout=0.0, bias=True,
+            split_qkv=True, do_qk_ln=True, manual_disable_flash_att=True, link_function="softmax", debug=False,
+            **{"mlr_divide_by_num_levels": False, "mlr_block_divide_by_num_levels": False, **config}))
+        mixer.load_state_dict(values, strict=False)  # what is missing are masks
+        assert set(values) == {key for key, _ in mixer.named_parameters()}, name
+        case.write(mixer(case.x[None])[0])
+
+
+def mlr_attention(name, divide_by):
+    """The authors' blocks divide the sequence, which is one block of the first level."""
+
+    def weights(case, h):
+        values = {}
+        for n in "qk":
+            values[f"c_attn_{n}.weight"], values[f"c_attn_{n}.bias"] = case.matrix(n, WIDTH), case.bias(n + "_bias", WIDTH)
+            values[f"ln_{n}.weight"] = case.gain(n + "_norm", WIDTH // h)
+            values[f"ln_{n}.bias"] = case.bias(n + "_norm_bias", WIDTH // h)
+        return values
+
+    ranks, tokens = [4, 3, 1, 2], 72
+    structured(name, "AttentionMLR",
+               {"score": ["mlr_attention"], "qk_norm": {"type": "layer"}, "bias": True,
+                "mlr_attention": {"ranks": ranks, "block_size": tokens, "divide_by": divide_by}},
+               {"mlr_rank_list": "|".join(map(str, ranks)), "mlr_block_size_list": "default",
+                "mlr_divide_by_num_levels": divide_by == "levels",
+                "mlr_block_divide_by_num_levels": divide_by == "shared_levels"}, weights, tokens)
+
+
+def below_bound(case, shape):
+    """The authors divide a block [.., in, out] by max(1, rms / bound), here by 1: its rms is 0.7 of the bound."""
+    *_, inputs, outputs = shape
+    numbers = case.draw(*shape)
+    wanted = 0.7 * min(inputs, outputs) ** 0.5 / inputs
+    return (numbers * wanted / (numbers * numbers).mean().sqrt()).to(torch.float32).double()
+
+
+def bilinear_mlr(name, scale, divide):
+    ranks = [4, 3, 3]
+
+    def weights(case, h):
+        values = {}
+        for n in "qk":
+            for level, rank in enumerate(ranks):
+                block = below_bound(case, (2**level, WIDTH // 2**level, h * rank))
+                case.keep(f"{n}_{level}", block.transpose(1, 2))
+                values[f"bilinear_mlr_w{n}.{level}.weight"] = block
+            columns = [rank * 2**level for level, rank in enumerate(ranks)]
+            for kind, vector in (("weight", case.gain(n + "_norm", sum(columns))),
+                                 ("bias", case.bias(n + "_norm_bias", sum(columns)))):
+                values |= {f"bilinear_mlr_ln_w{n}.{i}.{kind}": part for i, part in enumerate(vector.split(columns))}
+        return values
+
+    structured(name, "BilinearMLRAttention",
+               {"score": ["bilinear_mlr"], "qk_norm": {"type": "layer"},
+                "bilinear_mlr": {"ranks": ranks, "scale": scale, "divide_by_levels": divide}},
+               {"mlr_rank_list": "|".join(map(str, ranks)), "bilinear_mlr_muP_attn_logits_scaling": scale == "mup",
+                "mlr_divide_by_num_levels": divide}, weights)
+
+
+def bilinear_btt(name, rank, scale):
+    a, b = 4, 5  # of WIDTH
+
+    def weights(case, h):
+        key = below_bound(case, (a, b, h * b * rank))
+        query = below_bound(case, (h * b, a * rank, a)).transpose(1, 2)
+        case.keep("btt_k", key.transpose(1, 2)), case.keep("btt_q", query)
+        return {"bilinear_btt_wk.weight": key, "bilinear_btt_wq.weight": query,
+                "bilinear_btt_ln_PLPRXT.weight": case.gain("k_norm", WIDTH),
+                "bilinear_btt_ln_PLPRXT.bias": case.bias("k_norm_bias", WIDTH)}
+
+    structured(name, "BilinearBTTAttention",
+               {"score": ["bilinear_btt"], "qk_norm": {"type": "layer"}, "bilinear_btt": {"rank": rank, "scale": scale}},
+               {"btt_tt_dim": 2, "btt_tt_rank": rank, "bilinear_btt_muP_attn_logits_scaling": scale == "mup",
+                "bilinearBTT_use_extra_LN_on_X": False}, weights)
+
+
 def latent_attention_deepseek_v3(name):
     from transformers import DeepseekV3Config
     from transformers.models.deepseek_v3 import modeling_deepseek_v3 as m
@@ -899,6 +1111,20 @@ def main():
     softmax_attention_parallax("softmax_attention_parallax_window", 23)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking", False)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking_current", True)
+    softmax_attention_gated("softmax_attention_gated_elementwise", "elementwise", False)
+    softmax_attention_gated("softmax_attention_gated_headwise", "headwise", True)
+    softmax_attention_diff_v2("softmax_attention_diff_v2")
+    sinkhorn_attention("sinkhorn_attention", 3)
+    sinkhorn_attention("sinkhorn_attention_columns", 8)
+    softmax_free_attention("softmax_free_attention", 2, {"ratio": 3, "conv": 3})
+    softmax_free_attention("softmax_free_attention_normalised", 1, {"ratio": 2, "conv": 5, "normalised": True})
+    mlr_attention("softmax_attention_mlr", "none")
+    mlr_attention("softmax_attention_mlr_levels", "levels")
+    mlr_attention("softmax_attention_mlr_shared_levels", "shared_levels")
+    bilinear_mlr("softmax_attention_bilinear_mlr", "standard", False)
+    bilinear_mlr("softmax_attention_bilinear_mlr_mup", "mup", True)
+    bilinear_btt("softmax_attention_bilinear_btt", 3, "standard")
+    bilinear_btt("softmax_attention_bilinear_btt_mup", 1, "mup")
     latent_attention_deepseek_v3("latent_attention_deepseek_v3")
     latent_attention_kimi_linear("latent_attention_kimi_linear")
     nats_l("nats_l", {})

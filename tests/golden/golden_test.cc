@@ -62,13 +62,14 @@ Golden read_golden(const std::string& name) {
     const std::string tensor = array.at("name");
     if (tensor == "y") {
       golden.expected = numbers<double>(array, blob);
-    } else if (tensor == "x") {
+    } else if (tensor == "x" || tensor == "x1") {  // the input ports
       golden.input.rows = array.at("shape").at(0);
-      golden.input.inputs = {numbers<float>(array, blob)};
+      golden.input.inputs.push_back(numbers<float>(array, blob));
     } else {
       golden.values[tensor] = numbers<float>(array, blob);
     }
   }
+  golden.surroundings.inputs = static_cast<Index>(golden.input.inputs.size());
   return golden;
 }
 
@@ -82,8 +83,10 @@ std::vector<std::string> names() {
 
 // Terms on the way from x to y: the projection, the tokens a state or a softmax sums, the output projection.
 double terms(const Golden& golden) {
-  const auto& output = golden.values.at(golden.values.contains("o") ? "o" : "out");  // [width, columns]
-  const Index columns = static_cast<Index>(output.size()) / golden.surroundings.width;
+  Index columns = 0;  // of the output projection [width, columns]
+  for (const char* output : {"o", "out"})
+    if (golden.values.contains(output))
+      columns = static_cast<Index>(golden.values.at(output).size()) / golden.surroundings.width;
   return static_cast<double>(golden.surroundings.width + golden.input.rows + columns);
 }
 

@@ -699,6 +699,92 @@ def softmax_free_attention(name, h, settings):
         case.write(mixer(case.x[None], TOKENS // columns, columns)[0])
 
 
+def sigmoid_attention(name, activation, settings, temperature=0.0, bias=0.0, alibi=False, norm=False):
+    h, d = 2, WIDTH // 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "head_dim": d, "normaliser": "sigmoid_attention", "bias": True, "output_bias": True,
+                 "sigmoid_attention": {"t": temperature, "bias": bias, **settings},
+                 **({"score": ["scaled_dot", "alibi"]} if alibi else {}), **({"qk_norm": {"type": "layer"}} if norm else {})},
+                f"github.com/apple/ml-sigmoid-attention attention_simulator Attention with {activation}")
+    layers = "ml-sigmoid-attention/attention_simulator/src/attention_simulator/layers/"
+    position = definitions(layers + "position_embedding.py", "_get_slopes", "get_slopes", "alibi")
+    helpers = definitions(layers + "../helpers/utils.py", "unsqueeze_like")
+    masking = definitions(layers + "masking.py", "softmax_masking_fn", unsqueeze_like=helpers.unsqueeze_like)
+    code = definitions(layers + "attention.py", "Attention")
+    values = {"qkv.weight": torch.cat([case.matrix(n, WIDTH) for n in "qkv"]), "proj.weight": case.matrix("o", WIDTH),
+              "qkv.bias": torch.cat([case.bias(n + "_bias", WIDTH) for n in "qkv"]), "proj.bias": case.bias("o_bias", WIDTH)}
+    for n in "qk" if norm else "":
+        values |= {n + "_norm.weight": case.gain(n + "_norm", d), n + "_norm.bias": case.bias(n + "_norm_bias", d)}
+    with widened(), torch.no_grad():
+        mixer = code.Attention(
+            WIDTH, getattr(definitions(layers + "activations.py", activation), activation), h, bias=True, qk_norm=norm,
+            attn_bias=bias, attn_temp=temperature, masking_fn=masking.softmax_masking_fn(),
+            attn_logits_transform=position.alibi if alibi else None)
+        mixer.load_state_dict(values, strict=False)  # bias and temperature are buffers
+        case.write(mixer(case.x[None], torch.ones(TOKENS, TOKENS).tril().bool())["attn_proj"][0])
+
+
+def periodic_softmax(name, weights_of, function, settings):
+    """All tokens see all tokens. weights_of(module, demo, logits [head, token, token], prenorm): by the authors' functions."""
+    from einops import repeat
+
+    h, d = 2, WIDTH // 2
+    if function:  # plait's eps in the denominator is not theirs
+        settings |= {"normaliser": "periodic_softmax", "periodic_softmax": {"function": function, "eps": 1e-30}}
+    case = Case(name, "softmax_attention", {"num_heads": h, "head_dim": d, **settings},
+                "github.com/slwang9353/Period-alternatives-of-Softmax", causal=False)
+    place = "Period-alternatives-of-Softmax/"
+    module = definitions(place + "vanilla for check/periodic_softmax.py", "Prenorm", "Cosmax", "Sinmax", "Sirenmax", "Sin2max",
+                         "Sin2maxShifted", "SinSoftmax", repeat=repeat)
+    demo = definitions(place + "demo.py", "sinmax", "map_norm")
+    shift = lambda n: case.keep(n + "_bias", case.draw(h * d, scale=0.1, shift=1.5)) if settings.get("bias") else 0
+    q, k, v = (heads(case.project(n, h * d) + shift(n), d)[0].transpose(0, 1) for n in "qkv")
+    with widened():
+        logits = q @ k.transpose(1, 2) * settings.get("scale", d**-0.5)
+        weights = weights_of(module, demo, logits, "row_standardise" in settings.get("score", []))
+    assert weights.abs().sum(-1).max() < 2, name  # else sums near zero make any rounding large
+    case.write(flat((weights @ v).transpose(0, 1)) @ case.matrix("o", WIDTH, h * d).T)
+
+
+def periodic_module(name):
+    """A class of the authors' module; its prenorm is `row_standardise`."""
+    return lambda module, demo, logits, prenorm: getattr(module, name)(prenorm=prenorm)(logits[None])[0]
+
+
+def periodic_demo(module, demo, logits, prenorm):
+    """norm_sinmax of the authors' demo, which scales after the standardisation."""
+    return demo.sinmax(demo.map_norm(logits) / numpy.sqrt(WIDTH // 2))
+
+
+def normalization_equivariance(name, wrapper, form, closes):
+    """One of the pair of nodes: what the authors' wrapper hands to its network, or makes of what that returns, x1."""
+    case = Case(name, "normalization_equivariance", {"form": form},
+                f"github.com/YoussefSaied/normalization_equivariance se/models/wrappers.py {wrapper}", causal=False)
+    code = definitions("normalization_equivariance/se/models/wrappers.py", "pred_mode_adapter", wrapper)
+    case.x = (3 * case.x - 2).to(torch.float32).double()
+    returned, handed = case.draw(TOKENS, WIDTH), []
+    network = lambda signal: handed.append(signal) or returned[None, None]
+    made = getattr(code, wrapper)(network, "residual" if form == "residual" else "direct")(case.x[None, None])
+    if closes:
+        case.keep("x1", returned)
+    case.write((made if closes else handed[0])[0, 0])
+
+
+def global_pathway(name, gate, theirs):
+    dim = 24
+    case = Case(name, "global_pathway", {"dim": dim, "gate": gate},
+                "github.com/KempnerInstitute/attention_sink src/blocks.py GlobalPathway", causal=False)
+    code = definitions("attention_sink/src/blocks.py", "GlobalPathway")
+    rows = code.GlobalPathway.GATE_LOGITS[theirs]
+    values = {"w_P.weight": case.matrix("pool", 1), "W_VG.weight": case.matrix("value", dim),
+              "W_OG.weight": case.matrix("o", WIDTH, dim), "gate.weight": case.matrix("gate", rows),
+              "gate.bias": case.bias("gate_bias", rows)}
+    with widened(), torch.no_grad():
+        branch = code.GlobalPathway(WIDTH, dim, theirs)
+        branch.load_state_dict(values)
+        case.write(branch(case.x[None])[0])
+
+
 def structured(name, attention, settings, config, weights, tokens=TOKENS):
     """One of the authors' attention classes by its state dict; weights(case, num_heads) are those besides v and the output."""
     h = 2
@@ -1118,6 +1204,26 @@ def main():
     sinkhorn_attention("sinkhorn_attention_columns", 8)
     softmax_free_attention("softmax_free_attention", 2, {"ratio": 3, "conv": 3})
     softmax_free_attention("softmax_free_attention_normalised", 1, {"ratio": 2, "conv": 5, "normalised": True})
+    sigmoid_attention("softmax_attention_sigmoid", "unnormalized_sigmoid_attention", {}, 0.5, -1.5, alibi=True)
+    sigmoid_attention("softmax_attention_sigmoid_sqrt_n", "sqrt_seq_len_normalized_sigmoid_attention",
+                      {"row_scale": "inv_sqrt_n"}, norm=True)
+    sigmoid_attention("softmax_attention_sigmoid_n", "seq_len_normalized_sigmoid_attention", {"row_scale": "inv_n"}, bias=1.0)
+    normed = {"score": ["scaled_dot", "row_standardise"]}
+    periodic_softmax("softmax_attention_sin2_shifted", periodic_module("Sin2maxShifted"), "sin2_shifted", {})
+    periodic_softmax("softmax_attention_sin2_normed", periodic_module("Sin2max"), "sin2", normed)
+    periodic_softmax("softmax_attention_cos_normed", periodic_module("Cosmax"), "cos", normed)
+    periodic_softmax("softmax_attention_sin", periodic_module("Sinmax"), "sin", {"bias": True, "scale": 0.06})  # around pi / 2
+    periodic_softmax("softmax_attention_siren", periodic_module("Sirenmax"), "siren", {"scale": 0.1})  # below pi / 2
+    periodic_softmax("softmax_attention_sin_softmax", periodic_module("SinSoftmax"), "", {"score": ["scaled_dot", "sin_softmax"]})
+    periodic_softmax("softmax_attention_sin10_demo", periodic_demo, "one_plus_sin10",
+                     {**normed, "scale": 1.0, "row_standardise": {"scale_after": True}})
+    normalization_equivariance("normalization_equivariance_open", "NormEquivariant", "direct", False)
+    normalization_equivariance("normalization_equivariance_close", "NormEquivariant", "direct", True)
+    normalization_equivariance("normalization_equivariance_close_residual", "NormEquivariant", "residual", True)
+    normalization_equivariance("normalization_equivariance_scale_open", "ScaleEquivariant", "scale_only", False)
+    normalization_equivariance("normalization_equivariance_scale_close", "ScaleEquivariant", "scale_only", True)
+    global_pathway("global_pathway", "flat", "learned")
+    global_pathway("global_pathway_hierarchical", "hierarchical", "hier")
     mlr_attention("softmax_attention_mlr", "none")
     mlr_attention("softmax_attention_mlr_levels", "levels")
     mlr_attention("softmax_attention_mlr_shared_levels", "shared_levels")

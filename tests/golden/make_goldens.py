@@ -7,7 +7,8 @@
     venv/bin/pip install --no-deps local-attention axial-positional-embedding hyper-connections   # performer-pytorch's
     git clone https://github.com/OpenNLPLab/cosFormer       # for its cosformer.py; likewise, in the same folder, the
                                                             # other repositories that README.md names
-    AUTHORS=$PWD PYTHONPATH=cosFormer venv/bin/python tests/golden/make_goldens.py   # rewrites *.json and *.bin
+    venv/bin/pip install jax flax                           # for google-research's polysketchformer
+    AUTHORS=$PWD PYTHONPATH=cosFormer:google-research venv/bin/python tests/golden/make_goldens.py   # *.json, *.bin
 
 Runs on a CPU. Every case is a whole mixer y = f(x): projections, convolutions and gates written out here in a line or
 two of PyTorch, the core taken from the library named in `source`. All inputs and weights are float32 numbers; the
@@ -1078,6 +1079,53 @@ def polynomial_attention(name):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def polysketch_attention(name, settings, theirs):
+    """The authors' module, in JAX; rope leaves its pairs as halves there, so a channel's numbers stand evens first. Their module
+    hands the mixed random sketch two arguments more than it takes: they are dropped, and its norms of them are any."""
+    import jax
+    from polysketchformer import model, polysketch_attention as sketches
+
+    jax.config.update("jax_enable_x64", True)
+    h, d, block, r = 2, WIDTH // 2, 14, settings.get("r")
+    case = Case(name, "polysketch_attention", {"num_heads": h, "head_dim": d, "rope": {"theta": 10000.0, "layout": "interleaved"},
+                                               "block": block, **settings},
+                f"github.com/google-research/google-research polysketchformer/model.py MultiHeadAttention {theirs}, "
+                f"jax {version('jax')}, flax {version('flax')}")
+    halves = torch.cat((torch.arange(0, d, 2), torch.arange(1, d, 2)))
+    numbers = lambda values: jax.numpy.array(values.numpy())
+    norm = lambda n, width, order=slice(None): {"scale": numbers(case.gain(n, width)[order]),
+                                                "bias": numbers(case.bias(n + "_bias", width)[order])}
+    dense = lambda values: {"kernel": numbers(values.T)}
+    values = {"Dense_0": dense(torch.cat([case.matrix(n, WIDTH) for n in "qkv"])), "Dense_1": dense(case.matrix("o", WIDTH))}
+    drawn = []
+    if settings["sketch"] == "learned":
+        values["pre_attn_layer"] = {}
+        for branch in (1, 2):
+            for level, width, order in ((1, d, halves), (2, r, slice(None))):
+                n = lambda part: f"branch{branch}_{part}_{level}"
+                values["pre_attn_layer"][f"ff{branch}_{level - 1}"] = {
+                    "LayerNorm_0": norm(n("norm"), width, order),
+                    "Dense_0": dense(case.matrix(n("up"), 8 * r, width)[:, order]),
+                    "Dense_1": dense(case.matrix(n("down"), r, 8 * r)),
+                }
+    else:
+        values["pre_attn_layer"] = norm("qk_norm", d, halves)
+    if settings["sketch"] == "random":
+        drawn = [numbers(case.keep(n, case.draw(r, d))[:, halves].T) for n in ("g1", "g2")]
+    if settings.get("mixed"):
+        any_norm = lambda n: norm(n, d, halves) if settings["sketch"] == "learned" else values["pre_attn_layer"]
+        values |= {"LayerNorm_0": any_norm("q_norm"), "LayerNorm_1": any_norm("k_norm")}
+    mixer = model.MultiHeadAttention(
+        num_heads=h, emb_dim=WIDTH, context_length=TOKENS, causal=True, attention=theirs, power=4,
+        random_key=jax.random.PRNGKey(0), sketch_size=r, grain_size=block, dropout_rate=0.0)
+    mixed = sketches.make_mixed_polysketch_attn_fn
+    three = lambda **given: lambda q, k, v, *unused: mixed(**given)(q, k, v)
+    with (mock.patch.object(jax.random, "normal", side_effect=drawn),
+          mock.patch.object(sketches, "make_mixed_polysketch_attn_fn", three)):
+        y = mixer.apply({"params": values}, numbers(case.x[None]), training=False)
+    case.write(torch.from_numpy(numpy.array(y[0])))
+
+
 def power_retention(name, chunk):
     """The package's own reference, whole by the quadratic formula (chunk None) or in chunks through the state."""
     from retention.reference import power_retention as core
@@ -1241,6 +1289,11 @@ def main():
     wall_attention("wall_attention", 4, {})
     wall_attention("wall_attention_grouped", 2, {"qk_norm": {"eps": 1e-5, "gains": "per_head"}})
     polynomial_attention("polynomial_attention_rebased")
+    polysketch_attention("polysketch_attention_exact", {"sketch": "none"}, "polynomial")
+    polysketch_attention("polysketch_attention_random", {"sketch": "random", "r": 9}, "random_sketch")
+    polysketch_attention("polysketch_attention_random_mixed", {"sketch": "random", "mixed": True, "r": 9}, "random_sketch_mixed")
+    polysketch_attention("polysketch_attention_learned", {"sketch": "learned", "r": 9}, "learned_sketch")
+    polysketch_attention("polysketch_attention_learned_mixed", {"sketch": "learned", "mixed": True, "r": 9}, "learned_sketch_mixed")
     power_retention("power_retention", None)
     power_retention("power_retention_chunks", 14)
     positive_random_features("positive_random_features")

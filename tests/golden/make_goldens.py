@@ -757,6 +757,52 @@ def periodic_demo(module, demo, logits, prenorm):
     return demo.sinmax(demo.map_norm(logits) / numpy.sqrt(WIDTH // 2))
 
 
+def scaled_signed_averaging(name, a, n):
+    """The authors' layer on the path where it uses its own function, not torch's attention; it learns ln b and ln n."""
+    h = 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "head_dim": WIDTH // h, "bias": True, "output_bias": True,
+                 "score": ["scaled_dot", "scaled_signed_averaging"],
+                 "scaled_signed_averaging": {"b": math.exp(a), "n": math.exp(n)}},
+                "github.com/omyokun/SSA GPT2SSA/model.py CausalSelfAttention")
+    code = definitions("SSA/GPT2SSA/model.py", "CausalSelfAttention")
+    values = {"c_attn.weight": torch.cat([case.matrix(n_, WIDTH) for n_ in "qkv"]), "c_proj.weight": case.matrix("o", WIDTH),
+              "c_attn.bias": torch.cat([case.bias(n_ + "_bias", WIDTH) for n_ in "qkv"]), "c_proj.bias": case.bias("o_bias", WIDTH),
+              "a": torch.tensor([a], dtype=torch.float64), "n": torch.tensor(n, dtype=torch.float64)}
+    with widened(), torch.no_grad():
+        mixer = code.CausalSelfAttention(types.SimpleNamespace(n_embd=WIDTH, n_head=h, block_size=TOKENS, bias=True, dropout=0.0))
+        mixer.load_state_dict(values)
+        mixer.flash, mixer.bias = False, torch.ones(TOKENS, TOKENS).tril()[None, None]
+        case.write(mixer(case.x[None])[0])
+
+
+def self_adjust_softmax(name, variant):
+    """`attention` of the training code, without its narrowing to half precision. Where all logits of a row are negative it adds one
+    of its two 1e-10 only, hence the biases: every row has a positive one."""
+    h, d = 2, 10
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "head_dim": d, "bias": True, "readout": "self_adjust_softmax",
+                 "self_adjust_softmax": {"variant": variant}},
+                "github.com/HKUDS/SepLLM Training-SepLLM/megatron/model/transformer.py ParallelSelfAttention.attention")
+    mpu = types.SimpleNamespace(get_cuda_rng_tracker=lambda: types.SimpleNamespace(fork=contextlib.nullcontext))
+    code = definitions("SepLLM/Training-SepLLM/megatron/model/transformer.py", "ParallelSelfAttention", mpu=mpu,
+                       exists=lambda value: value is not None)
+    seen = torch.ones(TOKENS, TOKENS).tril().bool()
+    module = types.SimpleNamespace(
+        USE_SEP_ATTN_KERNEL_ACCELERATOR=False, USE_ORIGINAL_FULL_ATTEN=False, USE_SA_SOFTMAX=variant == "normalised",
+        USE_SA_SOFTMAX_NO_DENO=variant == "plain", SA_Numerator_Bias=0.0, SA_Denominator_Bias=1e-10, norm_factor=d**0.5,
+        use_cache=False, rpe=None, pos_emb="none", attention_dropout=lambda x: x,
+        scale_mask_softmax=lambda s, mask: s.masked_fill(~seen, -math.inf).softmax(-1))
+    shift = lambda n: case.keep(n + "_bias", case.draw(h * d, scale=0.1, shift=0.8))
+    q, k, v = (heads(case.project(n, h * d) + shift(n), d).transpose(0, 1) for n in "qkv")  # [token, 1, head, channel]
+    logits = torch.einsum("ibhd,jbhd->hij", q, k).masked_fill(~seen, -math.inf)
+    assert (logits.amax(-1) > 0).all() and (logits[:, -1] < 0).any(), name
+    with (widened(), mock.patch.object(torch.cuda, "current_device", lambda: "cpu"),
+          mock.patch.object(torch.Tensor, "half", lambda self: self)):
+        o = code.ParallelSelfAttention.attention(module, q, k, v, None, None)
+    case.write(flat(o[0].transpose(0, 1)) @ case.matrix("o", WIDTH, h * d).T)
+
+
 def normalization_equivariance(name, wrapper, form, closes):
     """One of the pair of nodes: what the authors' wrapper hands to its network, or makes of what that returns, x1."""
     case = Case(name, "normalization_equivariance", {"form": form},
@@ -1265,6 +1311,9 @@ def main():
     periodic_softmax("softmax_attention_sin_softmax", periodic_module("SinSoftmax"), "", {"score": ["scaled_dot", "sin_softmax"]})
     periodic_softmax("softmax_attention_sin10_demo", periodic_demo, "one_plus_sin10",
                      {**normed, "scale": 1.0, "row_standardise": {"scale_after": True}})
+    scaled_signed_averaging("softmax_attention_ssa", 0.7, 0.2)
+    self_adjust_softmax("softmax_attention_self_adjust", "normalised")
+    self_adjust_softmax("softmax_attention_self_adjust_plain", "plain")
     normalization_equivariance("normalization_equivariance_open", "NormEquivariant", "direct", False)
     normalization_equivariance("normalization_equivariance_close", "NormEquivariant", "direct", True)
     normalization_equivariance("normalization_equivariance_close_residual", "NormEquivariant", "residual", True)

@@ -64,13 +64,14 @@ def widened(*modules):
 
 
 def definitions(path, *names, **scope):
-    """Functions and classes of a file below $AUTHORS, by name, in float64 inside `widened`. The rest of the file does not
-    run: its imports want a GPU or other versions, so what the definitions use of them is given in `scope`."""
+    """Functions, classes and constants of a file below $AUTHORS, by name, in float64 inside `widened`. The rest of the file does
+    not run: its imports want a GPU or other versions, so what the definitions use of them is given in `scope`."""
     path = pathlib.Path(os.environ["AUTHORS"]) / path
-    parts = [part for part in ast.parse(path.read_text()).body if getattr(part, "name", None) in names]
+    name_of = lambda part: part.targets[0].id if isinstance(part, ast.Assign) else getattr(part, "name", None)
+    parts = [part for part in ast.parse(path.read_text()).body if name_of(part) in names]
     assert len(parts) == len(names), path
     for part in parts:
-        part.decorator_list = []
+        part.decorator_list = []  # torch.compile and the like
     found = {"torch": Wide(), "nn": torch.nn, "F": F, "math": math, "np": numpy, **scope}
     code = compile(ast.Module(parts, []), path, "exec", __future__.annotations.compiler_flag)
     exec(code, found)
@@ -80,13 +81,13 @@ def definitions(path, *names, **scope):
 class Case:
     """Draws named float32 tensors and writes one golden."""
 
-    def __init__(self, name, kind, settings, source, tokens=TOKENS, causal=True):
+    def __init__(self, name, kind, settings, source, tokens=TOKENS, width=WIDTH, causal=True):
         self.name, self.kind, self.settings, self.source = name, kind, settings, source
         self.causal = causal
         seed = int.from_bytes(name.encode(), "little") % (2**31)
         self.generator = torch.Generator().manual_seed(seed)
         self.tensors = {}
-        self.x = self.draw(tokens, WIDTH)
+        self.x = self.draw(tokens, width)
 
     def draw(self, *shape, scale=1.0, shift=0.0):
         numbers = torch.randn(*shape, generator=self.generator, dtype=torch.float64) * scale + shift
@@ -100,7 +101,8 @@ class Case:
         self.tensors[name] = values.to(torch.float32).double()
         return self.tensors[name]
 
-    def matrix(self, name, rows, columns=WIDTH):
+    def matrix(self, name, rows, columns=None):
+        columns = columns or self.x.shape[1]
         return self.keep(name, self.draw(rows, columns, scale=columns**-0.5))
 
     def gain(self, name, *shape):
@@ -123,7 +125,7 @@ class Case:
             arrays.append({"name": name, "dtype": dtype[1:], "shape": list(array.shape), "offset": len(blob)})
             blob += array.tobytes()
         header = {
-            "kind": self.kind, "settings": self.settings, "width": WIDTH,
+            "kind": self.kind, "settings": self.settings, "width": self.x.shape[1],
             **({} if self.causal else {"causal": False}), "source": self.source,
             "versions": {name: version(name) for name in ("torch", "flash-linear-attention", "transformers")},
             "arrays": arrays,
@@ -629,6 +631,31 @@ def softmax_attention_gated(name, granularity, bias):
 def rotary_angles(columns, theta):
     """[token, pair]"""
     return torch.arange(TOKENS).double()[:, None] * theta ** -(torch.arange(0, columns, 2).double() / columns)
+
+
+def softmax_attention_diff_v1(name):
+    """The authors' plain module, with grouped heads; fla's rotary for its kernel. Its heads are half of plait's query heads."""
+    from fla.modules.rotary.ops import rotary_embedding_ref
+
+    h, kv, d, layer = 4, 2, 4, 3
+    width = 2 * h * d
+    case = Case(name, "softmax_attention",
+                {"num_heads": 2 * h, "num_kv_heads": 2 * kv, "head_dim": d, "value_head_dim": 2 * d,
+                 "rope": {"theta": 1000.0, "layout": "interleaved"},
+                 "readout": "differential_attention", "differential_attention": {"version": 1, "layer_index": layer}},
+                "github.com/microsoft/unilm Diff-Transformer/multihead_diffattn.py MultiheadDiffAttn", width=width)
+    norm = definitions("unilm/Diff-Transformer/rms_norm.py", "RMSNorm")
+    code = definitions("unilm/Diff-Transformer/multihead_diffattn.py", "repeat_kv", "lambda_init_fn", "MultiheadDiffAttn",
+                       apply_rotary_emb=rotary_embedding_ref, RMSNorm=norm.RMSNorm)
+    rows = {"q": 2 * h * d, "k": 2 * kv * d, "v": kv * 2 * d}
+    values = {n + "_proj.weight": case.matrix(n, count) for n, count in rows.items()}
+    values |= {n: case.bias(n, d) for n in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2")}
+    values |= {"subln.weight": case.gain("head_norm", 2 * d), "out_proj.weight": case.matrix("o", width, 2 * h * d)}
+    angles = rotary_angles(d, 1000.0)
+    with widened(), torch.no_grad():
+        mixer = code.MultiheadDiffAttn(width, layer, h, kv)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None], (angles.cos(), angles.sin()))[0])
 
 
 def softmax_attention_diff_v2(name):
@@ -1255,6 +1282,77 @@ def rebased(name, qk_norm):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+# -- the probes ------------------------------------------------------------------------------------------------------
+
+
+def write_probe(name, source, cases):
+    """probes/NAME.json: nested lists of float64 numbers."""
+    versions = {"torch": version("torch")}
+    lists = lambda value: value.tolist() if hasattr(value, "tolist") else value
+    text = json.dumps({"source": source, "versions": versions, "cases": [{k: lists(v) for k, v in case.items()} for case in cases]})
+    (HERE / "probes" / f"{name}.json").write_text(text + "\n")
+    print(f"probes/{name:25} {len(text):7} bytes", file=sys.stderr)
+
+
+def vertex_softmax():
+    """Boxes of logits and intervals of values: the range of every softmax average."""
+    code = definitions("VertexSoftmax_for_vitveri/attention_cert_method_sweep.py", "softmax_box_expectation_min",
+                       "softmax_box_expectation_bounds")
+    generator = torch.Generator().manual_seed(1)
+    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+    cases = []
+    for keys, size, width in ((1, 1, 1), (11, 1, 0.3), (11, 3, 5), (37, 2, 1)):
+        low, value = size * normal(2, keys), normal(keys, 3)
+        high, value_high = low + width * normal(2, keys).abs(), value + 0.2 * normal(keys, 3).abs()
+        least, greatest = code.softmax_box_expectation_bounds(low[None], high[None], value[None], value_high[None])
+        cases.append({"low": low, "high": high, "value_low": value.T, "value_high": value_high.T,
+                      "least": least[0], "greatest": greatest[0]})
+    write_probe("vertex_softmax", "github.com/wawawa00/VertexSoftmax_for_vitveri (a copy of the authors' repository) "
+                "attention_cert_method_sweep.py softmax_box_expectation_bounds", cases)
+
+
+def attention_sinks():
+    """Heads whose strongest key is the first, where plait's reading of a causal map is the authors' of a whole one."""
+    import time
+
+    common = definitions(
+        "attention_sink/vit_causal/common.py", "DEF1_FRAC", "NOP_RATIO_MAX", "BC_RATIO_MIN", "BC_SR_MAX", "event_class",
+        "attention_internals", "layerscale_gamma", "project_values_all_heads", "masked_mean_vector", "shared_energy_fraction",
+        "svd_energy_stats")
+    wide = types.SimpleNamespace(**vars(numpy) | {"float32": numpy.float64})
+    code = definitions("attention_sink/vit_causal/diagnose_heads.py", "PER_IMAGE_KEYS", "collect_diagnostics", np=wide, time=time,
+                       check_block_recomputation=lambda block, x: 0.0, **vars(common))
+    n, h, d = 11, 4, 3  # a NOP, a broadcast, a sink that is neither, no sink
+    generator = torch.Generator().manual_seed(2)
+    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+    q, k, v = (normal(n, h, d) for _ in range(3))
+    for head, (pull, loud) in enumerate(((6, 0.05), (6, 4), (6, 0.35), (1.6, 1))):
+        q[:, head, 0], k[0, head] = 1.5, torch.tensor([pull, 0, 0])
+        v[0, head] *= loud
+
+    class Block(types.SimpleNamespace):
+        __call__ = lambda self, x: x
+
+    block = Block(
+        norm1=lambda x: x, ls1=types.SimpleNamespace(gamma=normal(h * d)),
+        attn=types.SimpleNamespace(num_heads=h, scale=1.0, qkv=lambda x: torch.stack((q, k, v), 1)[None],
+                                   proj=types.SimpleNamespace(weight=normal(h * d, h * d))))
+    signal = torch.zeros(1, n, h * d).double()
+
+    with widened(), contextlib.redirect_stdout(sys.stderr):
+        model = types.SimpleNamespace(blocks=[block], prepare_tokens_with_masks=lambda images: signal)
+        found, sinks, *_ = code.collect_diagnostics(model, [(signal, torch.zeros(1))], 1, "cpu")
+        weights, values = common.attention_internals(block, signal)
+        outputs = common.project_values_all_heads(block, values)
+        kinds = common.event_class(found["routed_frac"], found["ratio_out"], found["stable_rank"])[0, 0]
+        shared = common.shared_energy_fraction((weights @ outputs)[0], torch.ones(h, n).bool())
+    assert sorted(kinds) == ["broadcast", "none", "nop", "other"] and not sinks.any(), kinds
+    write_probe("attention_sinks", "github.com/KempnerInstitute/attention_sink vit_causal/diagnose_heads.py collect_diagnostics",
+                [{"weights": weights[0, i].flatten(), "values": values[0, i].flatten(), "outputs": outputs[0, i].flatten(),
+                  "kind": kinds[i], "sink": sinks[0, 0, i], "shared_energy": shared[i],
+                  **{key: found[key][0, 0, i] for key in code.PER_IMAGE_KEYS}} for i in range(h)])
+
+
 def main():
     sum_norm = lambda x: x / x.sum(-1, keepdim=True)
     elu_plus_one = lambda x: F.elu(x) + 1
@@ -1293,6 +1391,7 @@ def main():
     softmax_attention_stick_breaking("softmax_attention_stick_breaking_current", True)
     softmax_attention_gated("softmax_attention_gated_elementwise", "elementwise", False)
     softmax_attention_gated("softmax_attention_gated_headwise", "headwise", True)
+    softmax_attention_diff_v1("softmax_attention_diff_v1")
     softmax_attention_diff_v2("softmax_attention_diff_v2")
     sinkhorn_attention("sinkhorn_attention", 3)
     sinkhorn_attention("sinkhorn_attention_columns", 8)
@@ -1350,6 +1449,8 @@ def main():
     based("based")
     rebased("rebased_layer_wide", "layer_wide")
     rebased("rebased_per_head", "per_head_shared")
+    vertex_softmax()
+    attention_sinks()
 
 
 if __name__ == "__main__":

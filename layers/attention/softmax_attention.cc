@@ -220,6 +220,8 @@ Kind softmax_attention_kind() {
           "focal_attention": {"mode": "prefix_mean", "tau_min": 0.1}, "window": 50, "sinks": 2})",
       R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "scaled_signed_averaging"]})",
       R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "sin_softmax"]})",
+      R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "row_standardise", "sin_softmax"], "scale": 1,
+          "sin_softmax": {"scale_after": true}, "window": 40})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "score": ["scaled_dot",
           "forgetting_attention"]})",
       R"({"num_heads": 2, "head_dim": 16, "score": ["scaled_dot", "forgetting_attention"], "window": 33,

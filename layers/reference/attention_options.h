@@ -52,7 +52,9 @@ struct FocalAttention {
 struct ScaledSignedAveraging {
   double b = 1, n = 1;
 };
-struct SinSoftmax {};
+struct SinSoftmax {
+  double scale_after = 1;  // on the sine
+};
 struct RowStandardise {
   double eps = 0;
   double scale_after = 1;  // on the standardised logit

@@ -753,35 +753,48 @@ def sigmoid_attention(name, activation, settings, temperature=0.0, bias=0.0, ali
 
 
 def periodic_softmax(name, weights_of, function, settings):
-    """All tokens see all tokens. weights_of(module, demo, logits [head, token, token], prenorm): by the authors' functions."""
-    from einops import repeat
-
+    """All tokens see all tokens, by the authors' weights_of(q, k, settings) [head, token, token]."""
     h, d = 2, WIDTH // 2
     if function:  # plait's eps in the denominator is not theirs
         settings |= {"normaliser": "periodic_softmax", "periodic_softmax": {"function": function, "eps": 1e-30}}
     case = Case(name, "softmax_attention", {"num_heads": h, "head_dim": d, **settings},
-                "github.com/slwang9353/Period-alternatives-of-Softmax", causal=False)
-    place = "Period-alternatives-of-Softmax/"
-    module = definitions(place + "vanilla for check/periodic_softmax.py", "Prenorm", "Cosmax", "Sinmax", "Sirenmax", "Sin2max",
-                         "Sin2maxShifted", "SinSoftmax", repeat=repeat)
-    demo = definitions(place + "demo.py", "sinmax", "map_norm")
+                f"github.com/slwang9353/Period-alternatives-of-Softmax {weights_of.__doc__}", causal=False)
     shift = lambda n: case.keep(n + "_bias", case.draw(h * d, scale=0.1, shift=1.5)) if settings.get("bias") else 0
     q, k, v = (heads(case.project(n, h * d) + shift(n), d)[0].transpose(0, 1) for n in "qkv")
-    with widened():
-        logits = q @ k.transpose(1, 2) * settings.get("scale", d**-0.5)
-        weights = weights_of(module, demo, logits, "row_standardise" in settings.get("score", []))
+    with widened(), torch.no_grad():
+        weights = weights_of(q, k, settings)
     assert weights.abs().sum(-1).max() < 2, name  # else sums near zero make any rounding large
     case.write(flat((weights @ v).transpose(0, 1)) @ case.matrix("o", WIDTH, h * d).T)
 
 
 def periodic_module(name):
-    """A class of the authors' module; its prenorm is `row_standardise`."""
-    return lambda module, demo, logits, prenorm: getattr(module, name)(prenorm=prenorm)(logits[None])[0]
+    """A class of the module; its prenorm is `row_standardise`."""
+    from einops import repeat
+
+    def weights(q, k, settings):
+        module = definitions("Period-alternatives-of-Softmax/vanilla for check/periodic_softmax.py", "Prenorm", name,
+                             repeat=repeat)
+        logits = q @ k.transpose(1, 2) * settings.get("scale", q.shape[2] ** -0.5)
+        return getattr(module, name)(prenorm="row_standardise" in settings.get("score", []))(logits[None])[0]
+
+    weights.__doc__ = f"vanilla for check/periodic_softmax.py {name}"
+    return weights
 
 
-def periodic_demo(module, demo, logits, prenorm):
-    """norm_sinmax of the authors' demo, which scales after the standardisation."""
-    return demo.sinmax(demo.map_norm(logits) / numpy.sqrt(WIDTH // 2))
+def periodic_demo(use_pro):
+    """The layer of the demo up to its weights; norm and projections are given by q and k."""
+
+    def weights(q, k, settings):
+        demo = definitions("Period-alternatives-of-Softmax/demo.py", "sinmax", "map_norm", "TransformSingle")
+        qkv = torch.cat([flat(x.transpose(0, 1)) for x in (q, k, k)], -1)
+        layer = demo.TransformSingle(q.shape[0], qkv.shape[1] // 3, use_pro)
+        layer.norm = layer.relu_QVK = torch.nn.Identity()
+        del layer.QVK
+        layer.QVK = lambda x: qkv[None]
+        return torch.cat(layer(qkv[None, :, : qkv.shape[1] // 3])[1])
+
+    weights.__doc__ = f"demo.py TransformSingle {use_pro}"
+    return weights
 
 
 def scaled_signed_averaging(name, a, n):
@@ -1408,8 +1421,11 @@ def main():
     periodic_softmax("softmax_attention_sin", periodic_module("Sinmax"), "sin", {"bias": True, "scale": 0.06})  # around pi / 2
     periodic_softmax("softmax_attention_siren", periodic_module("Sirenmax"), "siren", {"scale": 0.1})  # below pi / 2
     periodic_softmax("softmax_attention_sin_softmax", periodic_module("SinSoftmax"), "", {"score": ["scaled_dot", "sin_softmax"]})
-    periodic_softmax("softmax_attention_sin10_demo", periodic_demo, "one_plus_sin10",
+    periodic_softmax("softmax_attention_sin10_demo", periodic_demo("norm_sinmax"), "one_plus_sin10",
                      {**normed, "scale": 1.0, "row_standardise": {"scale_after": True}})
+    periodic_softmax("softmax_attention_sin_softmax_demo", periodic_demo("norm_sin_softmax"), "",
+                     {"score": ["scaled_dot", "row_standardise", "sin_softmax"], "scale": 1.0,
+                      "sin_softmax": {"scale_after": True}})
     scaled_signed_averaging("softmax_attention_ssa", 0.7, 0.2)
     self_adjust_softmax("softmax_attention_self_adjust", "normalised")
     self_adjust_softmax("softmax_attention_self_adjust_plain", "plain")

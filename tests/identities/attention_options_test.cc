@@ -186,6 +186,16 @@ TEST(SinSoftmax, IsSoftmaxOfSines) {
                  normalised(kLogits, [](double s) { return std::exp(std::sin(s)); }));
   const Numbers small = {-0.01, 0.02, 0.005};  // sin s = s up to s^3 / 6 < 2e-6
   expect_weights(weights_of(settings, small), softmax(small), 2e-6);
+  // scale_after is one factor more.
+  const Json after =
+      with(kPlain, {{"score", {"scaled_dot", "sin_softmax"}}, {"sin_softmax", {{"scale_after", true}}}});
+  const Json divided = with(kPlain, {{"score", {"scaled_dot", "sin_softmax", "focal_attention"}},
+                                     {"focal_attention", {{"t", std::sqrt(12.0)}}}});
+  const auto values = OneKind::random_values(kKind, after, surroundings(), 37);
+  const KindInput input = random_input(kRows, kWidth, 38);
+  const OneKind layer(kKind, after, surroundings(), values), other(kKind, divided, surroundings(), values);
+  expect_near(layer.run(input), layer.twin(input), 2, kRows);
+  EXPECT_LT(relative_error(layer.twin(input), other.twin(input)), 1e-13);
 }
 
 // The "norm-" prefix: unbiased variance over the visible keys; a row with one key has logit 0.
@@ -1138,6 +1148,9 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
   expect_refused(with(mlr({6, 6}, 8), {{"rope", {{"theta", 100}}}}), "rope");
   expect_refused(with(mlr({6, 6}, 8), {{"readout", "parallax_attention"}}), "second query");
   expect_refused({{"score", {"mlr_attention"}}}, "block_size");
+  expect_refused(with(mlr({6, 6}, 8), {{"score", {"mlr_attention", "sin_softmax"}},
+                                       {"sin_softmax", {{"scale_after", true}}}}),
+                 "scale_after counts on the scale");
   const Json bilinear = {{"score", {"bilinear_mlr"}}};
   expect_refused(with(bilinear, {{"bilinear_mlr", {{"ranks", {0, 0, 0, 0, 12}}}}}), "width");
   expect_refused(with(bilinear, {{"bias", true}}), "bias");

@@ -554,6 +554,38 @@ def softmax_attention_fox_pro(name):
     case.write(o @ case.matrix("o", WIDTH, h * V).T)
 
 
+def softmax_attention_fox_pro_authors(name):
+    """The authors' layer with their torch forms of its norms, fla's core, and their shift kernel's sum written out."""
+    from einops import rearrange
+    from fla.ops.forgetting_attn import naive
+
+    h, d = 2, WIDTH // 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "head_dim": d, "shift_linear": True, "score": ["scaled_dot", "forgetting_attention"],
+                 "qk_norm": {"eps": 1e-5, "gains": "per_head"}, "output_norm": {"eps": 1e-6}, "gate": "sigmoid"},
+                "github.com/zhixuan-lin/forgetting-transformer ForgettingAttentionLayer")
+    place = "forgetting-transformer/src/forgetting_transformer/model/forgetting_transformer/"
+    norms = definitions(place + "layernorm.py", "group_norm_ref", "GroupNormRef", rearrange=rearrange)
+    gated = definitions(place + "fuse_norm_gate.py", "group_norm_gated_ref", "GroupNormGatedRef", rearrange=rearrange)
+    shift = lambda x, before, now: before[..., None] * F.pad(x, (0, 0, 0, 0, 1, 0))[:, :-1] + now[..., None] * x
+    core = lambda q, k, v, log_f, head_first, sm_scale, adaptive_threshold: naive.naive_forgetting_attn(
+        *(t.transpose(1, 2) for t in (q, k, v, log_f)), scale=sm_scale).transpose(1, 2)
+    code = definitions(place + "modeling_forgetting_transformer.py", "ShiftLinear", "ForgettingAttentionLayer",
+                       rearrange=rearrange, token_shift=shift, forgetting_attention=core, GroupNorm=norms.GroupNormRef,
+                       FusedGroupNormGated=lambda activation, **given: gated.GroupNormGatedRef(**given))
+    values = {n + "_proj.weight": case.matrix(n, WIDTH) for n in "qo"}
+    for n in "kv":
+        values |= {n + "_proj.linear.weight": case.matrix(n, WIDTH), n + "_proj.shift_proj.weight": case.matrix(n + "_shift", h)}
+    values |= {"fgate_proj.weight": case.matrix("forget", h), "fgate_proj.bias": case.bias("forget_bias", h),
+               "ogate_proj.weight": case.matrix("gate", WIDTH), "output_norm.weight": case.gain("o_norm", WIDTH),
+               "q_norm.weight": case.gain("q_norm", WIDTH), "k_norm.weight": case.gain("k_norm", WIDTH)}
+    with widened(naive), torch.no_grad():
+        mixer = code.ForgettingAttentionLayer(WIDTH, h, use_output_gate=True, use_output_norm=True, qk_norm=True,
+                                              use_k_shift=True, use_v_shift=True)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None])[0][0])
+
+
 def softmax_attention_parallax(name, window):
     from fla.ops.parallax import naive
 
@@ -1295,6 +1327,43 @@ def rebased(name, qk_norm):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def based_authors(name):
+    from einops import rearrange
+
+    h, k_width = 2, 9
+    case = Case(name, "based", {"num_heads": h, "head_dim": k_width, "value_head_dim": V},
+                "github.com/HazyResearch/based based/models/mixers/linear_attention.py LinearAttention, quadratic")
+    code = definitions("based/based/models/mixers/linear_attention.py", "FeatureMap", "TaylorExp", "LinearAttention",
+                       rearrange=rearrange)
+    values = {f"proj_{n}.weight": case.matrix(n, h * w) for n, w in (("q", k_width), ("k", k_width), ("v", V))}
+    values["out_proj.weight"] = case.matrix("o", WIDTH, h * V)
+    with widened(), torch.no_grad():
+        mixer = code.LinearAttention(WIDTH, code.TaylorExp(k_width), feature_dim=k_width, head_dim=V, num_heads=h)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None])[0])
+
+
+def rebased_authors(name):
+    """The authors' layer; fla's naive form for the kernel that wants a GPU."""
+    from einops import rearrange
+    from fla.ops.rebased import naive
+
+    h, k_width = 2, 9
+    case = Case(name, "rebased", {"num_heads": h, "head_dim": k_width, "eps": 1e-6},
+                "github.com/corl-team/rebased src/mixers/rebased.py ReBased")
+    core = lambda q, k, v, *unused: naive.naive_parallel_rebased(q, k, v)
+    code = definitions("rebased/src/mixers/rebased.py", "ReBased", rearrange=rearrange, LayerNorm=torch.nn.LayerNorm,
+                       parallel_rebased=core)
+    values = {f"proj_{n}.weight": case.matrix(n, h * w) for n, w in (("q", k_width), ("k", k_width), ("v", WIDTH // h))}
+    values["proj_o.weight"] = case.matrix("o", WIDTH)
+    for n in "qk":
+        values |= {f"ln_{n}.weight": case.gain(n + "_norm", h * k_width), f"ln_{n}.bias": case.bias(n + "_norm_bias", h * k_width)}
+    with widened(naive), torch.no_grad(), contextlib.redirect_stdout(sys.stderr):
+        mixer = code.ReBased(WIDTH, feature_dim=k_width, num_heads=h, num_key_value_heads=h)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None])[0])
+
+
 # -- the probes ------------------------------------------------------------------------------------------------------
 
 
@@ -1397,6 +1466,7 @@ def main():
     softmax_attention_forgetting("softmax_attention_forgetting", None)
     softmax_attention_forgetting("softmax_attention_forgetting_window", 17)
     softmax_attention_fox_pro("softmax_attention_fox_pro")
+    softmax_attention_fox_pro_authors("softmax_attention_fox_pro_authors")
     softmax_attention_parallax("softmax_attention_parallax", None)
     softmax_attention_parallax_norm("softmax_attention_parallax_norm")
     softmax_attention_parallax("softmax_attention_parallax_window", 23)
@@ -1463,6 +1533,8 @@ def main():
     positive_random_features("positive_random_features")
     cosformer("cosformer")
     based("based")
+    based_authors("based_authors")
+    rebased_authors("rebased_authors")
     rebased("rebased_layer_wide", "layer_wide")
     rebased("rebased_per_head", "per_head_shared")
     vertex_softmax()

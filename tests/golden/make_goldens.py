@@ -788,7 +788,7 @@ def periodic_softmax(name, weights_of, function, settings):
     """All tokens see all tokens, by the authors' weights_of(q, k, settings) [head, token, token]."""
     h, d = 2, WIDTH // 2
     if function:  # plait's eps in the denominator is not theirs
-        settings |= {"normaliser": "periodic_softmax", "periodic_softmax": {"function": function, "eps": 1e-30}}
+        settings = {**settings, "normaliser": "periodic_softmax", "periodic_softmax": {"function": function, "eps": 1e-30}}
     case = Case(name, "softmax_attention", {"num_heads": h, "head_dim": d, **settings},
                 f"github.com/slwang9353/Period-alternatives-of-Softmax {weights_of.__doc__}", causal=False)
     shift = lambda n: case.keep(n + "_bias", case.draw(h * d, scale=0.1, shift=1.5)) if settings.get("bias") else 0

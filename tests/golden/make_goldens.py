@@ -784,13 +784,14 @@ def sigmoid_attention(name, activation, settings, temperature=0.0, bias=0.0, ali
         case.write(mixer(case.x[None], torch.ones(TOKENS, TOKENS).tril().bool())["attn_proj"][0])
 
 
-def periodic_softmax(name, weights_of, function, settings):
-    """All tokens see all tokens, by the authors' weights_of(q, k, settings) [head, token, token]."""
+def periodic_softmax(name, authors, function, settings):
+    """All tokens see all tokens. authors: (place, weights_of(q, k, settings) [head, token, token])"""
+    place, weights_of = authors
     h, d = 2, WIDTH // 2
     if function:  # plait's eps in the denominator is not theirs
         settings = {**settings, "normaliser": "periodic_softmax", "periodic_softmax": {"function": function, "eps": 1e-30}}
     case = Case(name, "softmax_attention", {"num_heads": h, "head_dim": d, **settings},
-                f"github.com/slwang9353/Period-alternatives-of-Softmax {weights_of.__doc__}", causal=False)
+                f"github.com/slwang9353/Period-alternatives-of-Softmax {place}", causal=False)
     shift = lambda n: case.keep(n + "_bias", case.draw(h * d, scale=0.1, shift=1.5)) if settings.get("bias") else 0
     q, k, v = (heads(case.project(n, h * d) + shift(n), d)[0].transpose(0, 1) for n in "qkv")
     with widened(), torch.no_grad():
@@ -809,8 +810,7 @@ def periodic_module(name):
         logits = q @ k.transpose(1, 2) * settings.get("scale", q.shape[2] ** -0.5)
         return getattr(module, name)(prenorm="row_standardise" in settings.get("score", []))(logits[None])[0]
 
-    weights.__doc__ = f"vanilla for check/periodic_softmax.py {name}"
-    return weights
+    return f"vanilla for check/periodic_softmax.py {name}", weights
 
 
 def periodic_demo(use_pro):
@@ -825,8 +825,7 @@ def periodic_demo(use_pro):
         layer.QVK = lambda x: qkv[None]
         return torch.cat(layer(qkv[None, :, : qkv.shape[1] // 3])[1])
 
-    weights.__doc__ = f"demo.py TransformSingle {use_pro}"
-    return weights
+    return f"demo.py TransformSingle {use_pro}", weights
 
 
 def scaled_signed_averaging(name, a, n):

@@ -56,6 +56,30 @@ TEST(AttentionSinks, ASmallValueIsANopALargeOneABroadcast) {
   EXPECT_EQ(sink_kind(statistics(0, 0.3, 3)), SinkKind::none);
 }
 
+// The strict event asks every row, the count tables the values in place of the outputs and no rank.
+TEST(AttentionSinks, StrictEventAndCounts) {
+  SinkStatistics s;
+  s.routed = 1;
+  s.least = 0.75;
+  EXPECT_TRUE(strict_sink(s, 0.25));
+  EXPECT_FALSE(strict_sink(s, 0.125));
+  EXPECT_FALSE(strict_sink(statistics(0, 0.75, 1), 0.2));
+  EXPECT_TRUE(strict_sink(statistics(0, 0.75, 1), 0.3));
+  const auto counted = [&](double head, double out, double rank) {
+    s.ratio_head = head, s.ratio_out = out, s.stable_rank = rank;
+    return counted_kind(s);
+  };
+  EXPECT_EQ(counted(0.1, 0.7, 1), SinkKind::nop);
+  EXPECT_EQ(sink_kind(s), SinkKind::broadcast);
+  EXPECT_EQ(counted(0.7, 0.1, 9), SinkKind::broadcast);
+  EXPECT_EQ(sink_kind(s), SinkKind::nop);
+  EXPECT_EQ(counted(0.7, 0.7, 9), SinkKind::broadcast);
+  EXPECT_EQ(sink_kind(s), SinkKind::other);
+  EXPECT_EQ(counted(0.3, 0.7, 1), SinkKind::other);
+  s.routed = 0.8;
+  EXPECT_EQ(counted(0.1, 0.1, 1), SinkKind::none);
+}
+
 // |v_s| over the mean of the others: by hand, 3 over (1 + 2) / 2.
 TEST(AttentionSinks, RatiosAreNorms) {
   const std::vector<double> a = {1, 0, 0, 1, 0, 0, 1, 0, 0}, values = {3, 0, 1, 0, 0, 2},
@@ -70,6 +94,8 @@ TEST(AttentionSinks, RatiosAreNorms) {
 TEST(AttentionSinks, StableRankAndSharedEnergy) {
   EXPECT_NEAR(stable_rank({1, 0, 0, 0, 1, 0, 0, 0, 1}, 3), 3, 1e-12);
   EXPECT_NEAR(stable_rank({2, 0, 0, 1}, 2), 5.0 / 4, 1e-12);
+  EXPECT_NEAR(stable_rank({2, 0, 0, 0, 1, 0}, 2), 5.0 / 4, 1e-12);  // wide
+  EXPECT_NEAR(stable_rank({2, 0, 0, 1, 0, 0}, 3), 5.0 / 4, 1e-12);  // tall
   EXPECT_EQ(stable_rank({0, 0, 0, 0}, 2), 0);
   EXPECT_NEAR(shared_energy({1, 2, 1, 2, 1, 2}, 3), 1, 1e-15);
   EXPECT_NEAR(shared_energy({1, 2, -1, -2}, 2), 0, 1e-15);

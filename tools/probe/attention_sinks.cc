@@ -37,6 +37,12 @@ Index strongest_key(Eigen::Map<const Rows> a, Index skip) {
   return best;
 }
 
+SinkKind kind_by(const SinkStatistics& s, double ratio, bool rank_one) {
+  if (s.routed < kRouted) return SinkKind::none;
+  if (ratio <= kSmall) return SinkKind::nop;
+  return ratio >= kLarge && rank_one ? SinkKind::broadcast : SinkKind::other;
+}
+
 // What a head reads of a text: weights, values, and values behind the head's rows of the output projection.
 struct HeadReading {
   std::vector<double> weights, values, outputs;
@@ -45,11 +51,7 @@ struct HeadReading {
 HeadReading read_head(const Reading& reading, const AttentionNode& node, Index head) {
   const ProjectionSettings& p = node.settings.projection;
   const Index tokens = reading.length(), dv = p.value_head_dim;
-  HeadReading read{weights_of(node, head, tokens), {}, {}};
-  for (Index j = 0; j < tokens; ++j) {
-    const AttentionTwin::Look look = node.sequence->look(j, head);
-    read.values.insert(read.values.end(), look.row.values.back(), look.row.values.back() + dv);
-  }
+  HeadReading read{weights_of(node, head, tokens), values_of(node, head, tokens), {}};
   const std::vector<double> o = to_double(reading.model->parameters(node.node).tensor("o"));
   const auto own = matrix(o, p.width).middleCols(head * dv, dv);
   read.outputs.resize(static_cast<std::size_t>(tokens * p.width));
@@ -79,7 +81,12 @@ const char* name_of(SinkKind kind) {
 
 double stable_rank(const std::vector<double>& rows, Index count) {
   const auto u = matrix(rows, count);
-  const Eigen::MatrixXd gram = u * u.transpose();
+  // U U' and U' U have the same eigenvalues but for zeros.
+  Eigen::MatrixXd gram;
+  if (u.rows() < u.cols())
+    gram = u * u.transpose();
+  else
+    gram = u.transpose() * u;
   const double largest =
       Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(gram, Eigen::EigenvaluesOnly).eigenvalues().maxCoeff();
   return largest > 0 ? gram.trace() / largest : 0;
@@ -108,17 +115,20 @@ SinkStatistics sink_statistics(const std::vector<double>& weights, const std::ve
   return s;
 }
 
-SinkKind sink_kind(const SinkStatistics& s) {
-  if (s.routed < kRouted) return SinkKind::none;
-  if (s.ratio_out <= kSmall) return SinkKind::nop;
-  return s.ratio_out >= kLarge && s.stable_rank <= kRankOne ? SinkKind::broadcast : SinkKind::other;
-}
+SinkKind sink_kind(const SinkStatistics& s) { return kind_by(s, s.ratio_out, s.stable_rank <= kRankOne); }
+
+SinkKind counted_kind(const SinkStatistics& s) { return kind_by(s, s.ratio_head, true); }
+
+bool strict_sink(const SinkStatistics& s, double eps) { return s.least >= 1 - eps; }
 
 void AttentionSinks::add_flags(CLI::App& verb) {
   add_reading_flags(verb, flags_);
   verb.add_option("--skip", skip_, "Leave out the first N rows (default 8)")
       ->check(CLI::Range(Index{1}, Index{1} << 16))
       ->type_name("N");
+  verb.add_option("--eps", eps_, "A strict sink has no weight below 1 - E (default 0.1)")
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("E");
 }
 
 Findings AttentionSinks::run(const Common& common) const {
@@ -135,9 +145,12 @@ Findings AttentionSinks::run(const Common& common) const {
   Findings found;
   found.json = reading.json();
   found.json["skip"] = skip_;
+  found.json["eps"] = eps_;
   std::vector<std::vector<std::string>> rows = {{"LAYER", "HEAD", "SINK", "MASS", "ROUTED", "LEAST",
-                                                 "RATIO HEAD", "RATIO OUT", "STABLE RANK", "VERDICT"}},
-                                        layers = {{"LAYER", "SHARED ENERGY"}};
+                                                 "RATIO HEAD", "RATIO OUT", "STABLE RANK", "VERDICT",
+                                                 "STRICT"}},
+                                        layers = {{"LAYER", "HEADS", "SINKS", "STRICT", "NOP", "BROADCAST",
+                                                   "SHARED ENERGY"}};
   plot::ScatterChart chart;
   chart.caption = {"", "Sinks", "One mark per head: mass on its strongest key, and that key's output."};
   chart.title = "Mass on the strongest key, and how large its output is";
@@ -147,14 +160,20 @@ Findings AttentionSinks::run(const Common& common) const {
   Progress progress(common, "reading heads");
   for (std::size_t n = 0; n < reading.nodes.size(); ++n) {
     const AttentionNode& node = reading.nodes[n];
+    Index sinks = 0, strict_sinks = 0, nops = 0, broadcasts = 0;
     for (const Index head : node.heads) {
       const HeadReading read = read_head(reading, node, head);
       const SinkStatistics s = sink_statistics(read.weights, read.values, read.outputs, tokens, skip_);
-      const SinkKind kind = sink_kind(s);
+      const SinkKind kind = sink_kind(s), counted = counted_kind(s);
+      const bool strict = strict_sink(s, eps_);
+      sinks += counted != SinkKind::none;
+      strict_sinks += strict;
+      nops += counted == SinkKind::nop;
+      broadcasts += counted == SinkKind::broadcast;
       const std::string where = cat(node.name, ", head ", head);
       rows.push_back({node.name, cat(head), cat(s.sink), fixed(s.mass, 4), fixed(s.routed, 3),
                       fixed(s.least, 4), fixed(s.ratio_head, 3), fixed(s.ratio_out, 3),
-                      fixed(s.stable_rank, 2), name_of(kind)});
+                      fixed(s.stable_rank, 2), name_of(kind), strict ? "yes" : "-"});
       found.json["heads"].push_back({{"layer", node.name},
                                      {"head", head},
                                      {"sink", s.sink},
@@ -165,21 +184,31 @@ Findings AttentionSinks::run(const Common& common) const {
                                      {"ratio_head", s.ratio_head},
                                      {"ratio_out", s.ratio_out},
                                      {"stable_rank", s.stable_rank},
-                                     {"verdict", name_of(kind)}});
+                                     {"verdict", name_of(kind)},
+                                     {"strict", strict}});
       chart.points.push_back(
           {s.mass, s.ratio_out, where, kind != SinkKind::none, static_cast<int>(n),
            cat(where, ": key ", s.sink, ", mass ", fixed(s.mass, 3), ", ", name_of(kind))});
     }
     const double shared = shared_energy(tail(node.output, tokens, skip_), tokens - skip_);
-    layers.push_back({node.name, fixed(shared, 4)});
-    found.json["layers"].push_back({{"layer", node.name}, {"shared_energy", shared}});
+    layers.push_back({node.name, cat(node.heads.size()), cat(sinks), cat(strict_sinks), cat(nops),
+                      cat(broadcasts), fixed(shared, 4)});
+    found.json["layers"].push_back({{"layer", node.name},
+                                    {"heads", node.heads.size()},
+                                    {"sinks", sinks},
+                                    {"strict", strict_sinks},
+                                    {"nop", nops},
+                                    {"broadcast", broadcasts},
+                                    {"shared_energy", shared}});
     progress.update(static_cast<double>(n + 1) / static_cast<double>(reading.nodes.size()));
   }
   progress.clear();
   found.text =
-      cat(table(rows, "lrrrrrrrrl"), "\n", table(layers, "lr"), "Rows from ", skip_, " on; a sink event is ",
-          "routed >= ", fixed(kRouted, 1), ", a NOP has ratio out <= ", fixed(kSmall, 1),
-          ", a broadcast ratio out >= ", fixed(kLarge, 1), " and stable rank <= ", fixed(kRankOne, 1), ".\n");
+      cat(table(rows, "lrrrrrrrrll"), "\n", table(layers, "lrrrrrr"), "Rows from ", skip_,
+          " on; a sink event is ", "routed >= ", fixed(kRouted, 1),
+          ", a NOP has ratio out <= ", fixed(kSmall, 1), ", a broadcast ratio out >= ", fixed(kLarge, 1),
+          " and stable rank <= ", fixed(kRankOne, 1), ".\nA strict sink has least >= ", 1 - eps_,
+          ". Layers are counted by ratio head and without the rank.\n");
   found.figures.push_back(
       figure_of(std::move(chart),
                 "A colour and shape per layer, in the order of the table; filled marks are sink events. Low "

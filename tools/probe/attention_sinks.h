@@ -31,8 +31,12 @@ SinkStatistics sink_statistics(const std::vector<double>& weights, const std::ve
                                const std::vector<double>& outputs, Index tokens, Index skip);
 // Event: routed >= 0.9. NOP: ratio_out <= 0.2. Broadcast: ratio_out >= 0.5 and stable_rank <= 1.5.
 SinkKind sink_kind(const SinkStatistics& statistics);
+// As the paper's count tables have it: ratio_head in place of ratio_out, and no rank test.
+SinkKind counted_kind(const SinkStatistics& statistics);
+// The strict event: least >= 1 - eps.
+bool strict_sink(const SinkStatistics& statistics, double eps);
 
-// |U|_F^2 over the largest eigenvalue of U U', rows [count, width]; 0 for rows of zeros.
+// |U|_F^2 over the largest eigenvalue of U U', of rows U [count, width]; 0 for rows of zeros.
 double stable_rank(const std::vector<double>& rows, Index count);
 // count |mean row|^2 over the sum of |row|^2: 1 when all rows are equal, 0 when they cancel.
 double shared_energy(const std::vector<double>& rows, Index count);
@@ -45,6 +49,7 @@ class AttentionSinks final : public Probe {
  private:
   ReadingFlags flags_;
   Index skip_ = 8;
+  double eps_ = 0.1;
 };
 
 }  // namespace plait::probe

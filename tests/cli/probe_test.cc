@@ -110,16 +110,20 @@ TEST(Probe, AttentionStatisticsOfHeadsBlocksAndGates) {
 TEST(Probe, AttentionSinksCountsThemPerLayer) {
   small();
   text();
-  const std::string probe = "probe attention_sinks small.h5 --text small.txt --limit 40 --json - --eps ";
-  const Json all = plait(probe + "1").json(), none = plait(probe + "0").json();
-  ASSERT_EQ(all["layers"].size(), 2u);
-  for (int l = 0; l < 2; ++l) {
-    EXPECT_EQ(all["layers"][l]["heads"], 2);
-    EXPECT_EQ(all["layers"][l]["strict"], 2) << "no weight is below 0";
-    EXPECT_EQ(none["layers"][l]["strict"], 0) << "random heads look at more than one key";
-    for (const char* count : {"sinks", "nop", "broadcast"}) EXPECT_EQ(all["layers"][l][count], 0) << count;
+  const std::string probe = "probe attention_sinks small.h5 --text small.txt --limit 40 --json - ";
+  const Json json = plait(probe).json();
+  ASSERT_EQ(json["layers"].size(), 2u);
+  for (const Json& layer : json["layers"]) {
+    EXPECT_EQ(layer["heads"], 2);
+    std::vector<Json> eps;
+    for (const Json& count : layer["counts"]) {
+      eps.push_back(count["eps"]);
+      EXPECT_EQ(count["sinks"], 0) << "random heads look at more than one key";
+    }
+    EXPECT_EQ(eps, (std::vector<Json>{nullptr, 0.5, 0.3, 0.2, 0.1}));
   }
-  for (const Json& head : none["heads"]) EXPECT_EQ(head["strict"], false);
+  for (const Json& head : json["heads"]) EXPECT_TRUE(head["strict_eps"].is_null());
+  EXPECT_EQ(plait(probe + "--eps 0.25").json()["layers"][0]["counts"].size(), 2u);
 }
 
 std::string npy_of(Index rows, Index cols, const std::vector<float>& values) {
@@ -248,7 +252,7 @@ TEST(Probe, MistakesAreOneSentence) {
       {"probe attention_maps missing.h5 --text small.txt", 3, "missing.h5"},
       {"probe attention_maps small.h5 --text missing.txt", 3, "missing.txt"},
       {"probe attention_sinks small.h5 --text small.txt --limit 10", 3, "--skip"},
-      {"probe attention_sinks small.h5 --text small.txt --eps 2", 2, "--eps"},
+      {"probe attention_sinks small.h5 --text small.txt --eps 0.6", 2, "--eps"},
       {"probe vertex_softmax small.h5 --text small.txt --cache q3", 2, "--cache"},
       {"probe vertex_softmax small.h5 --text small.txt --cache q8 --logit-error 0.1", 2, "--cache"},
       {"probe vertex_softmax small.h5 --text small.txt --logit-error 0", 2, "no positive number"},

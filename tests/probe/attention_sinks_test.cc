@@ -56,28 +56,27 @@ TEST(AttentionSinks, ASmallValueIsANopALargeOneABroadcast) {
   EXPECT_EQ(sink_kind(statistics(0, 0.3, 3)), SinkKind::none);
 }
 
-// The strict event asks every row, the count tables the values in place of the outputs and no rank.
+// The strict event asks every row; counts take values in place of outputs and no rank.
 TEST(AttentionSinks, StrictEventAndCounts) {
-  SinkStatistics s;
-  s.routed = 1;
-  s.least = 0.75;
-  EXPECT_TRUE(strict_sink(s, 0.25));
-  EXPECT_FALSE(strict_sink(s, 0.125));
   EXPECT_FALSE(strict_sink(statistics(0, 0.75, 1), 0.2));
   EXPECT_TRUE(strict_sink(statistics(0, 0.75, 1), 0.3));
-  const auto counted = [&](double head, double out, double rank) {
-    s.ratio_head = head, s.ratio_out = out, s.stable_rank = rank;
-    return counted_kind(s);
+  const auto head = [](double routed, double least, double ratio_head) {
+    SinkStatistics s;
+    s.routed = routed, s.least = least, s.ratio_head = ratio_head;
+    s.ratio_out = 1 - ratio_head, s.stable_rank = 9;
+    return s;
   };
-  EXPECT_EQ(counted(0.1, 0.7, 1), SinkKind::nop);
-  EXPECT_EQ(sink_kind(s), SinkKind::broadcast);
-  EXPECT_EQ(counted(0.7, 0.1, 9), SinkKind::broadcast);
-  EXPECT_EQ(sink_kind(s), SinkKind::nop);
-  EXPECT_EQ(counted(0.7, 0.7, 9), SinkKind::broadcast);
-  EXPECT_EQ(sink_kind(s), SinkKind::other);
-  EXPECT_EQ(counted(0.3, 0.7, 1), SinkKind::other);
-  s.routed = 0.8;
-  EXPECT_EQ(counted(0.1, 0.1, 1), SinkKind::none);
+  const std::vector<SinkStatistics> heads = {head(1, 0.75, 0.1), head(0.9, 0, 0.2), head(1, 0.875, 0.5),
+                                             head(1, 0.5, 0.3), head(0.8, 0, 0.1)};
+  const auto counts = [&](std::optional<double> eps) {
+    const SinkCounts c = count_sinks(heads, eps);
+    return std::vector<Index>{c.sinks, c.nops, c.broadcasts};
+  };
+  EXPECT_EQ(counts(std::nullopt), (std::vector<Index>{4, 2, 1}));
+  EXPECT_EQ(counts(0.5), (std::vector<Index>{3, 1, 1}));
+  EXPECT_EQ(counts(0.25), (std::vector<Index>{2, 1, 1}));
+  EXPECT_EQ(counts(0.125), (std::vector<Index>{1, 0, 1}));
+  EXPECT_EQ(counts(0.0625), (std::vector<Index>{0, 0, 0}));
 }
 
 // |v_s| over the mean of the others: by hand, 3 over (1 + 2) / 2.

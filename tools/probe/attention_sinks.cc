@@ -37,12 +37,6 @@ Index strongest_key(Eigen::Map<const Rows> a, Index skip) {
   return best;
 }
 
-SinkKind kind_by(const SinkStatistics& s, double ratio, bool rank_one) {
-  if (s.routed < kRouted) return SinkKind::none;
-  if (ratio <= kSmall) return SinkKind::nop;
-  return ratio >= kLarge && rank_one ? SinkKind::broadcast : SinkKind::other;
-}
-
 // What a head reads of a text: weights, values, and values behind the head's rows of the output projection.
 struct HeadReading {
   std::vector<double> weights, values, outputs;
@@ -57,6 +51,14 @@ HeadReading read_head(const Reading& reading, const AttentionNode& node, Index h
   read.outputs.resize(static_cast<std::size_t>(tokens * p.width));
   Eigen::Map<Rows>(read.outputs.data(), tokens, p.width) = matrix(read.values, tokens) * own.transpose();
   return read;
+}
+
+// The least of `eps` whose strict event this is.
+std::optional<double> strictest(const SinkStatistics& s, const std::vector<double>& eps) {
+  std::optional<double> least;
+  for (const double e : eps)
+    if (strict_sink(s, e) && (!least || e < *least)) least = e;
+  return least;
 }
 
 std::vector<double> tail(const std::vector<float>& rows, Index count, Index skip) {
@@ -115,20 +117,34 @@ SinkStatistics sink_statistics(const std::vector<double>& weights, const std::ve
   return s;
 }
 
-SinkKind sink_kind(const SinkStatistics& s) { return kind_by(s, s.ratio_out, s.stable_rank <= kRankOne); }
-
-SinkKind counted_kind(const SinkStatistics& s) { return kind_by(s, s.ratio_head, true); }
+SinkKind sink_kind(const SinkStatistics& s) {
+  if (s.routed < kRouted) return SinkKind::none;
+  if (s.ratio_out <= kSmall) return SinkKind::nop;
+  return s.ratio_out >= kLarge && s.stable_rank <= kRankOne ? SinkKind::broadcast : SinkKind::other;
+}
 
 bool strict_sink(const SinkStatistics& s, double eps) { return s.least >= 1 - eps; }
+
+SinkCounts count_sinks(std::span<const SinkStatistics> heads, std::optional<double> eps) {
+  SinkCounts counts;
+  for (const SinkStatistics& s : heads) {
+    if (eps ? !strict_sink(s, *eps) : s.routed < kRouted) continue;
+    ++counts.sinks;
+    counts.nops += s.ratio_head <= kSmall;
+    counts.broadcasts += s.ratio_head >= kLarge;
+  }
+  return counts;
+}
 
 void AttentionSinks::add_flags(CLI::App& verb) {
   add_reading_flags(verb, flags_);
   verb.add_option("--skip", skip_, "Leave out the first N rows (default 8)")
       ->check(CLI::Range(Index{1}, Index{1} << 16))
       ->type_name("N");
-  verb.add_option("--eps", eps_, "A strict sink has no weight below 1 - E (default 0.1)")
-      ->check(CLI::Range(0.0, 1.0))
-      ->type_name("E");
+  verb.add_option("--eps", eps_,
+                  "A strict sink has no weight below 1 - eps; the tables' (default 0.5,0.3,0.2,0.1)")
+      ->delimiter(',')
+      ->check(CLI::Range(0.0, 0.5));
 }
 
 Findings AttentionSinks::run(const Common& common) const {
@@ -149,8 +165,8 @@ Findings AttentionSinks::run(const Common& common) const {
   std::vector<std::vector<std::string>> rows = {{"LAYER", "HEAD", "SINK", "MASS", "ROUTED", "LEAST",
                                                  "RATIO HEAD", "RATIO OUT", "STABLE RANK", "VERDICT",
                                                  "STRICT"}},
-                                        layers = {{"LAYER", "HEADS", "SINKS", "STRICT", "NOP", "BROADCAST",
-                                                   "SHARED ENERGY"}};
+                                        layers = {{"LAYER", "SHARED ENERGY", "RELAXED"}};
+  for (const double eps : eps_) layers[0].push_back(cat("EPS ", eps));
   plot::ScatterChart chart;
   chart.caption = {"", "Sinks", "One mark per head: mass on its strongest key, and that key's output."};
   chart.title = "Mass on the strongest key, and how large its output is";
@@ -160,20 +176,17 @@ Findings AttentionSinks::run(const Common& common) const {
   Progress progress(common, "reading heads");
   for (std::size_t n = 0; n < reading.nodes.size(); ++n) {
     const AttentionNode& node = reading.nodes[n];
-    Index sinks = 0, strict_sinks = 0, nops = 0, broadcasts = 0;
+    std::vector<SinkStatistics> heads;
     for (const Index head : node.heads) {
       const HeadReading read = read_head(reading, node, head);
       const SinkStatistics s = sink_statistics(read.weights, read.values, read.outputs, tokens, skip_);
-      const SinkKind kind = sink_kind(s), counted = counted_kind(s);
-      const bool strict = strict_sink(s, eps_);
-      sinks += counted != SinkKind::none;
-      strict_sinks += strict;
-      nops += counted == SinkKind::nop;
-      broadcasts += counted == SinkKind::broadcast;
+      const SinkKind kind = sink_kind(s);
+      const std::optional<double> strict = strictest(s, eps_);
+      heads.push_back(s);
       const std::string where = cat(node.name, ", head ", head);
       rows.push_back({node.name, cat(head), cat(s.sink), fixed(s.mass, 4), fixed(s.routed, 3),
                       fixed(s.least, 4), fixed(s.ratio_head, 3), fixed(s.ratio_out, 3),
-                      fixed(s.stable_rank, 2), name_of(kind), strict ? "yes" : "-"});
+                      fixed(s.stable_rank, 2), name_of(kind), strict ? cat(*strict) : "-"});
       found.json["heads"].push_back({{"layer", node.name},
                                      {"head", head},
                                      {"sink", s.sink},
@@ -185,30 +198,35 @@ Findings AttentionSinks::run(const Common& common) const {
                                      {"ratio_out", s.ratio_out},
                                      {"stable_rank", s.stable_rank},
                                      {"verdict", name_of(kind)},
-                                     {"strict", strict}});
+                                     {"strict_eps", strict ? Json(*strict) : Json()}});
       chart.points.push_back(
           {s.mass, s.ratio_out, where, kind != SinkKind::none, static_cast<int>(n),
            cat(where, ": key ", s.sink, ", mass ", fixed(s.mass, 3), ", ", name_of(kind))});
     }
     const double shared = shared_energy(tail(node.output, tokens, skip_), tokens - skip_);
-    layers.push_back({node.name, cat(node.heads.size()), cat(sinks), cat(strict_sinks), cat(nops),
-                      cat(broadcasts), fixed(shared, 4)});
-    found.json["layers"].push_back({{"layer", node.name},
-                                    {"heads", node.heads.size()},
-                                    {"sinks", sinks},
-                                    {"strict", strict_sinks},
-                                    {"nop", nops},
-                                    {"broadcast", broadcasts},
-                                    {"shared_energy", shared}});
+    layers.push_back({node.name, fixed(shared, 4)});
+    Json counts = Json::array();
+    const auto count = [&](std::optional<double> eps) {
+      const SinkCounts c = count_sinks(heads, eps);
+      layers.back().push_back(cat(c.sinks, " ", c.nops, "/", c.broadcasts));
+      counts.push_back({{"eps", eps ? Json(*eps) : Json()},
+                        {"sinks", c.sinks},
+                        {"nop", c.nops},
+                        {"broadcast", c.broadcasts}});
+    };
+    count(std::nullopt);
+    for (const double eps : eps_) count(eps);
+    found.json["layers"].push_back(
+        {{"layer", node.name}, {"heads", heads.size()}, {"shared_energy", shared}, {"counts", counts}});
     progress.update(static_cast<double>(n + 1) / static_cast<double>(reading.nodes.size()));
   }
   progress.clear();
   found.text =
-      cat(table(rows, "lrrrrrrrrll"), "\n", table(layers, "lrrrrrr"), "Rows from ", skip_,
-          " on; a sink event is ", "routed >= ", fixed(kRouted, 1),
+      cat(table(rows, "lrrrrrrrrlr"), "\n", table(layers, "l" + std::string(layers[0].size() - 1, 'r')),
+          "Rows from ", skip_, " on; a sink event is routed >= ", fixed(kRouted, 1),
           ", a NOP has ratio out <= ", fixed(kSmall, 1), ", a broadcast ratio out >= ", fixed(kLarge, 1),
-          " and stable rank <= ", fixed(kRankOne, 1), ".\nA strict sink has least >= ", 1 - eps_,
-          ". Layers are counted by ratio head and without the rank.\n");
+          " and stable rank <= ", fixed(kRankOne, 1), ".\nStrict: the least eps with least >= 1 - eps. ",
+          "Layers: sink events NOPs/broadcasts, by ratio head and without the rank.\n");
   found.figures.push_back(
       figure_of(std::move(chart),
                 "A colour and shape per layer, in the order of the table; filled marks are sink events. Low "

@@ -1434,6 +1434,25 @@ def attention_sinks():
                   **{key: found[key][0, 0, i] for key in code.PER_IMAGE_KEYS}} for i in range(h)])
 
 
+def sink_counts():
+    """A layer of 60 heads, a case per rule of the authors' table: how many are sinks, NOPs, broadcasts."""
+    code = definitions("attention_sink/lejepa_sinks/sink_table.py", "sink_events", "count")
+    draw = numpy.random.default_rng(3)
+
+    class Heads(dict):
+        files = ("min_a", "routed_frac", "ratio_head", "sink_idx")
+
+    heads = Heads(routed_frac=draw.choice((0.8, 0.9, 1.0), 60), min_a=draw.choice((0, 0.5, 0.6, 0.75, 0.8, 0.9, 1.0), 60),
+                  ratio_head=draw.choice((0.1, 0.2, 0.3, 0.5, 2.0), 60), sink_idx=numpy.zeros(60, int))
+    images = Heads({name: values[None, None] for name, values in heads.items()})
+    rows = []
+    for rule, eps in (("relaxed", None), ("def1", 0.5), ("def1", 0.3), ("def1", 0.2), ("def1", 0.1)):
+        found = code.count(images, code.sink_events(images, rule, eps), include_block0=True)
+        rows.append({"eps": eps, "sinks": found["total"], "nop": found["nop"], "broadcast": found["bc"],
+                     **{name: heads[name] for name in ("routed_frac", "min_a", "ratio_head")}})
+    write_probe("sink_counts", "github.com/KempnerInstitute/attention_sink lejepa_sinks/sink_table.py count", rows)
+
+
 def main():
     sum_norm = lambda x: x / x.sum(-1, keepdim=True)
     elu_plus_one = lambda x: F.elu(x) + 1
@@ -1538,6 +1557,7 @@ def main():
     rebased("rebased_per_head", "per_head_shared")
     vertex_softmax()
     attention_sinks()
+    sink_counts()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ struct MakeScore {
   std::unique_ptr<Score> operator()(const ScaledSignedAveraging& o) const {
     return make_scaled_signed_averaging(o);
   }
-  std::unique_ptr<Score> operator()(const SinSoftmax&) const { return make_sin_softmax(); }
+  std::unique_ptr<Score> operator()(const SinSoftmax& o) const { return make_sin_softmax(o); }
   std::unique_ptr<Score> operator()(const RowStandardise& o) const { return make_row_standardise(o, parts); }
   std::unique_ptr<Score> operator()(const LogitSoftcap& o) const { return make_logit_softcap(o); }
   std::unique_ptr<Score> operator()(const Alibi& o) const { return make_alibi(o); }

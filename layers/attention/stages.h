@@ -106,7 +106,7 @@ std::vector<KeyLevel> key_levels(const ScoreOption& first);
 std::unique_ptr<Score> make_scalable_softmax(const ScalableSoftmax& settings, StageParts& parts);
 std::unique_ptr<Score> make_focal_attention(const FocalAttention& settings, StageParts& parts);
 std::unique_ptr<Score> make_scaled_signed_averaging(const ScaledSignedAveraging& settings);
-std::unique_ptr<Score> make_sin_softmax();
+std::unique_ptr<Score> make_sin_softmax(const SinSoftmax& settings);
 std::unique_ptr<Score> make_row_standardise(const RowStandardise& settings, StageParts& parts);
 std::unique_ptr<Score> make_logit_softcap(const LogitSoftcap& settings);
 std::unique_ptr<Score> make_alibi(const Alibi& settings);

@@ -52,7 +52,9 @@ struct FocalAttention {
 struct ScaledSignedAveraging {
   double b = 1, n = 1;
 };
-struct SinSoftmax {};
+struct SinSoftmax {
+  double scale_after = 1;  // on the sine
+};
 struct RowStandardise {
   double eps = 0;
   double scale_after = 1;  // on the standardised logit
@@ -126,6 +128,7 @@ struct SelfAdjustSoftmax {
 struct AffineScaledAttention {
   enum class Gate { sigmoid, clipped_linear };
   Gate gate = Gate::sigmoid;
+  bool bias = false;  // on W x
 };
 struct DifferentialAttention {
   Index version = 2;

@@ -182,6 +182,12 @@ ForgettingAttention read_forgetting(Config& config, const ProjectionSettings& sh
   return s;
 }
 
+double read_scale_after(Config& own, const ProjectionSettings& shape) {
+  const bool after = own.boolean_or("scale_after", false,
+                                    "times 1 / sqrt(head_dim) afterwards; the authors' two files disagree");
+  return after ? inverse_root(shape.head_dim) : 1;
+}
+
 ScoreOption read_further(Config& config, const std::string& name, const ProjectionSettings& shape,
                          std::size_t scores) {
   if (!config.surroundings().causal && (name == "alibi" || name == "forgetting_attention"))
@@ -197,16 +203,17 @@ ScoreOption read_further(Config& config, const std::string& name, const Projecti
   }
   if (name == "focal_attention") return read_focal(config, shape);
   if (name == "scaled_signed_averaging") return read_signed_averaging(config);
-  if (name == "sin_softmax") return SinSoftmax{};
+  if (name == "sin_softmax") {
+    Config& own = config.section(name, "sines of the logits (arXiv 2108.07153)");
+    return SinSoftmax{read_scale_after(own, shape)};
+  }
   if (name == "row_standardise") {
     Config& own =
         config.section(name, "logits of a row less their mean, over their deviation (arXiv 2108.07153)");
     RowStandardise s;
     s.eps = own.number_or("eps", 1e-5, "added to the variance");
     if (!(s.eps > 0)) own.refuse("eps is ", s.eps, ", but must be positive");
-    if (own.boolean_or("scale_after", false,
-                       "times 1 / sqrt(head_dim) afterwards; the authors' two files disagree"))
-      s.scale_after = inverse_root(shape.head_dim);
+    s.scale_after = read_scale_after(own, shape);
     return s;
   }
   if (name == "logit_softcap") return read_softcap(config);
@@ -226,6 +233,7 @@ void refuse_behind_structured(Config& config, const std::string& first, const Sc
   if (const auto* s = std::get_if<FocalAttention>(&option); s && s->mode != FocalAttention::Mode::fixed)
     wants = "focal_attention with tau";
   if (const auto* s = std::get_if<RowStandardise>(&option); s && s->scale_after != 1) wants = "scale_after";
+  if (const auto* s = std::get_if<SinSoftmax>(&option); s && s->scale_after != 1) wants = "scale_after";
   if (const auto* s = std::get_if<ForgettingAttention>(&option); s && s->pruning) wants = "prune";
   if (wants)
     config.refuse(wants, " counts on the scale of score scaled_dot, but the list begins with ", first);
@@ -458,8 +466,8 @@ struct MakeScore {
       return o.n * (s < 0 ? -1 : 1) * std::log1p(o.b * std::abs(s));
     });
   }
-  Made operator()(const SinSoftmax&) const {
-    return each([](const TwinRow&, std::size_t, double s) { return std::sin(s); });
+  Made operator()(const SinSoftmax& o) const {
+    return each([c = o.scale_after](const TwinRow&, std::size_t, double s) { return c * std::sin(s); });
   }
   Made operator()(const RowStandardise& o) const { return std::make_unique<RowStandardiseTwin>(o); }
   Made operator()(const LogitSoftcap& o) const {

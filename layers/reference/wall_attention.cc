@@ -13,6 +13,10 @@ WallAttentionSettings read_wall_attention(Config& config) {
   s.projection.qk_norm = read_qk_norm(config);
   s.scale = config.number_or("scale", 0, "of the logits; 0 = head_dim^-1/2");
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.projection.head_dim));
+  s.window = config.integer_or("window", 0, "keys a row sees: those fewer positions away than this; 0 = all");
+  s.sink = config.choice("normaliser", {"softmax", "sink_softmax"},
+                         "how logits become weights: with a learned logit more, or without; that it goes "
+                         "with a window is UNCONFIRMED") == 1;
   config.finish();
   return s;
 }
@@ -23,6 +27,7 @@ std::vector<TensorSpec> wall_attention_tensors(const WallAttentionSettings& s) {
   std::vector<TensorSpec> specs = projection_tensors(p);
   specs.push_back({"decay", {channels, p.width}, Init::normal, "[num_heads * head_dim, width]", true});
   specs.push_back({"decay_bias", {channels}, Init::small, "[num_heads * head_dim]"});
+  if (s.sink) specs.push_back({"sinks", {p.num_heads}, Init::small, "[num_heads]"});
   specs.push_back({"o",
                    {p.width, p.num_heads * p.value_head_dim},
                    Init::normal,
@@ -68,19 +73,21 @@ class WallAttentionTwin final : public Twin {
     const ProjectionSettings& p = s_.projection;
     const Index kv = h / p.group(), d = p.head_dim;
     const double* q = rows.q.data() + (i * p.num_heads + h) * d;
-    std::vector<double> s(static_cast<std::size_t>(i) + 1);
-    for (Index j = 0; j <= i; ++j) {
+    const Index first = s_.window > 0 ? std::max<Index>(0, i - s_.window + 1) : 0;
+    std::vector<double> s;
+    for (Index j = first; j <= i; ++j) {
       const double* k = rows.k.data() + (j * p.num_kv_heads + kv) * d;
       double dot = 0;
       for (Index c = 0; c < d; ++c) dot += q[c] * k[c] * std::exp(sums(i, h * d + c) - sums(j, h * d + c));
-      s[static_cast<std::size_t>(j)] = s_.scale * dot;
+      s.push_back(s_.scale * dot);
     }
+    if (s_.sink) s.push_back(weights_.at("sinks", h));
     const double maximum = *std::max_element(s.begin(), s.end());
     double mass = 0;
     for (double& value : s) mass += value = std::exp(value - maximum);
-    for (Index j = 0; j <= i; ++j)
+    for (Index j = first; j <= i; ++j)
       for (Index c = 0; c < p.value_head_dim; ++c)
-        out[c] += s[static_cast<std::size_t>(j)] / mass *
+        out[c] += s[static_cast<std::size_t>(j - first)] / mass *
                   rows.v[static_cast<std::size_t>((j * p.num_kv_heads + kv) * p.value_head_dim + c)];
   }
 

@@ -102,13 +102,15 @@ class WallDefinition {
     std::vector<double> s;
     std::vector<Index> seen;
     for (Index j = 0; j <= t; ++j) {
-      if (hole(j) || hidden(e, t, j, h)) continue;
+      if (hole(j) || hidden(e, t, j, h) || (s_.contains("window") && t - j >= s_["window"].get<Index>()))
+        continue;
       s.push_back(scale() *
                   std::inner_product(q.row(t) + h * d_, q.row(t) + (h + 1) * d_, keys.row(j) + h * d_, 0.0));
       seen.push_back(j);
     }
     double mass = 0;
     for (double& value : s) mass += value = std::exp(value);
+    if (s_.contains("normaliser")) mass += std::exp(w_.at("sinks", h));
     for (std::size_t i = 0; i < s.size(); ++i) {
       const bool muted =
           e.at(Site::score, Operator::zero, t, h) && seen[i] >= e.edit.key_begin && seen[i] < e.edit.key_end;
@@ -139,9 +141,13 @@ class WallDefinition {
 };
 
 const std::vector<Json> kForms = {
-    Json{{"num_heads", 2}, {"head_dim", 24}}, kSettings,
+    Json{{"num_heads", 2}, {"head_dim", 24}},
+    kSettings,
     Json{{"num_heads", 3}, {"num_kv_heads", 1}, {"head_dim", 40}, {"value_head_dim", 24}, {"scale", 0.7}},
-    Json{{"num_heads", 1}, {"head_dim", 9}}};
+    Json{{"num_heads", 1}, {"head_dim", 9}},
+    Json{{"num_heads", 2}, {"num_kv_heads", 1}, {"head_dim", 12}, {"window", 70}},
+    Json{{"num_heads", 2}, {"head_dim", 12}, {"window", 3}, {"normaliser", "sink_softmax"}},
+    Json{{"num_heads", 2}, {"head_dim", 12}, {"normaliser", "sink_softmax"}}};
 
 // Differences of sums are products of gates: 150 roundings of double on each side.
 TEST(WallAttention, SumsOfLogsAreProductsOfGates) {
@@ -276,9 +282,41 @@ TEST(WallAttention, SkippedTokensAreNotThere) {
   }
 }
 
+// Every site with a window and a sink, too.
+TEST(WallAttention, EditsAsDefinedInAWindow) {
+  const Json settings = {{"num_heads", 4}, {"num_kv_heads", 2},          {"head_dim", 12},
+                         {"window", 40},   {"qk_norm", {{"eps", 1e-5}}}, {"normaliser", "sink_softmax"}};
+  const OneKind kind = layer(settings);
+  const WallDefinition definition(settings, values_of(settings));
+  const KindInput input = random_input(kRows, kWidth, 10);
+  for (const SiteSpec& site : kind.layer().sites())
+    for (const Operator op : site.operators)
+      for (const RangeEdit& range : range_edits(site, op, 50, 140, {2, 3})) {
+        SCOPED_TRACE(describe(range.edit));
+        expect_near(run_edited(kind, input, range), definition.run(input, range), 8, kLength);
+      }
+}
+
+// A row's mass beside a sink c is that of softmax times sigmoid(ln sum e^s - c): far below, it is none; and a
+// window as long as the text is none either.
+TEST(WallAttention, AFarSinkAndAWideWindowAreNone) {
+  OneKind::Values values = values_of(kSettings);
+  const KindInput input = random_input(kRows, kWidth, 11);
+  const std::vector<float> plain = layer(kSettings, values).run(input);
+  Json settings = kSettings;
+  settings["window"] = kRows;
+  EXPECT_TRUE(same_bits(layer(settings, values).run(input), plain));
+  settings["normaliser"] = "sink_softmax";
+  values["sinks"].assign(4, -200.0f);  // e^-190 is 0 beside any mass
+  EXPECT_LE(relative_error(layer(settings, values).twin(input), layer(kSettings).twin(input)), 1e-14);
+  EXPECT_TRUE(same_bits(layer(settings, values).run(input), plain));
+  values["sinks"].assign(4, 200.0f);  // takes everything
+  for (const float y : layer(settings, values).run(input)) EXPECT_LT(std::abs(y), 1e-30f);
+}
+
 TEST(WallAttention, RefusesWhatItDoesNotKnow) {
-  for (const Json& more : {Json{{"num_kv_heads", 3}}, Json{{"rope", {{"theta", 10000}}}}, Json{{"window", 5}},
-                           Json{{"forget_gate", true}}}) {
+  for (const Json& more : {Json{{"num_kv_heads", 3}}, Json{{"rope", {{"theta", 10000}}}},
+                           Json{{"forget_gate", true}}, Json{{"normaliser", "softmax_one"}}}) {
     Json settings = kSettings;
     settings.update(more);
     EXPECT_THROW(layer(settings), Error) << more;

@@ -1030,8 +1030,10 @@ def wall_attention(name, kv, settings):
     gates = case.project("decay", h * K) + case.keep("decay_bias", case.draw(h * K, shift=4.0, scale=2.0))
     naive.RCP_LN2 = 1 / math.log(2)
     naive.chunk_global_cumsum = lambda g, cu_seqlens, scale: torch.cumsum(g, 1) * scale
+    sinks = case.bias("sinks", h) if settings.get("normaliser") == "sink_softmax" else None
     with widened(naive):
-        o = naive.naive_wall_attn(q, k, v, heads(F.logsigmoid(gates), K), scale=K**-0.5)
+        o = naive.naive_wall_attn(q, k, v, heads(F.logsigmoid(gates), K), scale=K**-0.5,
+                                  window_size=settings.get("window"), sink_bias=sinks)
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
@@ -1436,6 +1438,7 @@ def main():
     path_attention("path_attention_low_rank", 1, {"w_rank": 5, "conv": 0})
     wall_attention("wall_attention", 4, {})
     wall_attention("wall_attention_grouped", 2, {"qk_norm": {"eps": 1e-5, "gains": "per_head"}})
+    wall_attention("wall_attention_window", 2, {"window": 33, "normaliser": "sink_softmax"})
     polynomial_attention("polynomial_attention_rebased")
     polysketch_attention("polysketch_attention_exact", {"sketch": "none"}, "polynomial")
     polysketch_attention("polysketch_attention_random", {"sketch": "random", "r": 9}, "random_sketch")

@@ -16,7 +16,7 @@
 namespace plait {
 namespace {
 
-constexpr Index kKeys = 0, kValues = 1, kSums = 2;  // fields
+constexpr Index kKeys = 0, kValues = 1, kSums = 2, kForget = 3;  // fields, the last with a forget gate
 constexpr Index kBlock = kWalkBlock;
 constexpr Index kSpan = 4 * kBlock;  // positions that share a reference row with later spans
 constexpr Index kSubBlock = 8;       // rows of the own block that share a reference row
@@ -47,6 +47,7 @@ class Tile {
         state_(*parts.front().segment->state),
         span_(parts.front().position / kSpan * kSpan),
         head_(head),
+        forgets_(settings.forget_gate),
         k_(k),
         keys_(scope.rows(heads_.head_dim, kBlock)),
         logits_(scope.rows(kBlock, kBlock)),
@@ -150,9 +151,22 @@ class Tile {
         part.at = at;
         score(k_, part.moved, keys_.data, keys_.stride, kBlock, logits_.slice_rows(0, part.rows.rows));
       }
+      if (forgets_) forget(part);
       const Index kv = head_ / heads_.group();
       part.softmax.add(logits_.slice_rows(0, part.rows.rows),
                        log(kValues).page(block_) + kv * heads_.value_head_dim, log(kValues).stride());
+    }
+  }
+
+  // Logits + c_i - c_j, c the sums of the forget gate's logs.
+  void forget(const Part& part) const {
+    const Index column = head_ * kBlock;
+    const double* all = log(kForget).page<double>(block_) + column;
+    for (Index r = 0; r < part.rows.rows; ++r) {
+      const Index position = part.softmax.position(r);
+      const double own = log(kForget).page<double>(position)[column + position % kBlock];
+      for (const KeyRange& run : part.softmax.runs(r))
+        k_.add_f64(own, -1, all + run.begin, logits_.row(r) + run.begin, run.end - run.begin);
     }
   }
 
@@ -188,6 +202,7 @@ class Tile {
   const State& state_;
   Index span_;  // where it begins
   Index head_;
+  bool forgets_;
   const Kernels& k_;
   std::vector<Part> parts_;
   View<float> keys_;        // [head_dim, kBlock] at the reference
@@ -225,6 +240,10 @@ class WallAttention final : public Layer {
     fields_ = {log_field("k", p.num_kv_heads * p.head_dim, DType::f32, Field::Order::columns, window),
                log_field("v", p.num_kv_heads * p.value_head_dim, DType::f32, Field::Order::rows, window),
                log_field("log_decay_sum", decay_.out(), DType::f64, Field::Order::columns, window)};
+    if (settings.forget_gate) {
+      forget_ = ScalarDecay(&parameters.tensor("forget"), parameters.tensor("forget_bias"));
+      fields_.push_back(log_field("log_f_sum", p.num_heads, DType::f64, Field::Order::columns, window));
+    }
     sites_ = {head_site(p.num_heads, p.value_head_dim), decay_site(p.num_heads, p.head_dim)};
     add_cache_sites(p.num_heads, sites_);
     add_projection_sites(p, sites_);
@@ -246,6 +265,7 @@ class WallAttention final : public Layer {
       segment.state->log(kValues).append(segment.position, View<const float>(rows_of(segment, rows.v)));
     }
     append_decays(x, segments, compute);
+    if (s_.forget_gate) append_forgets(x, segments, compute);
     const View<float> heads = scope.rows(x.rows, o_.in());
     const std::vector<BlockPart> parts = block_parts(segments);
     const std::vector<std::span<const BlockPart>> spans = parts_by_span(parts);
@@ -279,10 +299,22 @@ class WallAttention final : public Layer {
     for (const Segment& segment : segments) append_sums(segment, g, sums, segment.state->log(kSums));
   }
 
+  // Site decay is that of the channels' gates: these see no edits.
+  void append_forgets(View<const float> x, std::span<const Segment> segments, const Compute& compute) const {
+    Arena::Scope scope(scratch());
+    const View<float> log_f = scope.rows(x.rows, forget_.heads());
+    const View<double> sums(scope.take<double>(x.rows * log_f.cols), x.rows, log_f.cols);
+    std::vector<Segment> unedited(segments.begin(), segments.end());
+    for (Segment& segment : unedited) segment.edits = nullptr, segment.watch = nullptr;
+    forget_.run(x, unedited, log_f, compute);
+    for (const Segment& segment : segments) append_sums(segment, log_f, sums, segment.state->log(kForget));
+  }
+
   WallAttentionSettings s_;
   Projection projection_;
   Linear decay_;
   std::vector<float> decay_bias_, sinks_;
+  ScalarDecay forget_;
   Linear o_;
   std::vector<Field> fields_;
   std::vector<SiteSpec> sites_;
@@ -302,7 +334,8 @@ Kind wall_attention_kind() {
           "qk_norm": {"eps": 1e-5, "gains": "per_head"}})",
       R"({"num_heads": 3, "num_kv_heads": 1, "head_dim": 40, "value_head_dim": 24, "scale": 0.3})",
       R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 12, "window": 75, "normaliser": "sink_softmax"})",
-      R"({"num_heads": 1, "head_dim": 12, "window": 3})"};
+      R"({"num_heads": 1, "head_dim": 12, "window": 3})",
+      R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 12, "forget_gate": true})"};
   kind.tensors = [](Config& config) { return wall_attention_tensors(read_wall_attention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<WallAttention>(read_wall_attention(config), parameters);

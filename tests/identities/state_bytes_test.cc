@@ -187,6 +187,9 @@ std::vector<Case> attention_cases() {
       {"wall_attention",
        {{"num_heads", 2}, {"head_dim", 24}, {"window", 75}},
        window(75, 0, kPage, kv(2, 24, 24) + kDouble * 2 * 24)},
+      {"wall_attention",
+       {{"num_heads", 2}, {"head_dim", 24}, {"forget_gate", true}},
+       cache(kv(2, 24, 24) + kDouble * 2 * (24 + 1))},
       // At least a page.
       {"wall_attention",
        {{"num_heads", 2}, {"head_dim", 24}, {"window", 3}},

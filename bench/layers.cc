@@ -51,7 +51,9 @@ class Subject {
     std::map<std::string, Tensor> tensors;
     for (const TensorSpec& spec : kind.tensors(*config())) {
       const double scale = 1 / std::sqrt(static_cast<double>(spec.shape.back()));
-      const Tensor rows = make_tensor(spec.shape, numbers.normals(element_count(spec.shape), scale));
+      std::vector<float> values = numbers.normals(element_count(spec.shape), scale);
+      if (spec.init == Init::ones) std::fill(values.begin(), values.end(), 1.0f);
+      const Tensor rows = make_tensor(spec.shape, values);
       tensors[spec.name] = spec.matrix ? pack(rows, DType::f32) : rows;
     }
     parameters_ = Parameters(tensors);
@@ -142,8 +144,13 @@ void report_encoder(const Settings& s, const Kind& kind, const Json& settings, I
               "-", "-", "-");
 }
 
+// An entry of layers.json is named like its kind, or names it: an option has an entry of its own.
+const Kind& kind_of(const std::string& key, const Json& sizes) {
+  return Registry::builtin().find(sizes.value("kind", key));
+}
+
 void report(const Settings& s, const std::string& key, const Json& sizes) {
-  const Kind& kind = Registry::builtin().find(key);
+  const Kind& kind = kind_of(key, sizes);
   const Json settings = sizes["settings"];
   const Index width = sizes["width"].get<Index>();
   if (kind.graphs == Kind::Graphs::encoder) return report_encoder(s, kind, settings, width);
@@ -178,7 +185,7 @@ bool is_exempt(const Edit& edit) {
 
 void report_edits(const Settings& s, const std::string& key, const Json& sizes) {
   const auto subject_of = [&](Index tokens) {
-    return Subject(Registry::builtin().find(key), sizes["settings"], sizes["width"].get<Index>(), tokens,
+    return Subject(kind_of(key, sizes), sizes["settings"], sizes["width"].get<Index>(), tokens,
                    s.flags.threads);
   };
   Subject whole = subject_of(s.tokens), one_fold = subject_of(40), few = subject_of(8);
@@ -278,7 +285,7 @@ std::vector<Cost> recurrence_costs(const Settings& s) {
   for (const auto& [key, sizes] : all.items()) {
     if (!sizes.contains("recurrence")) continue;
     const Json& recurrence = sizes["recurrence"];
-    Subject subject(Registry::builtin().find(key), sizes["settings"], sizes["width"].get<Index>(), s.tokens,
+    Subject subject(kind_of(key, sizes), sizes["settings"], sizes["width"].get<Index>(), s.tokens,
                     s.flags.threads);
     Cost cost{key, 1e30, 1e30, recurrence.value("reason", "")};
     for (Index r = 0; r < s.flags.repeat; ++r) {

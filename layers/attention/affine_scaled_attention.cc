@@ -16,7 +16,9 @@ class AffineScaled final : public Readout {
       : gate_(settings.gate),
         alpha_(parts.parameters.tensor("affine_alpha")),
         average_(to_float(parts.parameters.tensor("affine_alpha_ma"))),
-        columns_(parts.take_numbers(alpha_.out())) {}
+        columns_(parts.take_numbers(alpha_.out())) {
+    if (settings.bias) bias_ = to_float(parts.parameters.tensor("affine_alpha_bias"));
+  }
 
   void prepare(const RowNumbers& rows, std::span<const Segment> segments,
                const Compute& compute) const override {
@@ -25,6 +27,7 @@ class AffineScaled final : public Readout {
     for_each_block(segments, [&](Index first, Index count) {
       const View<float> block = alpha.slice_rows(first, count);
       alpha_.run(rows.x.slice_rows(first, count), block, compute);
+      if (!bias_.empty()) add_bias(bias_, block, compute);
       for (Index r = 0; r < count; ++r) {
         if (gate_ == AffineScaledAttention::Gate::sigmoid)
           k.sigmoid(block.row(r), block.row(r), block.cols);
@@ -52,7 +55,7 @@ class AffineScaled final : public Readout {
  private:
   AffineScaledAttention::Gate gate_;
   Linear alpha_;
-  std::vector<float> average_;  // [num_heads]
+  std::vector<float> bias_, average_;  // [num_heads]
   Index columns_;
 };
 

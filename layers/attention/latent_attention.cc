@@ -218,7 +218,7 @@ Kind latent_attention_kind() {
       R"({"num_heads": 3, "qk_nope_head_dim": 12, "qk_rope_head_dim": 10, "value_head_dim": 20, "kv_lora_rank": 36,
           "q_lora_rank": 24, "rope": {"theta": 10000, "layout": "interleaved"}, "scale": 0.3})",
       R"({"num_heads": 4, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "value_head_dim": 24, "kv_lora_rank": 40,
-          "rope": {"theta": 10000, "dim": 4}, "gate": "sigmoid", "gate_granularity": "headwise"})",
+          "rope": {"theta": 10000, "dim": 4}, "gate": "sigmoid", "gate_granularity": "headwise", "cache": "f16"})",
       R"({"num_heads": 2, "qk_nope_head_dim": 20, "qk_rope_head_dim": 6, "kv_lora_rank": 28, "cache": "bf16",
           "gate": "sigmoid"})"};
   kind.tensors = [](Config& config) { return latent_attention_tensors(read_latent_attention(config)); };

@@ -176,6 +176,8 @@ Kind polynomial_attention_kind() {
           "decay": "scalar", "rope": {"theta": 10000}, "qk_norm": {}, "evaluation": "quadratic"})",
       R"({"num_heads": 3, "head_dim": 16, "degree": 3, "scale_mode": "row", "gate": "sigmoid", "gate_bias": true,
           "evaluation": "quadratic"})",
+      R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 8, "degree": 2, "c_per_head": [0.5, 0.125]})",
+      R"({"num_heads": 2, "head_dim": 8, "degree": 2, "c_per_head": [0.5, 0.125], "evaluation": "quadratic"})",
       R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 40, "degree": 4, "denominator": "one_plus_sum", "qk_norm": {},
           "evaluation": "quadratic"})",
   };

@@ -24,12 +24,14 @@ PolynomialScale::PolynomialScale(const PolynomialAttentionSettings& settings)
     : denominator_(settings.denominator),
       mode_(settings.scale_mode),
       eps_(static_cast<float>(settings.eps)),
-      c_(static_cast<float>(settings.c)) {}
+      c_(settings.c.begin(), settings.c.end()) {
+  c_.resize(static_cast<std::size_t>(settings.projection.num_heads), c_[0]);
+}
 
-float PolynomialScale::factor(Index position, float mass, const Kernels& k) const {
+float PolynomialScale::factor(Index position, Index head, float mass, const Kernels& k) const {
   using Settings = PolynomialAttentionSettings;
   if (denominator_ == Settings::Denominator::none) {
-    if (mode_ == Settings::ScaleMode::fixed) return c_;
+    if (mode_ == Settings::ScaleMode::fixed) return c_[static_cast<std::size_t>(head)];
     const auto count = static_cast<float>(position + 1);
     float root = 0;
     k.sqrt(&count, &root, 1);

@@ -51,12 +51,13 @@ class PolynomialScale {
   explicit PolynomialScale(const PolynomialAttentionSettings& settings);
   bool needs_mass() const { return denominator_ != PolynomialAttentionSettings::Denominator::none; }
   // mass: sum of the row's weights
-  float factor(Index position, float mass, const Kernels& k) const;
+  float factor(Index position, Index head, float mass, const Kernels& k) const;
 
  private:
   PolynomialAttentionSettings::Denominator denominator_;
   PolynomialAttentionSettings::ScaleMode mode_;
-  float eps_, c_;
+  float eps_;
+  std::vector<float> c_;  // [num_heads]
 };
 
 }  // namespace plait

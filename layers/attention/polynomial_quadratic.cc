@@ -36,7 +36,7 @@ class PolynomialRule final : public KeyRule {
   }
 
   void finish(const QueryRow& row, const RowSums& sums, Index value_width, const Kernels& k) const override {
-    k.scale(sums.sums, scale_.factor(row.position, sums.mass, k), row.out, value_width);
+    k.scale(sums.sums, scale_.factor(row.position, row.head, sums.mass, k), row.out, value_width);
   }
 
  private:

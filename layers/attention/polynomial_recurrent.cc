@@ -177,9 +177,9 @@ class RecurrentPolynomial final : public PolynomialCore {
     if (decays()) discount(sums + begin, y, mass, k);
     read_open(step, state, near_dim_ > 0 ? near_q : q, sums, y, mass, k);
     for (Index i = 0; i < n; ++i) {
-      const Index r = i % step.rows;
-      const float factor = scale_.factor(step.position + r, mass[i], k);
-      k.scale(y.row(i), factor, out.row(step.first_row + r) + (first_head + i / step.rows) * dv, dv);
+      const Index r = i % step.rows, head = first_head + i / step.rows;
+      const float factor = scale_.factor(step.position + r, head, mass[i], k);
+      k.scale(y.row(i), factor, out.row(step.first_row + r) + head * dv, dv);
     }
   }
 

@@ -14,7 +14,7 @@ Kind power_retention_kind() {
   kind.examples = {
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "rope": {"theta": 10000}})",
       R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 24, "value_head_dim": 40, "bias": false,
-          "switch_over_seq_len": 32, "output_norm": true})",
+          "switch_over_seq_len": 32, "output_norm": true, "qk_norm": {"type": "layer"}})",
       R"({"num_heads": 3, "head_dim": 7, "degree": 4, "switch_over_seq_len": 20, "qk_norm": {}})"};
   kind.tensors = [](Config& config) { return polynomial_attention_tensors(read_power_retention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {

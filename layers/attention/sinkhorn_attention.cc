@@ -146,7 +146,7 @@ Kind sinkhorn_attention_kind() {
       R"({"num_heads": 4, "head_dim": 16})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "max_iter": 4,
           "bias": true, "output_bias": true, "qk_norm": {}, "rope": {"theta": 10000}})",
-      R"({"num_heads": 2, "head_dim": 16, "max_iter": 1, "scale": 0.1})",
+      R"({"num_heads": 2, "head_dim": 16, "max_iter": 1, "scale": 0.1, "qk_norm": {"type": "layer"}})",
       R"({"num_heads": 2, "head_dim": 16, "max_iter": 21})",
   };
   kind.tensors = [](Config& config) { return sinkhorn_attention_tensors(read_sinkhorn_attention(config)); };

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "layers/attention/visibility.h"
 #include "runtime/base/panel.h"
 #include "runtime/kernels/rowwise.h"
 
@@ -26,7 +25,7 @@ std::vector<BlockPart> block_parts(std::span<const Segment> segments) {
 }
 
 BlockSoftmax::BlockSoftmax(const BlockPart& part, Index first_head, Index heads, Index value_width,
-                           const Log& keys, const Kernels& k, Arena::Scope& scope)
+                           const Log& keys, const Kernels& k, Arena::Scope& scope, const Sight& sight)
     : part_(part),
       first_head_(first_head),
       k_(k),
@@ -37,7 +36,7 @@ BlockSoftmax::BlockSoftmax(const BlockPart& part, Index first_head, Index heads,
   fill_rows(0, sums_);
   fill_rows(0, lanes_);
   for (Index h = 0; h < heads; ++h) {
-    const Visibility visibility({}, *part.segment, first_head + h, keys.present());
+    const Visibility visibility(sight, *part.segment, first_head + h, keys.present());
     muted_.emplace_back(visibility.muted().begin(), visibility.muted().end());
     for (Index i = 0; i < part.rows; ++i) {
       std::vector<KeyRange>& ranges = visible_.emplace_back();
@@ -45,6 +44,11 @@ BlockSoftmax::BlockSoftmax(const BlockPart& part, Index first_head, Index heads,
       if (!ranges.empty()) oldest_ = std::min(oldest_, ranges.front().begin);
     }
   }
+}
+
+void BlockSoftmax::start(float logit) {
+  std::fill(maximum_.begin(), maximum_.end(), logit);
+  for (Index r = 0; r < rows(); ++r) lanes_(r, 0) = 1;
 }
 
 bool BlockSoftmax::enter(Index block) {

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "layers/attention/visibility.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/attention.h"
 #include "runtime/kernels/kernels.h"
@@ -29,7 +30,10 @@ class BlockSoftmax {
  public:
   // keys: their log, with the part's own rows; the part is borrowed.
   BlockSoftmax(const BlockPart& part, Index first_head, Index heads, Index value_width, const Log& keys,
-               const Kernels& k, Arena::Scope& scope);
+               const Kernels& k, Arena::Scope& scope, const Sight& sight = {});
+
+  // Before the first block: a logit of every row that has no value.
+  void start(float logit);
 
   Index rows() const { return sums_.rows; }
   Index batch_row(Index r) const { return part_.first_row + r % part_.rows; }

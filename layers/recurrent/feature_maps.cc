@@ -185,28 +185,61 @@ class Cosine final : public FeatureMap {
   Index reach_;
 };
 
-class Normed final : public FeatureMap {
+// What happens to queries and keys in front of a map.
+class Prepared : public FeatureMap {
  public:
-  Normed(std::unique_ptr<FeatureMap> map, FeatureNorm queries, FeatureNorm keys, float eps)
-      : map_(std::move(map)), queries_(std::move(queries)), keys_(std::move(keys)), eps_(eps) {}
-  Index width() const override { return map_->width(); }
-  Index root() const override { return map_->root(); }
+  Prepared(std::unique_ptr<FeatureMap> map, FeatureNorm queries, FeatureNorm keys)
+      : map_(std::move(map)), queries_(std::move(queries)), keys_(std::move(keys)) {}
+  Index width() const final { return map_->width(); }
+  Index root() const final { return map_->root(); }
   void run(Side side, std::span<const Segment> segments, View<const float> x, View<float> y,
-           const Compute& compute) const override {
+           const Compute& compute) const final {
     const FeatureNorm& norm = side == Side::query ? queries_ : keys_;
     Arena::Scope scope(scratch());
-    const View<float> normed = scope.rows(x.rows, x.cols);
+    const View<float> prepared = scope.rows(x.rows, x.cols);
     for_each_block(segments, [&](Index first, Index rows) {
-      layer_norm(x.slice_rows(first, rows), static_cast<Index>(norm.gain.size()), eps_, norm.gain, norm.bias,
-                 normed.slice_rows(first, rows), compute);
+      prepare(norm, x.slice_rows(first, rows), prepared.slice_rows(first, rows), compute);
     });
-    map_->run(side, segments, normed, y, compute);
+    map_->run(side, segments, prepared, y, compute);
   }
+
+ protected:
+  virtual void prepare(const FeatureNorm& norm, View<const float> x, View<float> y,
+                       const Compute& compute) const = 0;
 
  private:
   std::unique_ptr<FeatureMap> map_;
   FeatureNorm queries_, keys_;
+};
+
+class Normed final : public Prepared {
+ public:
+  Normed(std::unique_ptr<FeatureMap> map, FeatureNorm queries, FeatureNorm keys, float eps)
+      : Prepared(std::move(map), std::move(queries), std::move(keys)), eps_(eps) {}
+
+ private:
+  void prepare(const FeatureNorm& norm, View<const float> x, View<float> y,
+               const Compute& compute) const override {
+    layer_norm(x, static_cast<Index>(norm.gain.size()), eps_, norm.gain, norm.bias, y, compute);
+  }
+
   float eps_;
+};
+
+class Scaled final : public Prepared {
+ public:
+  using Prepared::Prepared;
+
+ private:
+  void prepare(const FeatureNorm& norm, View<const float> x, View<float> y,
+               const Compute& compute) const override {
+    const Kernels& k = kernels(compute);
+    for_each_row(0, x.rows, compute.threads, [&](Index r) {
+      if (norm.bias.empty()) return k.multiply(x.row(r), norm.gain.data(), y.row(r), x.cols);
+      std::copy(norm.bias.begin(), norm.bias.end(), y.row(r));
+      k.multiply_add(x.row(r), norm.gain.data(), y.row(r), x.cols);
+    });
+  }
 };
 
 }  // namespace
@@ -227,6 +260,10 @@ std::unique_ptr<FeatureMap> quadratic_features(Index head_dim, bool with_root) {
 std::unique_ptr<FeatureMap> normed_features(std::unique_ptr<FeatureMap> map, FeatureNorm queries,
                                             FeatureNorm keys, float eps) {
   return std::make_unique<Normed>(std::move(map), std::move(queries), std::move(keys), eps);
+}
+std::unique_ptr<FeatureMap> scaled_features(std::unique_ptr<FeatureMap> map, FeatureNorm queries,
+                                            FeatureNorm keys) {
+  return std::make_unique<Scaled>(std::move(map), std::move(queries), std::move(keys));
 }
 
 }  // namespace plait

@@ -41,9 +41,12 @@ std::unique_ptr<FeatureMap> cosine_reweighting(Index head_dim, Kernels::Map Kern
 
 // Layer norms in front of a map: one of each gain.size() columns, a head or all heads.
 struct FeatureNorm {
-  std::vector<float> gain, bias;
+  std::vector<float> gain, bias;  // scaled_features: no bias = 0
 };
 std::unique_ptr<FeatureMap> normed_features(std::unique_ptr<FeatureMap> map, FeatureNorm queries,
                                             FeatureNorm keys, float eps);
+// The gains and biases alone, of all heads' columns.
+std::unique_ptr<FeatureMap> scaled_features(std::unique_ptr<FeatureMap> map, FeatureNorm queries,
+                                            FeatureNorm keys);
 
 }  // namespace plait

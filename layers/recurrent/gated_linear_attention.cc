@@ -121,7 +121,8 @@ Kind gated_linear_attention_kind() {
       R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "gate": "none", "decay_rank": 3})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40,
           "query": {"lambda": [0.0625]}})",
-      R"({"num_heads": 1, "head_dim": 24, "query": {"lambda": [0.03125], "channel_decay": "left"}})"};
+      R"({"num_heads": 1, "head_dim": 24, "query": {"lambda": [0.03125], "channel_decay": "left"}})",
+      R"({"num_heads": 2, "head_dim": 12, "query": {"lambda_source": "tensor", "channel_decay": "both"}})"};
   kind.tensors = [](Config& config) {
     return gated_linear_attention_tensors(read_gated_linear_attention(config));
   };

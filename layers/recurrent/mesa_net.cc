@@ -126,6 +126,7 @@ Kind mesa_net_kind() {
   kind.examples = {
       R"({"num_heads": 2, "head_dim": 32})",
       R"({"num_heads": 2, "head_dim": 24, "value_head_dim": 40, "solver": "cholesky", "gate": "silu"})",
+      R"({"num_heads": 1, "head_dim": 16, "cg_tolerance": 1e-6})",
       R"({"num_heads": 1, "head_dim": 40, "value_head_dim": 24, "conv": 0, "cg_start": "diagonal",
           "cg_steps": 12, "cg_eps": 0, "gate": "sigmoid", "gate_bias": true})"};
   kind.tensors = [](Config& config) { return mesa_net_tensors(read_mesa_net(config)); };

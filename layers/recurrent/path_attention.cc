@@ -148,7 +148,7 @@ Kind path_attention_kind() {
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40, "w_rank": 0,
           "forget_gate": true, "qk_norm": {"eps": 1e-5}})",
       R"({"num_heads": 3, "num_kv_heads": 1, "head_dim": 40, "value_head_dim": 24, "w_rank": 5, "conv": 0,
-          "scale": 0.3})"};
+          "scale": 0.3, "qk_norm": {"type": "layer"}})"};
   kind.tensors = [](Config& config) { return path_attention_tensors(read_path_attention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<PathAttention>(read_path_attention(config), parameters);

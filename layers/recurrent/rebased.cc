@@ -13,8 +13,11 @@ std::unique_ptr<FeatureMap> make_map(const RebasedSettings& s, const Parameters&
   std::unique_ptr<FeatureMap> map = quadratic_features(s.head_dim, !s.query);
   if (s.qk_norm == QkNorm::none) return map;
   const auto norm = [&](const std::string& name) {
-    return FeatureNorm{to_float(parameters.tensor(name)), to_float(parameters.tensor(name + "_bias"))};
+    FeatureNorm made{to_float(parameters.tensor(name)), {}};
+    if (s.qk_norm != QkNorm::scale) made.bias = to_float(parameters.tensor(name + "_bias"));
+    return made;
   };
+  if (!s.normalises_queries()) return scaled_features(std::move(map), norm("q_norm"), norm("k_norm"));
   const bool shared = s.qk_norm == QkNorm::per_head_shared;
   return normed_features(std::move(map), norm(shared ? "qk_norm" : "q_norm"),
                          norm(shared ? "qk_norm" : "k_norm"), static_cast<float>(s.qk_norm_eps));
@@ -31,6 +34,8 @@ Kind rebased_kind() {
   kind.examples = {R"({"num_heads": 2})",
                    R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 7, "value_head_dim": 40,
           "qk_norm": "per_head_shared"})",
+                   R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 6, "qk_norm": "scale"})",
+                   R"({"num_heads": 2, "head_dim": 5, "qk_norm": "scale_and_shift"})",
                    R"({"num_heads": 2, "head_dim": 9, "value_head_dim": 24, "qk_norm": "none"})",
                    R"({"num_heads": 2, "head_dim": 6, "query": {"lambda": [0.25, 0.5]}})"};
   kind.tensors = [](Config& config) { return rebased_tensors(read_rebased(config)); };

@@ -16,18 +16,21 @@
 namespace plait {
 namespace {
 
-constexpr Index kKeys = 0, kValues = 1, kSums = 2;  // fields
+constexpr Index kKeys = 0, kValues = 1, kSums = 2, kForget = 3;  // fields, the last with a forget gate
 constexpr Index kBlock = kWalkBlock;
 constexpr Index kSpan = 4 * kBlock;  // positions that share a reference row with later spans
 constexpr Index kSubBlock = 8;       // rows of the own block that share a reference row
 
-Field log_field(const char* name, Index width, DType dtype, Field::Order order) {
+// A window of less than a block keeps a block: the walk reads whole ones, and a sum continues from the row
+// before.
+Field log_field(const char* name, Index width, DType dtype, Field::Order order, Index window) {
   Field field;
   field.name = name;
   field.kind = Field::Kind::log;
   field.shape = {width};
   field.dtype = dtype;
   field.order = order;
+  field.window = window == 0 ? 0 : std::max(window, kBlock);
   return field;
 }
 
@@ -37,28 +40,35 @@ Field log_field(const char* name, Index width, DType dtype, Field::Order order) 
 // block at the last row before the query's sub-block, or at the query itself.
 class Tile {
  public:
-  Tile(const ProjectionSettings& heads, float scale, std::span<const BlockPart> parts, Index head,
-       View<const float> q, const Kernels& k, Arena::Scope& scope)
-      : heads_(heads),
+  // sinks [num_heads], or nothing
+  Tile(const WallAttentionSettings& settings, std::span<const float> sinks, std::span<const BlockPart> parts,
+       Index head, View<const float> q, const Kernels& k, Arena::Scope& scope)
+      : heads_(settings.projection),
         state_(*parts.front().segment->state),
         span_(parts.front().position / kSpan * kSpan),
         head_(head),
+        forgets_(settings.forget_gate),
         k_(k),
-        keys_(scope.rows(heads.head_dim, kBlock)),
+        keys_(scope.rows(heads_.head_dim, kBlock)),
         logits_(scope.rows(kBlock, kBlock)),
-        near_keys_(scope.rows(kSubBlock, heads.head_dim)),
-        near_sums_(scope.take<double>(kSubBlock * heads.head_dim), kSubBlock, heads.head_dim),
-        factors_(scope.take(heads.head_dim)),
-        reference_(scope.take<double>(heads.head_dim)) {
-    assert(log(kKeys).page_rows() == kBlock && log(kSums).page_rows() == kBlock);
+        near_keys_(scope.rows(kSubBlock, heads_.head_dim)),
+        near_sums_(scope.take<double>(kSubBlock * heads_.head_dim), kSubBlock, heads_.head_dim),
+        factors_(scope.take(heads_.head_dim)),
+        reference_(scope.take<double>(heads_.head_dim)) {
+    const Index width = heads_.head_dim;
+    const auto scale = static_cast<float>(settings.scale);
+    assert(log(kKeys).page_rows() == kBlock && log(kValues).page_rows() == kBlock);
+    assert(log(kSums).page_rows() == kBlock);
     parts_.reserve(parts.size());
     for (const BlockPart& part : parts) {
-      Part& p = parts_.emplace_back(
-          part, BlockSoftmax(part, head, 1, heads.value_head_dim, log(kKeys), k, scope),
-          scope.rows(part.rows, heads.head_dim), scope.rows(part.rows, heads.head_dim),
-          View<double>(scope.take<double>(part.rows * heads.head_dim), part.rows, heads.head_dim));
+      Part& p = parts_.emplace_back(part,
+                                    BlockSoftmax(part, head, 1, heads_.value_head_dim, log(kKeys), k, scope,
+                                                 {.window = settings.window}),
+                                    scope.rows(part.rows, width), scope.rows(part.rows, width),
+                                    View<double>(scope.take<double>(part.rows * width), part.rows, width));
+      if (!sinks.empty()) p.softmax.start(sinks[static_cast<std::size_t>(head)]);
       for (Index r = 0; r < part.rows; ++r) {
-        k.scale(q.row(part.first_row + r) + head * heads.head_dim, scale, p.queries.row(r), heads.head_dim);
+        k.scale(q.row(part.first_row + r) + head * width, scale, p.queries.row(r), width);
         copy_sums(part.position + r, p.sums.row(r));
       }
     }
@@ -141,9 +151,22 @@ class Tile {
         part.at = at;
         score(k_, part.moved, keys_.data, keys_.stride, kBlock, logits_.slice_rows(0, part.rows.rows));
       }
+      if (forgets_) forget(part);
       const Index kv = head_ / heads_.group();
       part.softmax.add(logits_.slice_rows(0, part.rows.rows),
                        log(kValues).page(block_) + kv * heads_.value_head_dim, log(kValues).stride());
+    }
+  }
+
+  // Logits + c_i - c_j, c the sums of the forget gate's logs.
+  void forget(const Part& part) const {
+    const Index column = head_ * kBlock;
+    const double* all = log(kForget).page<double>(block_) + column;
+    for (Index r = 0; r < part.rows.rows; ++r) {
+      const Index position = part.softmax.position(r);
+      const double own = log(kForget).page<double>(position)[column + position % kBlock];
+      for (const KeyRange& run : part.softmax.runs(r))
+        k_.add_f64(own, -1, all + run.begin, logits_.row(r) + run.begin, run.end - run.begin);
     }
   }
 
@@ -179,6 +202,7 @@ class Tile {
   const State& state_;
   Index span_;  // where it begins
   Index head_;
+  bool forgets_;
   const Kernels& k_;
   std::vector<Part> parts_;
   View<float> keys_;        // [head_dim, kBlock] at the reference
@@ -211,9 +235,15 @@ class WallAttention final : public Layer {
         decay_bias_(to_float(parameters.tensor("decay_bias"))),
         o_(parameters.tensor("o")) {
     const ProjectionSettings& p = settings.projection;
-    fields_ = {log_field("k", p.num_kv_heads * p.head_dim, DType::f32, Field::Order::columns),
-               log_field("v", p.num_kv_heads * p.value_head_dim, DType::f32, Field::Order::rows),
-               log_field("log_decay_sum", decay_.out(), DType::f64, Field::Order::columns)};
+    if (settings.sink) sinks_ = to_float(parameters.tensor("sinks"));
+    const Index window = settings.window;
+    fields_ = {log_field("k", p.num_kv_heads * p.head_dim, DType::f32, Field::Order::columns, window),
+               log_field("v", p.num_kv_heads * p.value_head_dim, DType::f32, Field::Order::rows, window),
+               log_field("log_decay_sum", decay_.out(), DType::f64, Field::Order::columns, window)};
+    if (settings.forget_gate) {
+      forget_ = ScalarDecay(&parameters.tensor("forget"), parameters.tensor("forget_bias"));
+      fields_.push_back(log_field("log_f_sum", p.num_heads, DType::f64, Field::Order::columns, window));
+    }
     sites_ = {head_site(p.num_heads, p.value_head_dim), decay_site(p.num_heads, p.head_dim)};
     add_cache_sites(p.num_heads, sites_);
     add_projection_sites(p, sites_);
@@ -235,13 +265,14 @@ class WallAttention final : public Layer {
       segment.state->log(kValues).append(segment.position, View<const float>(rows_of(segment, rows.v)));
     }
     append_decays(x, segments, compute);
+    if (s_.forget_gate) append_forgets(x, segments, compute);
     const View<float> heads = scope.rows(x.rows, o_.in());
     const std::vector<BlockPart> parts = block_parts(segments);
     const std::vector<std::span<const BlockPart>> spans = parts_by_span(parts);
     parallel_for(compute.threads, static_cast<Index>(spans.size()) * num_heads, [&](Index i) {
       Arena::Scope own(scratch());
-      Tile(s_.projection, static_cast<float>(s_.scale), spans[static_cast<std::size_t>(i / num_heads)],
-           i % num_heads, rows.q, kernels(compute), own)
+      Tile(s_, sinks_, spans[static_cast<std::size_t>(i / num_heads)], i % num_heads, rows.q,
+           kernels(compute), own)
           .run(heads);
     });
     edit_heads(segments, num_heads, heads, HeadEdits::all);
@@ -268,10 +299,22 @@ class WallAttention final : public Layer {
     for (const Segment& segment : segments) append_sums(segment, g, sums, segment.state->log(kSums));
   }
 
+  // Site decay is that of the channels' gates: these see no edits.
+  void append_forgets(View<const float> x, std::span<const Segment> segments, const Compute& compute) const {
+    Arena::Scope scope(scratch());
+    const View<float> log_f = scope.rows(x.rows, forget_.heads());
+    const View<double> sums(scope.take<double>(x.rows * log_f.cols), x.rows, log_f.cols);
+    std::vector<Segment> unedited(segments.begin(), segments.end());
+    for (Segment& segment : unedited) segment.edits = nullptr, segment.watch = nullptr;
+    forget_.run(x, unedited, log_f, compute);
+    for (const Segment& segment : segments) append_sums(segment, log_f, sums, segment.state->log(kForget));
+  }
+
   WallAttentionSettings s_;
   Projection projection_;
   Linear decay_;
-  std::vector<float> decay_bias_;
+  std::vector<float> decay_bias_, sinks_;
+  ScalarDecay forget_;
   Linear o_;
   std::vector<Field> fields_;
   std::vector<SiteSpec> sites_;
@@ -289,7 +332,10 @@ Kind wall_attention_kind() {
       R"({"num_heads": 2, "head_dim": 32})",
       R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 24, "value_head_dim": 40,
           "qk_norm": {"eps": 1e-5, "gains": "per_head"}})",
-      R"({"num_heads": 3, "num_kv_heads": 1, "head_dim": 40, "value_head_dim": 24, "scale": 0.3})"};
+      R"({"num_heads": 3, "num_kv_heads": 1, "head_dim": 40, "value_head_dim": 24, "scale": 0.3})",
+      R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 12, "window": 75, "normaliser": "sink_softmax"})",
+      R"({"num_heads": 1, "head_dim": 12, "window": 3})",
+      R"({"num_heads": 2, "num_kv_heads": 1, "head_dim": 12, "forget_gate": true})"};
   kind.tensors = [](Config& config) { return wall_attention_tensors(read_wall_attention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {
     return std::make_unique<WallAttention>(read_wall_attention(config), parameters);

@@ -128,6 +128,7 @@ struct SelfAdjustSoftmax {
 struct AffineScaledAttention {
   enum class Gate { sigmoid, clipped_linear };
   Gate gate = Gate::sigmoid;
+  bool bias = false;  // on W x
 };
 struct DifferentialAttention {
   Index version = 2;

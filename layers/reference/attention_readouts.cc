@@ -26,9 +26,12 @@ SelfAdjustSoftmax read_self_adjust(Config& config) {
 AffineScaledAttention read_affine(Config& config) {
   Config& own =
       config.section("affine_scaled_attention", "weights scaled and shifted per token (arXiv 2602.23057)");
-  return {static_cast<AffineScaledAttention::Gate>(
+  AffineScaledAttention s;
+  s.gate = static_cast<AffineScaledAttention::Gate>(
       own.choice("gate", {"sigmoid", "clipped_linear"},
-                 "alpha of W x: sigmoid, or W x within 0 and 1; which is the paper's is UNCONFIRMED"))};
+                 "alpha of W x: sigmoid, or W x within 0 and 1; which is the paper's is UNCONFIRMED"));
+  s.bias = own.boolean_or("bias", false, "adds a learned number to W x; UNCONFIRMED");
+  return s;
 }
 
 DifferentialAttention read_differential(Config& config) {
@@ -134,9 +137,13 @@ std::vector<TensorSpec> tensors_of(const ReadoutOption& option, const Projection
     specs.push_back({"head_norm", {shape.value_head_dim}, Init::around_one, "[value_head_dim]"});
     return specs;
   }
-  if (!std::holds_alternative<AffineScaledAttention>(option)) return {};
-  return {{"affine_alpha", {shape.num_heads, shape.width}, Init::normal, "[num_heads, width]", true},
-          {"affine_alpha_ma", {shape.num_heads}, Init::around_one, "[num_heads]"}};
+  const auto* affine = std::get_if<AffineScaledAttention>(&option);
+  if (!affine) return {};
+  std::vector<TensorSpec> specs = {
+      {"affine_alpha", {shape.num_heads, shape.width}, Init::normal, "[num_heads, width]", true},
+      {"affine_alpha_ma", {shape.num_heads}, Init::around_one, "[num_heads]"}};
+  if (affine->bias) specs.push_back({"affine_alpha_bias", {shape.num_heads}, Init::small, "[num_heads]"});
+  return specs;
 }
 
 namespace {
@@ -183,11 +190,12 @@ class AffineTwin final : public ReadoutTwin {
       : s_(settings),
         heads_(shape.num_heads),
         weight_(to_double(parameters.tensor("affine_alpha"))),
+        bias_(optional_tensor(parameters, "affine_alpha_bias")),
         average_(to_double(parameters.tensor("affine_alpha_ma"))) {}
 
   // alpha [tokens, num_heads]
   std::vector<double> prepare(View<const double> x) const override {
-    std::vector<double> alpha = project(x, weight_, {}, heads_);
+    std::vector<double> alpha = project(x, weight_, bias_, heads_);
     for (double& a : alpha)
       a = s_.gate == AffineScaledAttention::Gate::sigmoid ? reference::sigmoid(a) : std::clamp(a, 0.0, 1.0);
     return alpha;
@@ -205,7 +213,7 @@ class AffineTwin final : public ReadoutTwin {
  private:
   AffineScaledAttention s_;
   Index heads_;
-  std::vector<double> weight_, average_;
+  std::vector<double> weight_, bias_, average_;
 };
 
 // The mean less the covariance of the second logits with the values.

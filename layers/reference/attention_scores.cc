@@ -182,7 +182,11 @@ ForgettingAttention read_forgetting(Config& config, const ProjectionSettings& sh
   return s;
 }
 
-const char* const kScaleAfterHelp = "times 1 / sqrt(head_dim) afterwards; the authors' two files disagree";
+double read_scale_after(Config& own, const ProjectionSettings& shape) {
+  const bool after = own.boolean_or("scale_after", false,
+                                    "times 1 / sqrt(head_dim) afterwards; the authors' two files disagree");
+  return after ? inverse_root(shape.head_dim) : 1;
+}
 
 ScoreOption read_further(Config& config, const std::string& name, const ProjectionSettings& shape,
                          std::size_t scores) {
@@ -200,10 +204,8 @@ ScoreOption read_further(Config& config, const std::string& name, const Projecti
   if (name == "focal_attention") return read_focal(config, shape);
   if (name == "scaled_signed_averaging") return read_signed_averaging(config);
   if (name == "sin_softmax") {
-    Config& own = config.section(name, "the sine of a logit (arXiv 2108.07153)");
-    SinSoftmax s;
-    if (own.boolean_or("scale_after", false, kScaleAfterHelp)) s.scale_after = inverse_root(shape.head_dim);
-    return s;
+    Config& own = config.section(name, "sines of the logits (arXiv 2108.07153)");
+    return SinSoftmax{read_scale_after(own, shape)};
   }
   if (name == "row_standardise") {
     Config& own =
@@ -211,7 +213,7 @@ ScoreOption read_further(Config& config, const std::string& name, const Projecti
     RowStandardise s;
     s.eps = own.number_or("eps", 1e-5, "added to the variance");
     if (!(s.eps > 0)) own.refuse("eps is ", s.eps, ", but must be positive");
-    if (own.boolean_or("scale_after", false, kScaleAfterHelp)) s.scale_after = inverse_root(shape.head_dim);
+    s.scale_after = read_scale_after(own, shape);
     return s;
   }
   if (name == "logit_softcap") return read_softcap(config);

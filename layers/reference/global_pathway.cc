@@ -12,7 +12,9 @@ GlobalPathwaySettings read_global_pathway(Config& config) {
   GlobalPathwaySettings s;
   s.width = config.width();
   s.causal = config.surroundings().causal;
-  s.dim = config.integer_or("dim", s.dim, "columns of the pooled value", 1);
+  s.dim = config.integer_or(
+      "dim", s.dim,
+      "columns of the pooled value: of the tokens so far, or of all where the card says causal: false", 1);
   s.gate = static_cast<GlobalPathwaySettings::Gate>(
       config.choice("gate", {"flat", "hierarchical"}, "of a token: sigmoid(g), or sigmoid(a) softmax(r)_1"));
   config.finish();

@@ -30,17 +30,24 @@ void read_readout(Config& config, Settings& s) {
   s.scale_mode = static_cast<Settings::ScaleMode>(
       config.choice("scale_mode", {"fixed", "row"},
                     "without denominator: factor c, or 1 / sqrt(position + 1); UNCONFIRMED"));
-  s.c = config.number_or("c", s.c, "the fixed factor; UNCONFIRMED where rows see different numbers of keys");
+  const double c =
+      config.number_or("c", 1, "the fixed factor; UNCONFIRMED where rows see different numbers of keys");
+  s.c = config.numbers_or("c_per_head", {}, "in place of c, one number per query head; UNCONFIRMED");
+  const bool per_head = !s.c.empty();
+  if (per_head && c != 1) config.refuse("c is ", c, ", but c_per_head stands in its place");
+  if (per_head && std::ssize(s.c) != s.projection.num_heads)
+    config.refuse("c_per_head has ", s.c.size(), " numbers, but num_heads is ", s.projection.num_heads);
+  if (!per_head) s.c = {c};
   if (s.denominator != Settings::Denominator::none) {
     if (s.degree % 2 != 0)
       config.refuse("degree ", s.degree,
                     " is odd, so its weights may be negative and cannot be normalised; "
                     "denominator must be none");
-    if (s.scale_mode != Settings::ScaleMode::fixed || s.c != 1)
-      config.refuse("scale_mode and c scale the output only when denominator is none");
+    if (s.scale_mode != Settings::ScaleMode::fixed || per_head || c != 1)
+      config.refuse("scale_mode, c and c_per_head scale the output only when denominator is none");
   }
-  if (s.scale_mode == Settings::ScaleMode::row && s.c != 1)
-    config.refuse("c is ", s.c, ", but scale_mode row has no such factor");
+  if (s.scale_mode == Settings::ScaleMode::row && (per_head || c != 1))
+    config.refuse(per_head ? "c_per_head" : "c", " is set, but scale_mode row has no such factor");
 }
 
 }  // namespace
@@ -143,14 +150,14 @@ class PolynomialAttentionTwin final : public Twin {
       for (Index c = 0; c < dv; ++c) out[c] += weight * v[c];
       log_decay += decays[static_cast<std::size_t>(j * p.num_heads + h)];
     }
-    for (Index c = 0; c < dv; ++c) out[c] *= factor(i, sum);
+    for (Index c = 0; c < dv; ++c) out[c] *= factor(i, h, sum);
   }
 
-  double factor(Index position, double sum) const {
+  double factor(Index position, Index head, double sum) const {
     switch (settings_.denominator) {
       case Settings::Denominator::none:
         return settings_.scale_mode == Settings::ScaleMode::fixed
-                   ? settings_.c
+                   ? settings_.c[settings_.c.size() == 1 ? 0 : static_cast<std::size_t>(head)]
                    : 1 / std::sqrt(static_cast<double>(position + 1));
       case Settings::Denominator::sum:
         return settings_.eps + sum == 0 ? 0 : 1 / (settings_.eps + sum);

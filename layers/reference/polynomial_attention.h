@@ -22,7 +22,7 @@ struct PolynomialAttentionSettings {
   Denominator denominator = Denominator::none;
   double eps = 1e-6;                        // beside `sum`
   ScaleMode scale_mode = ScaleMode::fixed;  // without denominator: factor c, or 1 / sqrt(position + 1)
-  double c = 1;
+  std::vector<double> c = {1};              // one for all heads, or [num_heads]
   Decay decay = Decay::none;
   double decay_temperature = 16;
   Gate gate = Gate::none;

@@ -12,6 +12,9 @@ namespace plait {
 struct WallAttentionSettings {
   ProjectionSettings projection;  // without rope
   double scale = 1;               // of the logits, resolved
+  Index window = 0;               // keys a row sees, the nearest; 0 = all
+  bool sink = false;              // a learned logit without a value beside each row's
+  bool forget_gate = false;       // a decay per head besides, added to the logits
 };
 
 WallAttentionSettings read_wall_attention(Config& config);  // ends with config.finish()

@@ -97,7 +97,7 @@ class DoubleLoop {
     else
       scale *= settings_.scale_mode == PolynomialAttentionSettings::ScaleMode::row
                    ? 1 / std::sqrt(static_cast<double>(i + 1))
-                   : settings_.c;
+                   : settings_.c[settings_.c.size() == 1 ? 0 : static_cast<std::size_t>(h)];
     for (Index c = 0; c < dv; ++c) out[c] *= scale;
   }
 
@@ -561,6 +561,10 @@ TEST(PolynomialAttention, RefusesWhatItCannotMean) {
   refuse({{"denominator", "sum"}, {"c", 2}});
   refuse({{"denominator", "sum"}, {"scale_mode", "row"}});
   refuse({{"scale_mode", "row"}, {"c", 2}});
+  refuse({{"c_per_head", {1, 2, 3}}});
+  refuse({{"c", 2}, {"c_per_head", {1, 1}}});
+  refuse({{"scale_mode", "row"}, {"c_per_head", {1, 1}}});
+  refuse({{"denominator", "sum"}, {"c_per_head", {1, 1}}});
   refuse({{"eps", -1}});
   refuse({{"decay_temperature", 0}});
   refuse({{"evaluation", "chunked"}});

@@ -61,6 +61,41 @@ TEST(Rebased, WeightsAreWrittenOut) {
   }
 }
 
+// The original's modes without a norm: gains alone, or with biases; gains of 1 alone are no mode at all.
+TEST(Rebased, ScaleAndShiftAreWrittenOut) {
+  const KindInput input = random_input(kRows, kWidth, 2);
+  for (const bool shift : {false, true}) {
+    const Json settings = {
+        {"num_heads", 4}, {"num_kv_heads", 2}, {"qk_norm", shift ? "scale_and_shift" : "scale"}};
+    OneKind::Values values = random_values(settings);
+    EXPECT_EQ(values.contains("q_norm_bias"), shift);
+    WeightedPairs pairs = pairs_of(4, 2, 16, kWidth / 4);
+    pairs.prepare = [=](bool query, reference::Rows& x, const reference::Weights& w) {
+      const std::string name = query ? "q_norm" : "k_norm";
+      for (Index t = 0; t < x.rows; ++t)
+        for (Index c = 0; c < x.cols; ++c) {
+          x(t, c) *= w.at(name, c);
+          if (shift) x(t, c) += w.at(name + "_bias", c);
+        }
+    };
+    const std::vector<double> expected = pairs.run(values, input);
+    const OneKind kind("rebased", settings, surroundings(), values);
+    expect_same(kind.twin(input), expected);
+    const std::vector<float> whole = kind.run(input);
+    expect_near(whole, expected, 16, kLength);
+    EXPECT_TRUE(same_bits(kind.run(input, {.split = {1, 20, 33}}), whole));
+    for (auto& [name, numbers] : values)
+      if (name == "q_norm" || name == "k_norm") std::fill(numbers.begin(), numbers.end(), 1.0f);
+    if (shift) continue;
+    OneKind::Values none = values;
+    none.erase("q_norm");
+    none.erase("k_norm");
+    const Json without = {{"num_heads", 4}, {"num_kv_heads", 2}, {"qk_norm", "none"}};
+    EXPECT_TRUE(same_bits(OneKind("rebased", settings, surroundings(), values).run(input),
+                          OneKind("rebased", without, surroundings(), none).run(input)));
+  }
+}
+
 // One head and unit norms: both placements are the same function.
 TEST(Rebased, PlacementsAgreeForOneHead) {
   const Json wide = {{"num_heads", 1}}, shared = {{"num_heads", 1}, {"qk_norm", "per_head_shared"}};
@@ -138,7 +173,8 @@ TEST(Rebased, EditsAsDefined) {
 
 TEST(Rebased, RefusesWhatItCannotMean) {
   for (const Json& settings : {Json{{"num_heads", 3}}, Json{{"num_heads", 4}, {"qk_norm", "rms"}},
-                               Json{{"num_heads", 4}, {"qk_norm", "none"}, {"qk_norm_eps", 1e-6}}}) {
+                               Json{{"num_heads", 4}, {"qk_norm", "none"}, {"qk_norm_eps", 1e-6}},
+                               Json{{"num_heads", 4}, {"qk_norm", "scale"}, {"qk_norm_eps", 1e-6}}}) {
     Config config("tested", settings, surroundings());
     EXPECT_THROW(Registry::builtin().find("rebased").tensors(config), Error) << settings.dump();
   }

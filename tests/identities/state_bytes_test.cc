@@ -184,6 +184,16 @@ std::vector<Case> attention_cases() {
       {"wall_attention",
        {{"num_heads", 4}, {"num_kv_heads", 2}, {"head_dim", 24}, {"value_head_dim", 40}},
        cache(kv(2, 24, 40) + kDouble * 4 * 24)},
+      {"wall_attention",
+       {{"num_heads", 2}, {"head_dim", 24}, {"window", 75}},
+       window(75, 0, kPage, kv(2, 24, 24) + kDouble * 2 * 24)},
+      {"wall_attention",
+       {{"num_heads", 2}, {"head_dim", 24}, {"forget_gate", true}},
+       cache(kv(2, 24, 24) + kDouble * 2 * (24 + 1))},
+      // At least a page.
+      {"wall_attention",
+       {{"num_heads", 2}, {"head_dim", 24}, {"window", 3}},
+       window(kPage, 0, kPage, kv(2, 24, 24) + kDouble * 2 * 24)},
       // Beside keys and values the directions w and, of their triangular systems, two rows: d + 64 numbers.
       {"path_attention",
        {{"num_heads", 4},

@@ -61,6 +61,7 @@ class WallDefinition {
     const View<const double> x(wide.data(), input.rows, kWidth);
     const Rows q = normed("q", x, heads_, e), k = normed("k", x, kv_heads_, e), v = w_.project("v", x);
     const Rows gates = w_.project("decay", x);
+    const Rows forget = s_.value("forget_gate", false) ? w_.project("forget", x) : Rows(x.rows, heads_);
     Rows keys(x.rows, heads_ * d_), o(x.rows, heads_ * dv_);
     const Index group = heads_ / kv_heads_;
     for (Index t = 0; t < x.rows; ++t) {
@@ -71,7 +72,7 @@ class WallDefinition {
           for (Index j = 0; j < t; ++j) keys(j, c) *= gate;
           keys(t, c) = k(t, h / group * d_ + c % d_);
         }
-        attend(q, keys, v, t, h, e, o.row(t) + h * dv_);
+        attend(q, keys, v, forget, t, h, e, o.row(t) + h * dv_);
       }
     }
     return w_.project("o", o.view()).data;
@@ -97,18 +98,22 @@ class WallDefinition {
            (e.at(Site::window, Operator::set, t, h) && j <= t - value && j >= e.edit.sinks);
   }
 
-  void attend(const Rows& q, const Rows& keys, const Rows& v, Index t, Index h, const RangeEdit& e,
-              double* out) const {
+  void attend(const Rows& q, const Rows& keys, const Rows& v, const Rows& forget, Index t, Index h,
+              const RangeEdit& e, double* out) const {
     std::vector<double> s;
     std::vector<Index> seen;
     for (Index j = 0; j <= t; ++j) {
-      if (hole(j) || hidden(e, t, j, h)) continue;
+      if (hole(j) || hidden(e, t, j, h) || (s_.contains("window") && t - j >= s_["window"].get<Index>()))
+        continue;
       s.push_back(scale() *
                   std::inner_product(q.row(t) + h * d_, q.row(t) + (h + 1) * d_, keys.row(j) + h * d_, 0.0));
+      for (Index i = j + 1; s_.value("forget_gate", false) && i <= t; ++i)
+        if (!hole(i)) s.back() += std::log(reference::sigmoid(forget(i, h) + w_.at("forget_bias", h)));
       seen.push_back(j);
     }
     double mass = 0;
     for (double& value : s) mass += value = std::exp(value);
+    if (s_.contains("normaliser")) mass += std::exp(w_.at("sinks", h));
     for (std::size_t i = 0; i < s.size(); ++i) {
       const bool muted =
           e.at(Site::score, Operator::zero, t, h) && seen[i] >= e.edit.key_begin && seen[i] < e.edit.key_end;
@@ -139,9 +144,15 @@ class WallDefinition {
 };
 
 const std::vector<Json> kForms = {
-    Json{{"num_heads", 2}, {"head_dim", 24}}, kSettings,
+    Json{{"num_heads", 2}, {"head_dim", 24}},
+    kSettings,
     Json{{"num_heads", 3}, {"num_kv_heads", 1}, {"head_dim", 40}, {"value_head_dim", 24}, {"scale", 0.7}},
-    Json{{"num_heads", 1}, {"head_dim", 9}}};
+    Json{{"num_heads", 1}, {"head_dim", 9}},
+    Json{{"num_heads", 2}, {"num_kv_heads", 1}, {"head_dim", 12}, {"window", 70}},
+    Json{{"num_heads", 2}, {"head_dim", 12}, {"window", 3}, {"normaliser", "sink_softmax"}},
+    Json{{"num_heads", 2}, {"head_dim", 12}, {"normaliser", "sink_softmax"}},
+    Json{{"num_heads", 2}, {"num_kv_heads", 1}, {"head_dim", 12}, {"forget_gate", true}},
+    Json{{"num_heads", 2}, {"head_dim", 12}, {"forget_gate", true}, {"window", 70}}};
 
 // Differences of sums are products of gates: 150 roundings of double on each side.
 TEST(WallAttention, SumsOfLogsAreProductsOfGates) {
@@ -262,10 +273,12 @@ TEST(WallAttention, EditsAsDefined) {
 TEST(WallAttention, SkippedTokensAreNotThere) {
   const KindInput input = random_input(230, kWidth, 9);
   for (const float shift : {0.0f, -5.0f}) {
-    OneKind::Values values = values_of(kSettings);
+    Json settings = kSettings;
+    settings["forget_gate"] = shift == 0;
+    OneKind::Values values = values_of(settings);
     for (float& bias : values.at("decay_bias")) bias += shift;
-    const OneKind kind = layer(kSettings, values);
-    WallDefinition definition(kSettings, values);
+    const OneKind kind = layer(settings, values);
+    WallDefinition definition(settings, values);
     for (const auto& [begin, end] :
          std::vector<std::pair<Index, Index>>{{10, 20}, {50, 200}, {60, 128}, {0, 70}, {125, 130}}) {
       SCOPED_TRACE(begin);
@@ -276,9 +289,42 @@ TEST(WallAttention, SkippedTokensAreNotThere) {
   }
 }
 
+// Every site with a window, a sink and a forget gate, too.
+TEST(WallAttention, EditsAsDefinedInAWindow) {
+  const Json settings = {{"num_heads", 4},     {"num_kv_heads", 2},          {"head_dim", 12},
+                         {"window", 40},       {"qk_norm", {{"eps", 1e-5}}}, {"normaliser", "sink_softmax"},
+                         {"forget_gate", true}};
+  const OneKind kind = layer(settings);
+  const WallDefinition definition(settings, values_of(settings));
+  const KindInput input = random_input(kRows, kWidth, 10);
+  for (const SiteSpec& site : kind.layer().sites())
+    for (const Operator op : site.operators)
+      for (const RangeEdit& range : range_edits(site, op, 50, 140, {2, 3})) {
+        SCOPED_TRACE(describe(range.edit));
+        expect_near(run_edited(kind, input, range), definition.run(input, range), 8, kLength);
+      }
+}
+
+// A row's mass beside a sink c is that of softmax times sigmoid(ln sum e^s - c): far below, it is none; and a
+// window as long as the text is none either.
+TEST(WallAttention, AFarSinkAndAWideWindowAreNone) {
+  OneKind::Values values = values_of(kSettings);
+  const KindInput input = random_input(kRows, kWidth, 11);
+  const std::vector<float> plain = layer(kSettings, values).run(input);
+  Json settings = kSettings;
+  settings["window"] = kRows;
+  EXPECT_TRUE(same_bits(layer(settings, values).run(input), plain));
+  settings["normaliser"] = "sink_softmax";
+  values["sinks"].assign(4, -200.0f);  // e^-190 is 0 beside any mass
+  EXPECT_LE(relative_error(layer(settings, values).twin(input), layer(kSettings).twin(input)), 1e-14);
+  EXPECT_TRUE(same_bits(layer(settings, values).run(input), plain));
+  values["sinks"].assign(4, 200.0f);  // takes everything
+  for (const float y : layer(settings, values).run(input)) EXPECT_LT(std::abs(y), 1e-30f);
+}
+
 TEST(WallAttention, RefusesWhatItDoesNotKnow) {
-  for (const Json& more : {Json{{"num_kv_heads", 3}}, Json{{"rope", {{"theta", 10000}}}}, Json{{"window", 5}},
-                           Json{{"forget_gate", true}}}) {
+  for (const Json& more : {Json{{"num_kv_heads", 3}}, Json{{"rope", {{"theta", 10000}}}},
+                           Json{{"forget_gates", true}}, Json{{"normaliser", "softmax_one"}}}) {
     Json settings = kSettings;
     settings.update(more);
     EXPECT_THROW(layer(settings), Error) << more;

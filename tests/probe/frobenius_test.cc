@@ -58,6 +58,15 @@ TEST(Frobenius, TableAndSlopes) {
   EXPECT_NEAR(log_slope(lengths, products), 1.784, 0.05);
 }
 
+// The other end of that range: a draw's norm spreads by 0.01 there.
+TEST(Frobenius, SoftmaxStaysFarBelowItsBoundUpTo1024) {
+  const FrobeniusSquares squares = frobenius_squares({}, 1024, {}, {2, 42});
+  const double norm = std::sqrt(squares.softmax.mean());
+  EXPECT_GT(norm, 1.63);
+  EXPECT_LT(norm, 1.75);
+  EXPECT_LE(squares.jacobian.mean(), 256);
+}
+
 TEST(Frobenius, ExpectationsAreTheirClosedForms) {
   FrobeniusSetting setting{8, 4, 1.5, 0.4};
   const FrobeniusSquares squares = frobenius_squares(setting, 6, kDegrees, {40000, 40});

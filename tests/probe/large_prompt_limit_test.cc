@@ -18,10 +18,10 @@ GaussianPrompt published() { return {{1, 1, 1, 1}, {.405, .405, .405, .405}}; }
 // one each, whose error spreads by some 0.36 of its mean (a normal in four dimensions), so that 0.6 of the
 // mean is less than two spreads. Sharper: err sqrt L is "near 3", and the law below.
 TEST(LargePromptLimit, ErrorsAreThePublishedOnes) {
-  const double errors[] = {.268, .0925, .0328};
-  const Index lengths[] = {100, 1000, 10000};
-  for (int i = 0; i < 3; ++i) {
-    const PromptError error = prompt_error(published(), lengths[i], {200, 50});
+  const double errors[] = {.268, .0925, .0328, .0094};
+  const Index lengths[] = {100, 1000, 10000, 100000};
+  for (int i = 0; i < 4; ++i) {
+    const PromptError error = prompt_error(published(), lengths[i], {i < 3 ? 200 : 60, 50});
     EXPECT_NEAR(error.norm.mean() / errors[i], 1, 0.25) << lengths[i];
     const double scaled = error.norm.mean() * std::sqrt(static_cast<double>(lengths[i]));
     EXPECT_GT(scaled, 2.5);

@@ -126,7 +126,9 @@ KindDescription describe(const Kind& kind) {
   KindDescription all;
   const std::vector<Example> examples = build_examples(kind);
   std::vector<std::size_t> uses;
-  for (const Example& example : examples) {
+  for (std::size_t i = 0; i < examples.size(); ++i) {
+    const Example& example = examples[i];
+    all.examples.push_back({Json::parse(example_settings(kind, i)), example.options});
     for (const Option& option : example.options)
       if (!find_if_same(all.options, [&](const Option& o) { return o.name == option.name; }))
         all.options.push_back(option);
@@ -193,17 +195,23 @@ Json default_value(const std::string& fallback) {
 
 }  // namespace
 
+Json to_json(const std::vector<Option>& options) {
+  Json json = Json::array();
+  for (const Option& o : options)
+    json.push_back(
+        {{"name", o.name}, {"type", o.type}, {"default", default_value(o.fallback)}, {"help", o.help}});
+  return json;
+}
+
 Json to_json(const Kind& kind, const KindDescription& d) {
   Json json = {{"kind", kind.key},
                {"group", kind.group},
                {"summary", kind.summary},
                {"source", kind.source},
                {"graphs", name_of(kind.graphs)}};
-  for (const char* key : {"options", "tensors", "sites", "fields", "examples", "encoder_examples"})
+  for (const char* key : {"tensors", "sites", "fields", "examples", "encoder_examples"})
     json[key] = Json::array();
-  for (const Option& o : d.options)
-    json["options"].push_back(
-        {{"name", o.name}, {"type", o.type}, {"default", default_value(o.fallback)}, {"help", o.help}});
+  json["options"] = to_json(d.options);
   for (const TensorUse& t : d.tensors)
     json["tensors"].push_back(
         {{"name", t.spec.name},

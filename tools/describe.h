@@ -17,9 +17,15 @@ struct TensorUse {
   bool required;  // wanted by every example of the kind; the others come with an option
 };
 
+struct ExampleUse {
+  Json settings;
+  std::vector<Option> options;  // that the kind reads with them
+};
+
 // Everything of a kind that a card's author needs, gathered by building each of the kind's examples.
 struct KindDescription {
-  std::vector<Option> options;
+  std::vector<Option> options;  // of all examples
+  std::vector<ExampleUse> examples;
   std::vector<TensorUse> tensors;
   std::vector<SiteSpec> sites;
   std::vector<Field> fields;
@@ -27,6 +33,7 @@ struct KindDescription {
 
 KindDescription describe(const Kind& kind);
 Json to_json(const Kind& kind, const KindDescription& description);
+Json to_json(const std::vector<Option>& options);  // [{"name", "type", "default", "help"}]
 
 const char* name_of(Kind::Graphs graphs);  // "causal, encoder"
 

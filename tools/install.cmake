@@ -4,8 +4,9 @@ include(CMakePackageConfigHelpers)
 
 get_property(rooms GLOBAL PROPERTY PLAIT_ROOMS)
 install(TARGETS plait RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS ${rooms} plait_builtin EXPORT plaitTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS ${rooms} plait_builtin plait_eigen EXPORT plaitTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 set_target_properties(plait_builtin PROPERTIES EXPORT_NAME builtin)
+set_target_properties(plait_eigen PROPERTIES EXPORT_NAME eigen)
 
 foreach(folder runtime layers weights)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/plait

@@ -3,6 +3,8 @@
 
 #include "runtime/base/error.h"
 #include "tools/describe.h"
+#include "tools/option_search.h"
+#include "tools/probe/probe.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
 
@@ -38,17 +40,24 @@ void section(std::string& text, const char* title, const std::vector<std::vector
   text += table(indented, "llll");
 }
 
-std::string show_kind(const Kind& kind, const KindDescription& d) {
-  std::string text = cat(kind.key, " (", kind.group, "): ", kind.summary, "\nsource: ", kind.source,
-                         "\ngraphs: ", name_of(kind.graphs), "\n");
+// The rows of a table of settings.
+std::vector<std::vector<std::string>> option_rows(const std::vector<Option>& options) {
   std::vector<std::vector<std::string>> rows;
-  for (const Option& o : d.options) {
+  for (const Option& o : options) {
     // A long list of choices stands behind the meaning: it would make its column too wide.
     const bool wide = o.type.size() > 28;
     rows.push_back({o.name, wide ? "choice" : o.type, o.fallback, wide ? cat(o.help, ": ", o.type) : o.help});
   }
-  section(text, "settings (name, type, default, meaning)", rows);
-  rows.clear();
+  return rows;
+}
+
+constexpr const char* kSettings = "settings (name, type, default, meaning)";
+
+std::string show_kind(const Kind& kind, const KindDescription& d) {
+  std::string text = cat(kind.key, " (", kind.group, "): ", kind.summary, "\nsource: ", kind.source,
+                         "\ngraphs: ", name_of(kind.graphs), "\n");
+  section(text, kSettings, option_rows(d.options));
+  std::vector<std::vector<std::string>> rows;
   for (const TensorUse& t : d.tensors)
     rows.push_back({t.spec.name, shape_text(t.spec), t.required ? "" : "optional"});
   section(text, "tensors", rows);
@@ -67,23 +76,72 @@ std::string show_kind(const Kind& kind, const KindDescription& d) {
   return text;
 }
 
+std::string show_options(const std::string& key, const std::vector<FoundOption>& found) {
+  std::string text = cat(key, " is no layer kind but an option:\n");
+  for (const FoundOption& option : found) {
+    text += "\n";
+    for (std::size_t i = 0; i < option.kinds.size(); ++i)
+      text.append(i == 0 ? "" : ", ").append(option.kinds[i]->key);
+    text += cat(": ", option.card, "\n");
+    section(text, kSettings, option_rows(option.settings));
+    if (!option.example.is_null())
+      section(text, cat("example of ", option.kinds[0]->key).c_str(), {{option.example.dump()}});
+  }
+  return text;
+}
+
+Json option_json(const FoundOption& option) {
+  Json json = {{"kinds", Json::array()},
+               {"card", option.card},
+               {"options", to_json(option.settings)},
+               {"example", option.example}};
+  for (const Kind* kind : option.kinds) json["kinds"].push_back(kind->key);
+  return json;
+}
+
 struct Kinds {
   Common common;
   std::string kind;
 
   int run() const {
+    const auto& all = Registry::builtin().kinds();
+    if (!kind.empty() && !all.contains(kind) && run_option()) return kDone;
     std::vector<const Kind*> kinds;
     if (!kind.empty())
       kinds.push_back(&Registry::builtin().find(kind));
     else
-      for (const auto& [key, entry] : Registry::builtin().kinds()) kinds.push_back(&entry);
-    if (!common.json_only()) print(kind.empty() ? list_kinds() : show_kind(*kinds[0], describe(*kinds[0])));
+      for (const auto& [key, entry] : all) kinds.push_back(&entry);
     Json list = Json::array();
     if (!common.json.empty())
       for (const Kind* entry : kinds) list.push_back(to_json(*entry, describe(*entry)));
-    flush_output();
-    write_json(common, list);
+    answer(kind.empty() ? list_kinds() : show_kind(*kinds[0], describe(*kinds[0])), list);
     return kDone;
+  }
+
+ private:
+  // False if no option and no probe is called so.
+  bool run_option() const {
+    const std::vector<FoundOption> found = find_options(kind);
+    Json list = Json::array();
+    for (const FoundOption& option : found) list.push_back(option_json(option));
+    if (!found.empty()) {
+      answer(show_options(kind, found), list);
+      return true;
+    }
+    for (const probe::Entry& entry : probe::probes())
+      if (entry.name == kind) {
+        list.push_back({{"probe", entry.name}, {"summary", entry.help}});
+        answer(cat(kind, " is no layer kind but a probe: ", entry.help, "\nplait probe ", kind, " --help\n"),
+               list);
+        return true;
+      }
+    return false;
+  }
+
+  void answer(const std::string& text, const Json& json) const {
+    if (!common.json_only()) print(text);
+    flush_output();
+    write_json(common, json);
   }
 };
 
@@ -93,7 +151,7 @@ void add_kinds(CLI::App& program, Action& chosen) {
   auto args = std::make_shared<Kinds>();
   CLI::App* verb =
       program.add_subcommand("kinds", "List the layer kinds, or show one: settings, tensors, state, sites");
-  verb->add_option("KIND", args->kind, "Only this kind, in full");
+  verb->add_option("KIND", args->kind, "Only this kind, in full; or an option of some kind: laser_attention");
   add_common(*verb, args->common, "not used");
   verb->callback([args, &chosen] { chosen = [args] { return args->run(); }; });
 }

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <future>
 #include <map>
 #include <optional>
 #include <set>
@@ -169,6 +170,7 @@ struct PrefixStore::Impl {
   std::map<std::string, std::string> memory;  // hash -> entry, without a folder
   std::string news;                           // what happened to the index, until a find tells it
   Tally tally;
+  std::future<void> writing;  // all else waits for it: nothing here is used by two threads at once
 
   bool on_disk() const { return !options.folder.empty(); }
   std::string file(const std::string& name) const { return (fs::path(options.folder) / name).string(); }
@@ -194,6 +196,10 @@ struct PrefixStore::Impl {
                      const std::vector<std::pair<std::int64_t, PrefixOwner>>& owners) const;
   std::vector<std::pair<std::int64_t, PrefixOwner>> owners() const;
   void save(const PrefixOwner& owner, const Stream& stream, const std::string& notes);
+  void not_saved(Index position, const Error& error);
+  void wait() {
+    if (writing.valid()) writing.get();
+  }
 };
 
 // -- The folder
@@ -472,7 +478,17 @@ void PrefixStore::Impl::save(const PrefixOwner& owner, const Stream& stream, con
   PrefixEntry entry{owner,      snapshot.model_name, row.parent, begin, position,
                     row.tokens, snapshot.logits,     notes,      {}};
   entry.states = std::move(snapshot.states);
-  put(pack(entry), owner, std::move(row));
+  writing = std::async(std::launch::async, [this, entry = std::move(entry), row = std::move(row)] {
+    try {
+      put(pack(entry), entry.owner, row);
+    } catch (const Error& error) {
+      not_saved(row.position, error);
+    }
+  });
+}
+
+void PrefixStore::Impl::not_saved(Index position, const Error& error) {
+  if (tally.not_saved.empty()) tally.not_saved = cat("the entry at ", position, ": ", error.what());
 }
 
 // -- The class
@@ -481,7 +497,7 @@ PrefixStore::PrefixStore(PrefixStoreOptions options) : impl_(std::make_unique<Im
   impl_->options = std::move(options);
   impl_->open();
 }
-PrefixStore::~PrefixStore() = default;
+PrefixStore::~PrefixStore() = default;  // a future of std::async waits
 PrefixStore::PrefixStore(PrefixStore&&) noexcept = default;
 
 Index PrefixStore::Found::next_save(Index position) const {
@@ -491,6 +507,7 @@ Index PrefixStore::Found::next_save(Index position) const {
 
 PrefixStore::Found PrefixStore::find(std::shared_ptr<const Model> model, const StreamOptions& options,
                                      std::span<const Token> prompt, const std::string& notes) {
+  impl_->wait();
   Stream stream(model, options);
   PrefixOwner owner = owner_of(stream, impl_->options.stride, notes);
   Found found{std::move(stream), std::move(owner), 0, 0, {}, {}, {}};
@@ -513,15 +530,21 @@ PrefixStore::Found PrefixStore::find(std::shared_ptr<const Model> model, const S
 
 void PrefixStore::save(const PrefixOwner& owner, const Stream& stream, const std::string& notes) {
   if (stream.position() == 0) return;
+  impl_->wait();
   try {
     impl_->save(owner, stream, notes);
   } catch (const Error& error) {
-    if (impl_->tally.not_saved.empty())
-      impl_->tally.not_saved = cat("the entry at ", stream.position(), ": ", error.what());
+    impl_->not_saved(stream.position(), error);
   }
 }
 
-const PrefixStore::Tally& PrefixStore::tally() const { return impl_->tally; }
-std::uint64_t PrefixStore::bytes() const { return impl_->index ? impl_->index->bytes() : 0; }
+const PrefixStore::Tally& PrefixStore::tally() const {
+  impl_->wait();
+  return impl_->tally;
+}
+std::uint64_t PrefixStore::bytes() const {
+  impl_->wait();
+  return impl_->index ? impl_->index->bytes() : 0;
+}
 
 }  // namespace plait

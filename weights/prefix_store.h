@@ -58,8 +58,9 @@ class PrefixStore {
   }
   // Stores a stream as it stands, with the caller's notes of the tokens since base(), if any. It builds on
   // the entry there; without notes, on the last boundary's before it that is stored, or on none. Does nothing
-  // if it is there, or if the stream has edits and tokens the sampler produced. A failure (full disk,
-  // read-only folder, no room in the budget) is no error: see tally().
+  // if it is there, or if the stream has edits and tokens the sampler produced. The state is copied, the rest
+  // is done by a thread beside the caller's; one entry at a time, the next call to any member waits for it. A
+  // failure (full disk, read-only folder, no room in the budget) is no error: see tally().
   void save(const PrefixOwner& owner, const Stream& stream, const std::string& notes = {});
 
   struct Tally {

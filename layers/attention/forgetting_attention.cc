@@ -31,8 +31,8 @@ class ForgettingScore final : public Score {
   }
 
   void apply(const QueryRow& row, Index, Index count, const double* side, float* s,
-             const Kernels&) const override {
-    for (Index i = 0; i < count; ++i) s[i] += static_cast<float>(row.side - side[i]);
+             const Kernels& k) const override {
+    k.add_f64(row.side, -1, side, s, count);
   }
 
  private:

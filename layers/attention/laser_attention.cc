@@ -43,8 +43,8 @@ class ValueMaximum final : public Score {
   }
 
   void apply(const QueryRow&, Index, Index count, const double* side, float* s,
-             const Kernels&) const override {
-    for (Index i = 0; i < count; ++i) s[i] += static_cast<float>(side[i]);
+             const Kernels& k) const override {
+    k.add_f64(0, 1, side, s, count);
   }
 
  private:

@@ -20,7 +20,7 @@ class PotentialRule : public KeyRule {
   void logits(const QueryRow&, Index, Index count, const double* side, float* s,
               const Kernels& k) const final {
     k.scale(s, scale_, s, count);
-    for (Index i = 0; i < count; ++i) s[i] = static_cast<float>(static_cast<double>(s[i]) + side[i]);
+    k.add_f64(0, 1, side, s, count);
   }
   void numerators(const QueryRow&, float maximum, const float* s, float* p, Index count,
                   const Kernels& k) const final {

@@ -19,9 +19,8 @@ class GaussianRule final : public KeyRule {
   bool tracks_maximum() const override { return false; }
   bool start(const QueryRow&, float&, float&) const override { return false; }
   void logits(const QueryRow& row, Index, Index count, const double* side, float* s,
-              const Kernels&) const override {
-    for (Index i = 0; i < count; ++i)
-      s[i] = static_cast<float>(static_cast<double>(s[i]) - row.side - side[i]);
+              const Kernels& k) const override {
+    k.add_f64(-row.side, -1, side, s, count);
   }
   void numerators(const QueryRow&, float, const float* s, float* p, Index count,
                   const Kernels& k) const override {

@@ -61,7 +61,9 @@ NormaliserOption read_normaliser(Config& config) {
     case 2:
       return Softmax{Softmax::Sink::learned};
     case 3: {
-      Config& own = config.section("softermax", "powers of two, a whole maximum (arXiv 2103.09301)");
+      Config& own = config.section("softermax",
+                                   "powers of two, a whole maximum (arXiv 2103.09301); its fixed-point "
+                                   "formats are UNCONFIRMED and not here");
       return Softermax{
           own.choice("logits", {"raw", "log2e"}, "as they are, or times log2(e): then softmax") == 1};
     }

@@ -59,7 +59,7 @@ ReadoutOption read_readout(Config& config, const std::vector<ScoreOption>& score
       config.choice("readout",
                     {"mean", "self_adjust_softmax", "affine_scaled_attention", "differential_attention",
                      "bayes_softmax", "parallax_attention", "laser_attention"},
-                    "what is made of the weighted values");
+                    "what is made of the weighted values; the formula of bayes_softmax is UNCONFIRMED");
   const auto need_softmax = [&](const char* sentence) {
     if (!is_softmax(normaliser)) config.refuse(sentence);
   };

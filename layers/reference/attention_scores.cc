@@ -231,9 +231,9 @@ void refuse_behind_structured(Config& config, const std::string& first, const Sc
     config.refuse(wants, " counts on the scale of score scaled_dot, but the list begins with ", first);
 }
 
-std::string joined(const std::vector<std::string>& names) {
+std::string joined(const std::vector<std::string>& names, const char* between = ", ") {
   std::string all;
-  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  for (const std::string& name : names) all += (all.empty() ? "" : between) + name;
   return all;
 }
 
@@ -248,7 +248,9 @@ double scale_of(const ScoreOption& first) {
 std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& shape) {
   const double scale = config.number_or("scale", 0, "factor on q.k; 0 = 1 / sqrt(head_dim)");
   const std::vector<std::string> names =
-      config.texts_or("score", {"scaled_dot"}, "transforms of a logit, in this order");
+      config.texts_or("score", {"scaled_dot"},
+                      cat("transforms of a logit, in this order; first one of ", joined(kFirst, "|"),
+                          ", then any of ", joined(kFurther, "|")));
   for (std::size_t i = 0; i < names.size(); ++i) {
     if (!holds(kFirst, names[i]) && !holds(kFurther, names[i]))
       config.refuse("score '", names[i], "' is unknown; first comes one of ", joined(kFirst),

@@ -13,7 +13,8 @@ CosformerSettings read_cosformer(Config& config) {
   s.value_head_dim = config.integer_or("value_head_dim", s.head_dim, "width of a value head", 1);
   s.feature = static_cast<CosformerSettings::Feature>(
       config.choice("feature", {"relu", "elu_plus_one"}, "of queries and keys"));
-  s.reach = config.integer("M", "longest sequence in training: the distance at which weights reach 0");
+  s.reach = config.integer(
+      "M", "longest sequence in training: the distance at which weights reach 0; UNCONFIRMED for streams");
   s.bias = config.boolean_or("bias", true, "of all four projections");
   s.division = FeatureAttentionSettings::Division::at_least_eps;
   s.eps = config.number_or("eps", 1e-6, "smallest sum of weights that is divided by");

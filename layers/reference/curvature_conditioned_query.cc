@@ -9,16 +9,19 @@ std::optional<QuerySettings> read_query(Config& config, Index outputs, bool chan
   Config* query = config.object("query", "what becomes of the queries before they read the state");
   if (!query) return std::nullopt;
   QuerySettings s;
-  query->choice("form", {"curvature_conditioned_query"}, "q - lambda Sigma q, Sigma of the keys so far");
-  s.learned =
-      query->choice("lambda_source", {"setting", "tensor"}, "tensor: learned, tensor query_lambda") == 1;
-  s.lambda = query->numbers_or("lambda", {0}, "one number, or one per output head; 0 = the plain query");
-  s.center = query->boolean_or("center", !channelwise, "Sigma without the keys' mean");
-  s.normalise = query->boolean_or("normalise", !channelwise, "Sigma over the decayed number of keys");
+  query->choice("form", {"curvature_conditioned_query"},
+                "q - lambda Sigma q, Sigma of the keys so far; no parity claimed: all below is UNCONFIRMED");
+  s.learned = query->choice("lambda_source", {"setting", "tensor"},
+                            "of the card, or learned: tensor query_lambda; UNCONFIRMED") == 1;
+  s.lambda = query->numbers_or("lambda", {0},
+                               "one number, or one per output head; 0 = the plain query; UNCONFIRMED");
+  s.center = query->boolean_or("center", !channelwise, "Sigma without the keys' mean; UNCONFIRMED");
+  s.normalise =
+      query->boolean_or("normalise", !channelwise, "Sigma over the decayed number of keys; UNCONFIRMED");
   if (channelwise) {
     s.channel_decay = static_cast<QuerySettings::ChannelDecay>(
         query->choice("channel_decay", {"symmetric", "both", "left"},
-                      "of C's rows and columns: half of each, all of each, rows alone"));
+                      "of C's rows and columns: half of each, all of each, rows alone; UNCONFIRMED"));
     if (s.center || s.normalise)
       config.refuse("query.", s.center ? "center" : "normalise",
                     " counts the keys, but with a decay per channel there is no one number of them");

@@ -13,7 +13,8 @@ namespace {
 using Settings = LatentAttentionSettings;
 
 Index read_gate_width(Config& config, Index value_head_dim) {
-  const int gate = config.choice("gate", {"none", "sigmoid"}, "factor on a head's output");
+  const int gate =
+      config.choice("gate", {"none", "sigmoid"}, "factor on a head's output; sigmoid: sigmoid_gate");
   const int granularity =
       config.choice("gate_granularity", {"elementwise", "headwise"}, "a factor per column or per head");
   if (gate == 0 && granularity != 0) config.refuse("gate_granularity means nothing while gate is none");

@@ -19,7 +19,7 @@ void read_division(Config& config, LinearAttentionSettings& s) {
     return;
   }
   s.division = normalise ? Division::plus_eps : Division::none;
-  s.eps = config.number_or("eps", 1e-10, "added to that sum");
+  s.eps = config.number_or("eps", 1e-10, "added to that sum; UNCONFIRMED");
 }
 
 }  // namespace
@@ -33,7 +33,8 @@ LinearAttentionSettings read_linear_attention(Config& config) {
       config.choice("feature_map", {"elu", "relu", "identity", "taylor2", "positive_random_features"},
                     "of queries and keys; elu means elu(x) + 1"));
   if (s.feature_map == Features::positive_random_features)
-    s.random_features = config.integer("M", "number of random features");
+    s.random_features =
+        config.integer("M", "number of random features, the same for all heads (UNCONFIRMED)");
   read_division(config, s);
   s.output_norm = config.boolean_or("output_norm", s.output_norm, "RMS norm per head");
   s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");

@@ -21,7 +21,7 @@ MesaNetSettings read_mesa_net(Config& config) {
   s.cg_start = static_cast<MesaNetSettings::Start>(config.choice(
       "cg_start", {"zero", "diagonal"}, "first x: 0, or q over the diagonal, for every row alike"));
   s.cg_tolerance = config.number_or("cg_tolerance", s.cg_tolerance,
-                                    "a row stops at |residual| <= cg_tolerance |q|; 0 = never");
+                                    "a row stops at |residual| <= cg_tolerance |q|; 0 = never; UNCONFIRMED");
   s.lambda_min = config.number_or("lambda_min", s.lambda_min, "added to softplus(lambda)");
   s.gate = read_output_gate(config, {"none", "silu", "sigmoid"});
   s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");

@@ -7,7 +7,7 @@ namespace plait {
 
 OutputGate read_output_gate(Config& config, std::initializer_list<const char*> functions) {
   const char* const names[] = {"none", "silu", "sigmoid", "gelu_tanh"};
-  const int choice = config.choice("gate", functions, "function of the output gate");
+  const int choice = config.choice("gate", functions, "function of the output gate; sigmoid: sigmoid_gate");
   const auto name = std::find(std::begin(names), std::end(names), std::string(functions.begin()[choice]));
   OutputGate gate;
   gate.function = static_cast<OutputGate::Function>(name - std::begin(names));

@@ -27,9 +27,10 @@ void read_readout(Config& config, Settings& s) {
       "denominator", {"none", "sum", "one_plus_sum"}, "what the weighted values are divided by"));
   s.eps = config.number_or("eps", s.eps, "added to the denominator `sum`");
   if (s.eps < 0) config.refuse("eps is ", s.eps, ", but it must not be negative");
-  s.scale_mode = static_cast<Settings::ScaleMode>(config.choice(
-      "scale_mode", {"fixed", "row"}, "without denominator: factor c, or 1 / sqrt(position + 1)"));
-  s.c = config.number_or("c", s.c, "the fixed factor");
+  s.scale_mode = static_cast<Settings::ScaleMode>(
+      config.choice("scale_mode", {"fixed", "row"},
+                    "without denominator: factor c, or 1 / sqrt(position + 1); UNCONFIRMED"));
+  s.c = config.number_or("c", s.c, "the fixed factor; UNCONFIRMED where rows see different numbers of keys");
   if (s.denominator != Settings::Denominator::none) {
     if (s.degree % 2 != 0)
       config.refuse("degree ", s.degree,
@@ -49,8 +50,8 @@ PolynomialAttentionSettings read_polynomial_attention(Config& config) {
   s.projection = read_projection(config);
   read_weights(config, s);
   read_readout(config, s);
-  s.gate = static_cast<Settings::Gate>(
-      config.choice("gate", {"none", "sigmoid"}, "factor on every column of a head's output"));
+  s.gate = static_cast<Settings::Gate>(config.choice(
+      "gate", {"none", "sigmoid"}, "factor on every column of a head's output; sigmoid: sigmoid_gate"));
   s.gate_bias = config.boolean_or("gate_bias", false, "bias on the gate's logits");
   if (s.gate_bias && s.gate == Settings::Gate::none)
     config.refuse("gate_bias means nothing while gate is none");

@@ -29,9 +29,10 @@ PolysketchAttentionSettings read_polysketch_attention(Config& config) {
   s.projection = read_projection(config);
   if (s.projection.qk_norm)
     config.refuse("qk_norm is set, but the kind norms behind rope, with tensors of its own");
-  s.sketch = static_cast<Settings::Sketch>(
-      config.choice("sketch", {"random", "learned", "none"},
-                    "of queries and keys: products of random projections, networks, or the exact power"));
+  s.sketch = static_cast<Settings::Sketch>(config.choice(
+      "sketch", {"random", "learned", "none"},
+      "of queries and keys: products of random projections, networks, or the exact power; that all "
+      "heads share them is UNCONFIRMED"));
   s.block = config.integer_or("block", 0,
                               "tokens of a block, kept as they are until it ends; 0 = the card's chunk");
   if (s.sketch != Settings::Sketch::none) {

@@ -14,8 +14,8 @@ PolynomialAttentionSettings read_power_retention(Config& config) {
   s.projection.bias = s.output_bias = config.boolean_or("bias", true, "of the four projections");
   s.degree = config.integer_or("degree", 2, "power of |q.k|, 2 or 4");
   if (s.degree != 2 && s.degree != 4) config.refuse("degree is ", s.degree, ", but it must be 2 or 4");
-  s.logit_scale =
-      config.number_or("logit_scale", 0, "factor on q.k before the power; 0 = 1 / sqrt(head_dim)");
+  s.logit_scale = config.number_or(
+      "logit_scale", 0, "factor on q.k before the power; 0 = 1 / sqrt(head_dim); UNCONFIRMED default");
   if (s.logit_scale == 0) s.logit_scale = 1 / std::sqrt(static_cast<double>(s.projection.head_dim));
   s.grid =
       config.integer_or("switch_over_seq_len", 512, "tokens kept as they are before the state takes them", 1);
@@ -24,8 +24,8 @@ PolynomialAttentionSettings read_power_retention(Config& config) {
       config.number_or("sum_eps", 1e-6, "added to the sum of weights, in units of the largest kept one");
   if (s.offset < 0 || s.relative_eps < 0)
     config.refuse("log_eps ", s.offset, " and sum_eps ", s.relative_eps, " must not be negative");
-  s.output_norm =
-      config.boolean_or("output_norm", s.output_norm, "layer norm of each head's output, without parameters");
+  s.output_norm = config.boolean_or("output_norm", s.output_norm,
+                                    "layer norm of each head's output, without parameters; UNCONFIRMED");
   s.denominator = Settings::Denominator::sum;
   s.eps = 0;
   s.decay = Settings::Decay::grouped;

@@ -10,10 +10,11 @@ RebasedSettings read_rebased(Config& config) {
   read_narrow_keys(config, s);
   s.qk_norm = static_cast<RebasedSettings::QkNorm>(
       config.choice("qk_norm", {"layer_wide", "per_head_shared", "none"},
-                    "layer norm of queries and of keys over all heads, one that every head shares, or none"));
+                    "layer norm of queries and of keys over all heads, one that every head shares, or none; "
+                    "which one a checkpoint was trained with is UNCONFIRMED"));
   if (s.qk_norm != RebasedSettings::QkNorm::none)
-    s.qk_norm_eps = config.number_or("qk_norm_eps", s.qk_norm_eps, "of that norm");
-  s.eps = config.number_or("eps", 1e-12, "added to the sum of the weights");
+    s.qk_norm_eps = config.number_or("qk_norm_eps", s.qk_norm_eps, "of that norm; UNCONFIRMED");
+  s.eps = config.number_or("eps", 1e-12, "added to the sum of the weights; UNCONFIRMED");
   s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;

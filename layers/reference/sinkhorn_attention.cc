@@ -14,9 +14,8 @@ SinkhornAttentionSettings read_sinkhorn_attention(Config& config) {
   s.projection.bias = config.boolean_or("bias", false, "biases on queries, keys and values");
   s.scale = config.number_or("scale", 0, "factor on q.k; 0 = 1 / sqrt(head_dim)");
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.projection.head_dim));
-  s.max_iter = config.integer_or(
-      "max_iter", s.max_iter,
-      "half steps, rows first: an odd number leaves rows that sum to 1; UNCONFIRMED default", 1);
+  s.max_iter = config.integer_or("max_iter", s.max_iter,
+                                 "half steps, rows first: an odd number leaves rows that sum to 1", 1);
   s.output_bias = config.boolean_or("output_bias", false, "bias on the output projection");
   config.finish();
   return s;

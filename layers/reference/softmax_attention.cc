@@ -115,8 +115,8 @@ void read_score_and_readout(Config& config, Settings& s) {
 }
 
 void read_gate(Config& config, Settings& s) {
-  s.gate =
-      static_cast<Settings::Gate>(config.choice("gate", {"none", "sigmoid"}, "factor on a head's output"));
+  s.gate = static_cast<Settings::Gate>(
+      config.choice("gate", {"none", "sigmoid"}, "factor on a head's output; sigmoid: sigmoid_gate"));
   s.granularity = static_cast<Settings::Granularity>(
       config.choice("gate_granularity", {"elementwise", "headwise"}, "a factor per column or per head"));
   s.packing = static_cast<Settings::Packing>(

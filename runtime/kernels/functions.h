@@ -562,6 +562,9 @@ void exp_difference_from(double from, const double* x, float* y, Index n) {
     put(y + i, exp_of(load(t)), count);
   });
 }
+void add_f64(double base, double slope, const double* x, float* y, Index n) {
+  for (Index i = 0; i < n; ++i) y[i] = (float)((double)y[i] + (base + slope * x[i]));
+}
 
 // c0 + z (c1 + z (...)): no loop inside, so that a loop over elements can be vectorised.
 inline double polynomial(double, double c0) { return c0; }
@@ -672,6 +675,7 @@ constexpr plait::Kernels make_table(plait::Isa isa, const char* name) {
   k.multiply_add = multiply_add;
   k.exp_difference = exp_difference;
   k.exp_difference_from = exp_difference_from;
+  k.add_f64 = add_f64;
   k.sin_cos = sin_cos;
   k.fir = fir;
   return k;

@@ -72,6 +72,8 @@ struct Kernels {
   // Narrowed f64: y[i] = exp(float(x[i] - shift)): decays from running sums of log decays.
   void (*exp_difference)(const double* x, double shift, float* y, Index n);      // exp(x[i] - shift)
   void (*exp_difference_from)(double from, const double* x, float* y, Index n);  // exp(from - x[i])
+  // y[i] = float(y[i] + (base + slope * x[i])), all in f64; slope is 1 or -1.
+  void (*add_f64)(double base, double slope, const double* x, float* y, Index n);
   // Own f64 argument reduction and polynomials, narrowed to f32; |angle| up to 2^40.
   void (*sin_cos)(const double* angle, float* sine, float* cosine, Index n);
   // Depthwise FIR of one output row: y[c] = bias[c] + sum_w taps[w][c] * x_w[c], w ascending, fma chain from

@@ -64,7 +64,18 @@ TEST(Probe, LongContextTakesSeveralModels) {
   const Outcome asked =
       plait("probe long_context small.h5 --distances 128 --items 2 --pairs 2 --off none --json -");
   ASSERT_EQ(asked.code, 0) << asked.error;
-  EXPECT_EQ(asked.json()["models"][0]["tasks"].size(), 6u);  // three tasks, whole and with a window
+  const Json of_model = asked.json()["models"][0];
+  EXPECT_EQ(of_model["tasks"].size(), 6u);  // three tasks, whole and with a window
+  EXPECT_EQ(of_model["items"], 2);
+  EXPECT_EQ(of_model["pairs"], 2);
+  EXPECT_EQ(of_model["seed"], 1);
+  EXPECT_EQ(of_model["tasks"][0]["answers"], 2);
+  const Outcome piped = shell(
+      "head -c 200 small.txt | \"$PLAIT\" probe long_context small.h5 small.h5 --text - --distances 0 --json "
+      "-");
+  ASSERT_EQ(piped.code, 0) << piped.error;
+  EXPECT_EQ(piped.json()["models"][1]["variants"], json["models"][1]["variants"])
+      << "read once for all models";
 }
 
 TEST(Probe, MistakesAreOneSentence) {
@@ -76,6 +87,9 @@ TEST(Probe, MistakesAreOneSentence) {
       {"probe attention_maps small.h5", 2, "--text"},
       {"probe long_context small.h5 --distances 0", 2, "--distances"},
       {"probe long_context small.h5 --distances 0,128", 2, "--distances"},
+      {"probe long_context small.h5 --distances 64,128,64", 2, "64 is given twice"},
+      {"probe long_context small.h5 --off delta_net,none", 2, "none stands alone"},
+      {"probe long_context small.h5 --off delta_net,delta_net", 2, "delta_net is given twice"},
       {"probe long_context small.h5 --off nothing --distances 128", 3, "nothing"},
       {"probe long_context small.h5 --text missing.txt", 3, "missing.txt"},
       {"probe long_context missing.h5", 3, "missing.h5"},

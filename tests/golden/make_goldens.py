@@ -5,21 +5,28 @@
     venv/bin/pip install flash-linear-attention==0.6.0 triton transformers==5.23.0
     venv/bin/pip install einops && venv/bin/pip install --no-deps retention==1.0.7 performer-pytorch==1.1.4
     venv/bin/pip install --no-deps local-attention axial-positional-embedding hyper-connections   # performer-pytorch's
-    git clone https://github.com/OpenNLPLab/cosFormer       # for its cosformer.py
-    PYTHONPATH=cosFormer venv/bin/python tests/golden/make_goldens.py   # rewrites tests/golden/*.json and *.bin
+    git clone https://github.com/OpenNLPLab/cosFormer       # for its cosformer.py; likewise, in the same folder, the
+                                                            # other repositories that README.md names
+    venv/bin/pip install jax flax                           # for google-research's polysketchformer
+    AUTHORS=$PWD PYTHONPATH=cosFormer:google-research venv/bin/python tests/golden/make_goldens.py   # *.json, *.bin
 
 Runs on a CPU. Every case is a whole mixer y = f(x): projections, convolutions and gates written out here in a line or
 two of PyTorch, the core taken from the library named in `source`. All inputs and weights are float32 numbers; the
 computation and the stored y are float64 (`widened` says how). README.md describes the files.
 """
 
+import __future__
+import ast
 import contextlib
 import importlib.metadata
 import inspect
 import json
 import math
+import os
 import pathlib
 import sys
+import types
+from unittest import mock
 
 import numpy
 import torch
@@ -56,15 +63,31 @@ def widened(*modules):
             module.torch = torch
 
 
+def definitions(path, *names, **scope):
+    """Functions, classes and constants of a file below $AUTHORS, by name, in float64 inside `widened`. The rest of the file does
+    not run: its imports want a GPU or other versions, so what the definitions use of them is given in `scope`."""
+    path = pathlib.Path(os.environ["AUTHORS"]) / path
+    name_of = lambda part: part.targets[0].id if isinstance(part, ast.Assign) else getattr(part, "name", None)
+    parts = [part for part in ast.parse(path.read_text()).body if name_of(part) in names]
+    assert len(parts) == len(names), path
+    for part in parts:
+        part.decorator_list = []  # torch.compile and the like
+    found = {"torch": Wide(), "nn": torch.nn, "F": F, "math": math, "np": numpy, **scope}
+    code = compile(ast.Module(parts, []), path, "exec", __future__.annotations.compiler_flag)
+    exec(code, found)
+    return types.SimpleNamespace(**{name: found[name] for name in names})
+
+
 class Case:
     """Draws named float32 tensors and writes one golden."""
 
-    def __init__(self, name, kind, settings, source):
+    def __init__(self, name, kind, settings, source, tokens=TOKENS, width=WIDTH, causal=True):
         self.name, self.kind, self.settings, self.source = name, kind, settings, source
+        self.causal = causal
         seed = int.from_bytes(name.encode(), "little") % (2**31)
         self.generator = torch.Generator().manual_seed(seed)
         self.tensors = {}
-        self.x = self.draw(TOKENS, WIDTH)
+        self.x = self.draw(tokens, width)
 
     def draw(self, *shape, scale=1.0, shift=0.0):
         numbers = torch.randn(*shape, generator=self.generator, dtype=torch.float64) * scale + shift
@@ -78,7 +101,8 @@ class Case:
         self.tensors[name] = values.to(torch.float32).double()
         return self.tensors[name]
 
-    def matrix(self, name, rows, columns=WIDTH):
+    def matrix(self, name, rows, columns=None):
+        columns = columns or self.x.shape[1]
         return self.keep(name, self.draw(rows, columns, scale=columns**-0.5))
 
     def gain(self, name, *shape):
@@ -101,11 +125,12 @@ class Case:
             arrays.append({"name": name, "dtype": dtype[1:], "shape": list(array.shape), "offset": len(blob)})
             blob += array.tobytes()
         header = {
-            "kind": self.kind, "settings": self.settings, "width": WIDTH, "source": self.source,
+            "kind": self.kind, "settings": self.settings, "width": self.x.shape[1],
+            **({} if self.causal else {"causal": False}), "source": self.source,
             "versions": {name: version(name) for name in ("torch", "flash-linear-attention", "transformers")},
             "arrays": arrays,
         }
-        assert torch.isfinite(y).all() and tuple(y.shape) == (TOKENS, WIDTH), self.name
+        assert torch.isfinite(y).all() and y.shape == self.x.shape, self.name
         (HERE / f"{self.name}.json").write_text(json.dumps(header, indent=1) + "\n")
         (HERE / f"{self.name}.bin").write_bytes(blob)
         print(f"{self.name:32} {len(blob):7} bytes  |y| up to {y.abs().max():.3f}", file=sys.stderr)
@@ -576,6 +601,353 @@ def softmax_attention_stick_breaking(name, attend_current):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def softmax_attention_gated(name, granularity, bias):
+    """The authors' gates lie in q_proj behind the queries of each key head's group."""
+    h, kv, d = 4, 2, 10
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": d, "rope": {"theta": 1000.0}, "qk_norm": {"eps": 1e-6},
+                 "gate": "sigmoid", "gate_granularity": granularity, "gate_packing": "per_kv_group",
+                 "bias": bias, "output_bias": bias},
+                "github.com/qiuzh20/gated_attention modeling_qwen3.py Qwen3Attention")
+    code = definitions("gated_attention/modeling_qwen3.py", "Qwen3RMSNorm", "rotate_half", "apply_rotary_pos_emb",
+                       "repeat_kv", "Qwen3Attention", Qwen3RotaryEmbedding=lambda config: None)
+    rows = {"q": h * d + h * (d if granularity == "elementwise" else 1), "k": kv * d, "v": kv * d}
+    values = {n + "_proj.weight": case.matrix(n, count) for n, count in rows.items()}
+    values["o_proj.weight"] = case.matrix("o", WIDTH, h * d)
+    if bias:
+        values |= {n + "_proj.bias": case.bias(n + "_bias", count) for n, count in (*rows.items(), ("o", WIDTH))}
+    values |= {n + "_norm.weight": case.gain(n + "_norm", d) for n in "qk"}
+    angles = rotary_angles(d, 1000.0).repeat(1, 2)[None]
+    with widened(), torch.no_grad():
+        mixer = code.Qwen3Attention(types.SimpleNamespace(
+            hidden_size=WIDTH, num_attention_heads=h, num_key_value_heads=kv, head_dim=d, max_position_embeddings=TOKENS,
+            rope_theta=1000.0, attention_dropout=0.0, use_qk_norm=True, rms_norm_eps=1e-6, qkv_bias=bias,
+            headwise_attn_output_gate=granularity == "headwise",
+            elementwise_attn_output_gate=granularity == "elementwise"), 0).eval()
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None], causal_mask(), position_embeddings=(angles.cos(), angles.sin()))[0][0])
+
+
+def rotary_angles(columns, theta):
+    """[token, pair]"""
+    return torch.arange(TOKENS).double()[:, None] * theta ** -(torch.arange(0, columns, 2).double() / columns)
+
+
+def softmax_attention_diff_v1(name):
+    """The authors' plain module, with grouped heads; fla's rotary for its kernel. Its heads are half of plait's query heads."""
+    from fla.modules.rotary.ops import rotary_embedding_ref
+
+    h, kv, d, layer = 4, 2, 4, 3
+    width = 2 * h * d
+    case = Case(name, "softmax_attention",
+                {"num_heads": 2 * h, "num_kv_heads": 2 * kv, "head_dim": d, "value_head_dim": 2 * d,
+                 "rope": {"theta": 1000.0, "layout": "interleaved"},
+                 "readout": "differential_attention", "differential_attention": {"version": 1, "layer_index": layer}},
+                "github.com/microsoft/unilm Diff-Transformer/multihead_diffattn.py MultiheadDiffAttn", width=width)
+    norm = definitions("unilm/Diff-Transformer/rms_norm.py", "RMSNorm")
+    code = definitions("unilm/Diff-Transformer/multihead_diffattn.py", "repeat_kv", "lambda_init_fn", "MultiheadDiffAttn",
+                       apply_rotary_emb=rotary_embedding_ref, RMSNorm=norm.RMSNorm)
+    rows = {"q": 2 * h * d, "k": 2 * kv * d, "v": kv * 2 * d}
+    values = {n + "_proj.weight": case.matrix(n, count) for n, count in rows.items()}
+    values |= {n: case.bias(n, d) for n in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2")}
+    values |= {"subln.weight": case.gain("head_norm", 2 * d), "out_proj.weight": case.matrix("o", width, 2 * h * d)}
+    angles = rotary_angles(d, 1000.0)
+    with widened(), torch.no_grad():
+        mixer = code.MultiheadDiffAttn(width, layer, h, kv)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None], (angles.cos(), angles.sin()))[0])
+
+
+def softmax_attention_diff_v2(name):
+    """With torch's attention and fla's rotary for the kernels that want a GPU."""
+    from fla.modules.rotary.ops import rotary_embedding_ref
+
+    h, kv, d = 4, 2, 10  # query heads, twice the authors' num_heads
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "num_kv_heads": kv, "head_dim": d, "rope": {"theta": 1000.0, "layout": "interleaved"},
+                 "readout": "differential_attention"},
+                "github.com/microsoft/unilm Diff-Transformer/Diff-Transformer-V2/multihead_flashdiffv2.py MultiheadFlashDiffV2")
+    attention = lambda q, k, v, causal: F.scaled_dot_product_attention(
+        *(t.transpose(1, 2) for t in (q, k, v)), is_causal=causal, enable_gqa=True).transpose(1, 2)
+    code = definitions("unilm/Diff-Transformer/Diff-Transformer-V2/multihead_flashdiffv2.py", "diff_func",
+                       "MultiheadFlashDiffV2", apply_rotary_emb=rotary_embedding_ref, flash_attn_func=attention)
+    values = {n + "_proj.weight": case.matrix(n, rows) for n, rows in
+              (("q", h * d), ("k", kv * d), ("v", kv * d), ("lambda", h // 2))}
+    values["o_proj.weight"] = case.matrix("o", WIDTH, h // 2 * d)
+    angles = rotary_angles(d, 1000.0)
+    with widened(), torch.no_grad():
+        mixer = code.MultiheadFlashDiffV2(True, WIDTH, h // 2, kv, d)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None], (angles.cos(), angles.sin()))[0])
+
+
+def sinkhorn_attention(name, max_iter):
+    from einops import rearrange
+
+    h, d = 2, K
+    case = Case(name, "sinkhorn_attention", {"num_heads": h, "head_dim": d, "max_iter": max_iter, "output_bias": True},
+                "github.com/michaelsdr/sinkformers vit-pytorch/vit_pytorch/vit.py Attention", causal=False)
+    sinkhorn = definitions("sinkformers/vit-pytorch/vit_pytorch/sinkhorn.py", "SinkhornDistance")
+    code = definitions("sinkformers/vit-pytorch/vit_pytorch/vit.py", "Attention", rearrange=rearrange,
+                       SinkhornDistance=sinkhorn.SinkhornDistance)
+    values = {"to_qkv.weight": torch.cat([case.matrix(n, h * d) for n in "qkv"]),
+              "to_out.0.weight": case.matrix("o", WIDTH, h * d), "to_out.0.bias": case.bias("o_bias", WIDTH)}
+    with widened(), torch.no_grad():
+        mixer = code.Attention(WIDTH, h, d, max_iter=max_iter)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None])[0][0])
+
+
+def softmax_free_attention(name, h, settings):
+    """The kernels by the repository's own torch forms. SOFT++ takes one alpha for all heads: one head."""
+    attention = "SoftmaxFreeNormAttention" if settings.get("normalised") else "SoftmaxFreeAttention"
+    d, columns = WIDTH // h, 10  # 7 rows of the image: neither side is a multiple of a patch's
+    case = Case(name, "softmax_free_attention", {"num_heads": h, "head_dim": d, "grid_width": columns, **settings},
+                f"github.com/fudan-zvg/SOFT models/softmax_free_transformer.py {attention}", causal=False)
+    names = ["SoftmaxFreeAttentionKernel", "SoftmaxFreeAttention", "SoftmaxFreeNormAttentionKernel", "SoftmaxFreeNormAttention"]
+    inverse = definitions("SOFT/SOFT/kernel/inverse.py", "newton_inv")
+    code = definitions("SOFT/models/softmax_free_transformer.py", "subtraction_gaussian_kernel_torch", *names,
+                       newton_inverse_kernel=inverse.newton_inv)
+    # Its constructor calls `super` with this name, which nothing has.
+    code.SoftmaxFreeNormAttentionKernel.__init__.__globals__["SoftmaxFreeSymNormAttentionKernel"] = (
+        code.SoftmaxFreeNormAttentionKernel)
+    ratio, conv = settings["ratio"], settings.get("conv", 0)
+    values = {}
+    for n, there in (("q", "W_q"), ("v", "W_v"), ("o", "ff")):
+        values[there + ".weight"], values[there + ".bias"] = case.matrix(n, WIDTH), case.bias(n + "_bias", WIDTH)
+    landmark = case.matrix("landmark", d, ratio * ratio * d)
+    values["attn.Qlandmark_op.weight"] = landmark.reshape(d, ratio, ratio, d).permute(0, 3, 1, 2)
+    values["attn.Qnorm_act.0.weight"] = case.gain("landmark_norm", d)
+    values["attn.Qnorm_act.0.bias"] = case.bias("landmark_norm_bias", d)
+    if conv:
+        values["attn.conv.weight"] = case.taps("taps", h, conv * conv).reshape(h, 1, conv, conv)
+    with widened(), torch.no_grad(), mock.patch.object(torch.Tensor, "cuda", lambda self: self):
+        mixer = getattr(code, attention)(WIDTH, h, ratio, conv, kernel_method="torch")
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None], TOKENS // columns, columns)[0])
+
+
+def sigmoid_attention(name, activation, settings, temperature=0.0, bias=0.0, alibi=False, norm=False):
+    h, d = 2, WIDTH // 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "head_dim": d, "normaliser": "sigmoid_attention", "bias": True, "output_bias": True,
+                 "sigmoid_attention": {"t": temperature, "bias": bias, **settings},
+                 **({"score": ["scaled_dot", "alibi"]} if alibi else {}), **({"qk_norm": {"type": "layer"}} if norm else {})},
+                f"github.com/apple/ml-sigmoid-attention attention_simulator Attention with {activation}")
+    layers = "ml-sigmoid-attention/attention_simulator/src/attention_simulator/layers/"
+    position = definitions(layers + "position_embedding.py", "_get_slopes", "get_slopes", "alibi")
+    helpers = definitions(layers + "../helpers/utils.py", "unsqueeze_like")
+    masking = definitions(layers + "masking.py", "softmax_masking_fn", unsqueeze_like=helpers.unsqueeze_like)
+    code = definitions(layers + "attention.py", "Attention")
+    values = {"qkv.weight": torch.cat([case.matrix(n, WIDTH) for n in "qkv"]), "proj.weight": case.matrix("o", WIDTH),
+              "qkv.bias": torch.cat([case.bias(n + "_bias", WIDTH) for n in "qkv"]), "proj.bias": case.bias("o_bias", WIDTH)}
+    for n in "qk" if norm else "":
+        values |= {n + "_norm.weight": case.gain(n + "_norm", d), n + "_norm.bias": case.bias(n + "_norm_bias", d)}
+    with widened(), torch.no_grad():
+        mixer = code.Attention(
+            WIDTH, getattr(definitions(layers + "activations.py", activation), activation), h, bias=True, qk_norm=norm,
+            attn_bias=bias, attn_temp=temperature, masking_fn=masking.softmax_masking_fn(),
+            attn_logits_transform=position.alibi if alibi else None)
+        mixer.load_state_dict(values, strict=False)  # bias and temperature are buffers
+        case.write(mixer(case.x[None], torch.ones(TOKENS, TOKENS).tril().bool())["attn_proj"][0])
+
+
+def periodic_softmax(name, weights_of, function, settings):
+    """All tokens see all tokens. weights_of(module, demo, logits [head, token, token], prenorm): by the authors' functions."""
+    from einops import repeat
+
+    h, d = 2, WIDTH // 2
+    if function:  # plait's eps in the denominator is not theirs
+        settings |= {"normaliser": "periodic_softmax", "periodic_softmax": {"function": function, "eps": 1e-30}}
+    case = Case(name, "softmax_attention", {"num_heads": h, "head_dim": d, **settings},
+                "github.com/slwang9353/Period-alternatives-of-Softmax", causal=False)
+    place = "Period-alternatives-of-Softmax/"
+    module = definitions(place + "vanilla for check/periodic_softmax.py", "Prenorm", "Cosmax", "Sinmax", "Sirenmax", "Sin2max",
+                         "Sin2maxShifted", "SinSoftmax", repeat=repeat)
+    demo = definitions(place + "demo.py", "sinmax", "map_norm")
+    shift = lambda n: case.keep(n + "_bias", case.draw(h * d, scale=0.1, shift=1.5)) if settings.get("bias") else 0
+    q, k, v = (heads(case.project(n, h * d) + shift(n), d)[0].transpose(0, 1) for n in "qkv")
+    with widened():
+        logits = q @ k.transpose(1, 2) * settings.get("scale", d**-0.5)
+        weights = weights_of(module, demo, logits, "row_standardise" in settings.get("score", []))
+    assert weights.abs().sum(-1).max() < 2, name  # else sums near zero make any rounding large
+    case.write(flat((weights @ v).transpose(0, 1)) @ case.matrix("o", WIDTH, h * d).T)
+
+
+def periodic_module(name):
+    """A class of the authors' module; its prenorm is `row_standardise`."""
+    return lambda module, demo, logits, prenorm: getattr(module, name)(prenorm=prenorm)(logits[None])[0]
+
+
+def periodic_demo(module, demo, logits, prenorm):
+    """norm_sinmax of the authors' demo, which scales after the standardisation."""
+    return demo.sinmax(demo.map_norm(logits) / numpy.sqrt(WIDTH // 2))
+
+
+def scaled_signed_averaging(name, a, n):
+    """The authors' layer on the path where it uses its own function, not torch's attention; it learns ln b and ln n."""
+    h = 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "head_dim": WIDTH // h, "bias": True, "output_bias": True,
+                 "score": ["scaled_dot", "scaled_signed_averaging"],
+                 "scaled_signed_averaging": {"b": math.exp(a), "n": math.exp(n)}},
+                "github.com/omyokun/SSA GPT2SSA/model.py CausalSelfAttention")
+    code = definitions("SSA/GPT2SSA/model.py", "CausalSelfAttention")
+    values = {"c_attn.weight": torch.cat([case.matrix(n_, WIDTH) for n_ in "qkv"]), "c_proj.weight": case.matrix("o", WIDTH),
+              "c_attn.bias": torch.cat([case.bias(n_ + "_bias", WIDTH) for n_ in "qkv"]), "c_proj.bias": case.bias("o_bias", WIDTH),
+              "a": torch.tensor([a], dtype=torch.float64), "n": torch.tensor(n, dtype=torch.float64)}
+    with widened(), torch.no_grad():
+        mixer = code.CausalSelfAttention(types.SimpleNamespace(n_embd=WIDTH, n_head=h, block_size=TOKENS, bias=True, dropout=0.0))
+        mixer.load_state_dict(values)
+        mixer.flash, mixer.bias = False, torch.ones(TOKENS, TOKENS).tril()[None, None]
+        case.write(mixer(case.x[None])[0])
+
+
+def self_adjust_softmax(name, variant):
+    """`attention` of the training code, without its narrowing to half precision. Where all logits of a row are negative it adds one
+    of its two 1e-10 only, hence the biases: every row has a positive one."""
+    h, d = 2, 10
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "head_dim": d, "bias": True, "readout": "self_adjust_softmax",
+                 "self_adjust_softmax": {"variant": variant}},
+                "github.com/HKUDS/SepLLM Training-SepLLM/megatron/model/transformer.py ParallelSelfAttention.attention")
+    mpu = types.SimpleNamespace(get_cuda_rng_tracker=lambda: types.SimpleNamespace(fork=contextlib.nullcontext))
+    code = definitions("SepLLM/Training-SepLLM/megatron/model/transformer.py", "ParallelSelfAttention", mpu=mpu,
+                       exists=lambda value: value is not None)
+    seen = torch.ones(TOKENS, TOKENS).tril().bool()
+    module = types.SimpleNamespace(
+        USE_SEP_ATTN_KERNEL_ACCELERATOR=False, USE_ORIGINAL_FULL_ATTEN=False, USE_SA_SOFTMAX=variant == "normalised",
+        USE_SA_SOFTMAX_NO_DENO=variant == "plain", SA_Numerator_Bias=0.0, SA_Denominator_Bias=1e-10, norm_factor=d**0.5,
+        use_cache=False, rpe=None, pos_emb="none", attention_dropout=lambda x: x,
+        scale_mask_softmax=lambda s, mask: s.masked_fill(~seen, -math.inf).softmax(-1))
+    shift = lambda n: case.keep(n + "_bias", case.draw(h * d, scale=0.1, shift=0.8))
+    q, k, v = (heads(case.project(n, h * d) + shift(n), d).transpose(0, 1) for n in "qkv")  # [token, 1, head, channel]
+    logits = torch.einsum("ibhd,jbhd->hij", q, k).masked_fill(~seen, -math.inf)
+    assert (logits.amax(-1) > 0).all() and (logits[:, -1] < 0).any(), name
+    with (widened(), mock.patch.object(torch.cuda, "current_device", lambda: "cpu"),
+          mock.patch.object(torch.Tensor, "half", lambda self: self)):
+        o = code.ParallelSelfAttention.attention(module, q, k, v, None, None)
+    case.write(flat(o[0].transpose(0, 1)) @ case.matrix("o", WIDTH, h * d).T)
+
+
+def normalization_equivariance(name, wrapper, form, closes):
+    """One of the pair of nodes: what the authors' wrapper hands to its network, or makes of what that returns, x1."""
+    case = Case(name, "normalization_equivariance", {"form": form},
+                f"github.com/YoussefSaied/normalization_equivariance se/models/wrappers.py {wrapper}", causal=False)
+    code = definitions("normalization_equivariance/se/models/wrappers.py", "pred_mode_adapter", wrapper)
+    case.x = (3 * case.x - 2).to(torch.float32).double()
+    returned, handed = case.draw(TOKENS, WIDTH), []
+    network = lambda signal: handed.append(signal) or returned[None, None]
+    made = getattr(code, wrapper)(network, "residual" if form == "residual" else "direct")(case.x[None, None])
+    if closes:
+        case.keep("x1", returned)
+    case.write((made if closes else handed[0])[0, 0])
+
+
+def global_pathway(name, gate, theirs):
+    dim = 24
+    case = Case(name, "global_pathway", {"dim": dim, "gate": gate},
+                "github.com/KempnerInstitute/attention_sink src/blocks.py GlobalPathway", causal=False)
+    code = definitions("attention_sink/src/blocks.py", "GlobalPathway")
+    rows = code.GlobalPathway.GATE_LOGITS[theirs]
+    values = {"w_P.weight": case.matrix("pool", 1), "W_VG.weight": case.matrix("value", dim),
+              "W_OG.weight": case.matrix("o", WIDTH, dim), "gate.weight": case.matrix("gate", rows),
+              "gate.bias": case.bias("gate_bias", rows)}
+    with widened(), torch.no_grad():
+        branch = code.GlobalPathway(WIDTH, dim, theirs)
+        branch.load_state_dict(values)
+        case.write(branch(case.x[None])[0])
+
+
+def structured(name, attention, settings, config, weights, tokens=TOKENS):
+    """One of the authors' attention classes by its state dict; weights(case, num_heads) are those besides v and the output."""
+    h = 2
+    case = Case(name, "softmax_attention", {"num_heads": h, "head_dim": WIDTH // h, "output_bias": True, **settings},
+                f"github.com/YilunKuang/structured-attention src/model.py {attention}", tokens=tokens)
+    blocks = ("BilinearBTT_W_K_Projection", "BilinearBTT_W_Q_Projection", "BilinearMLRProjection")
+    code = definitions("structured-attention/src/model.py", "LayerNorm", *blocks, attention,
+                       divisors=lambda n: [d for d in range(1, n + 1) if n % d == 0])
+    values = weights(case, h) | {"c_attn_v.weight": case.matrix("v", WIDTH)}
+    values["c_attn_v.bias"] = case.bias("v_bias", WIDTH) if settings.get("bias") else torch.zeros(WIDTH)
+    values |= {"c_proj.weight": case.matrix("o", WIDTH), "c_proj.bias": case.bias("o_bias", WIDTH)}
+    with widened(), torch.no_grad():
+        mixer = getattr(code, attention)(types.SimpleNamespace(
+            d_model=WIDTH, n_head=h, d_head=WIDTH // h, d_qk_head=WIDTH // h, block_size=tokens, dropout=0.0, bias=True,
+            split_qkv=True, do_qk_ln=True, manual_disable_flash_att=True, link_function="softmax", debug=False,
+            **{"mlr_divide_by_num_levels": False, "mlr_block_divide_by_num_levels": False, **config}))
+        mixer.load_state_dict(values, strict=False)  # what is missing are masks
+        assert set(values) == {key for key, _ in mixer.named_parameters()}, name
+        case.write(mixer(case.x[None])[0])
+
+
+def mlr_attention(name, divide_by):
+    """The authors' blocks divide the sequence, which is one block of the first level."""
+
+    def weights(case, h):
+        values = {}
+        for n in "qk":
+            values[f"c_attn_{n}.weight"], values[f"c_attn_{n}.bias"] = case.matrix(n, WIDTH), case.bias(n + "_bias", WIDTH)
+            values[f"ln_{n}.weight"] = case.gain(n + "_norm", WIDTH // h)
+            values[f"ln_{n}.bias"] = case.bias(n + "_norm_bias", WIDTH // h)
+        return values
+
+    ranks, tokens = [4, 3, 1, 2], 72
+    structured(name, "AttentionMLR",
+               {"score": ["mlr_attention"], "qk_norm": {"type": "layer"}, "bias": True,
+                "mlr_attention": {"ranks": ranks, "block_size": tokens, "divide_by": divide_by}},
+               {"mlr_rank_list": "|".join(map(str, ranks)), "mlr_block_size_list": "default",
+                "mlr_divide_by_num_levels": divide_by == "levels",
+                "mlr_block_divide_by_num_levels": divide_by == "shared_levels"}, weights, tokens)
+
+
+def below_bound(case, shape):
+    """The authors divide a block [.., in, out] by max(1, rms / bound), here by 1: its rms is 0.7 of the bound."""
+    *_, inputs, outputs = shape
+    numbers = case.draw(*shape)
+    wanted = 0.7 * min(inputs, outputs) ** 0.5 / inputs
+    return (numbers * wanted / (numbers * numbers).mean().sqrt()).to(torch.float32).double()
+
+
+def bilinear_mlr(name, scale, divide):
+    ranks = [4, 3, 3]
+
+    def weights(case, h):
+        values = {}
+        for n in "qk":
+            for level, rank in enumerate(ranks):
+                block = below_bound(case, (2**level, WIDTH // 2**level, h * rank))
+                case.keep(f"{n}_{level}", block.transpose(1, 2))
+                values[f"bilinear_mlr_w{n}.{level}.weight"] = block
+            columns = [rank * 2**level for level, rank in enumerate(ranks)]
+            for kind, vector in (("weight", case.gain(n + "_norm", sum(columns))),
+                                 ("bias", case.bias(n + "_norm_bias", sum(columns)))):
+                values |= {f"bilinear_mlr_ln_w{n}.{i}.{kind}": part for i, part in enumerate(vector.split(columns))}
+        return values
+
+    structured(name, "BilinearMLRAttention",
+               {"score": ["bilinear_mlr"], "qk_norm": {"type": "layer"},
+                "bilinear_mlr": {"ranks": ranks, "scale": scale, "divide_by_levels": divide}},
+               {"mlr_rank_list": "|".join(map(str, ranks)), "bilinear_mlr_muP_attn_logits_scaling": scale == "mup",
+                "mlr_divide_by_num_levels": divide}, weights)
+
+
+def bilinear_btt(name, rank, scale):
+    a, b = 4, 5  # of WIDTH
+
+    def weights(case, h):
+        key = below_bound(case, (a, b, h * b * rank))
+        query = below_bound(case, (h * b, a * rank, a)).transpose(1, 2)
+        case.keep("btt_k", key.transpose(1, 2)), case.keep("btt_q", query)
+        return {"bilinear_btt_wk.weight": key, "bilinear_btt_wq.weight": query,
+                "bilinear_btt_ln_PLPRXT.weight": case.gain("k_norm", WIDTH),
+                "bilinear_btt_ln_PLPRXT.bias": case.bias("k_norm_bias", WIDTH)}
+
+    structured(name, "BilinearBTTAttention",
+               {"score": ["bilinear_btt"], "qk_norm": {"type": "layer"}, "bilinear_btt": {"rank": rank, "scale": scale}},
+               {"btt_tt_dim": 2, "btt_tt_rank": rank, "bilinear_btt_muP_attn_logits_scaling": scale == "mup",
+                "bilinearBTT_use_extra_LN_on_X": False}, weights)
+
+
 def latent_attention_deepseek_v3(name):
     from transformers import DeepseekV3Config
     from transformers.models.deepseek_v3 import modeling_deepseek_v3 as m
@@ -780,6 +1152,53 @@ def polynomial_attention(name):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def polysketch_attention(name, settings, theirs):
+    """The authors' module, in JAX; rope leaves its pairs as halves there, so a channel's numbers stand evens first. Their module
+    hands the mixed random sketch two arguments more than it takes: they are dropped, and its norms of them are any."""
+    import jax
+    from polysketchformer import model, polysketch_attention as sketches
+
+    jax.config.update("jax_enable_x64", True)
+    h, d, block, r = 2, WIDTH // 2, 14, settings.get("r")
+    case = Case(name, "polysketch_attention", {"num_heads": h, "head_dim": d, "rope": {"theta": 10000.0, "layout": "interleaved"},
+                                               "block": block, **settings},
+                f"github.com/google-research/google-research polysketchformer/model.py MultiHeadAttention {theirs}, "
+                f"jax {version('jax')}, flax {version('flax')}")
+    halves = torch.cat((torch.arange(0, d, 2), torch.arange(1, d, 2)))
+    numbers = lambda values: jax.numpy.array(values.numpy())
+    norm = lambda n, width, order=slice(None): {"scale": numbers(case.gain(n, width)[order]),
+                                                "bias": numbers(case.bias(n + "_bias", width)[order])}
+    dense = lambda values: {"kernel": numbers(values.T)}
+    values = {"Dense_0": dense(torch.cat([case.matrix(n, WIDTH) for n in "qkv"])), "Dense_1": dense(case.matrix("o", WIDTH))}
+    drawn = []
+    if settings["sketch"] == "learned":
+        values["pre_attn_layer"] = {}
+        for branch in (1, 2):
+            for level, width, order in ((1, d, halves), (2, r, slice(None))):
+                n = lambda part: f"branch{branch}_{part}_{level}"
+                values["pre_attn_layer"][f"ff{branch}_{level - 1}"] = {
+                    "LayerNorm_0": norm(n("norm"), width, order),
+                    "Dense_0": dense(case.matrix(n("up"), 8 * r, width)[:, order]),
+                    "Dense_1": dense(case.matrix(n("down"), r, 8 * r)),
+                }
+    else:
+        values["pre_attn_layer"] = norm("qk_norm", d, halves)
+    if settings["sketch"] == "random":
+        drawn = [numbers(case.keep(n, case.draw(r, d))[:, halves].T) for n in ("g1", "g2")]
+    if settings.get("mixed"):
+        any_norm = lambda n: norm(n, d, halves) if settings["sketch"] == "learned" else values["pre_attn_layer"]
+        values |= {"LayerNorm_0": any_norm("q_norm"), "LayerNorm_1": any_norm("k_norm")}
+    mixer = model.MultiHeadAttention(
+        num_heads=h, emb_dim=WIDTH, context_length=TOKENS, causal=True, attention=theirs, power=4,
+        random_key=jax.random.PRNGKey(0), sketch_size=r, grain_size=block, dropout_rate=0.0)
+    mixed = sketches.make_mixed_polysketch_attn_fn
+    three = lambda **given: lambda q, k, v, *unused: mixed(**given)(q, k, v)
+    with (mock.patch.object(jax.random, "normal", side_effect=drawn),
+          mock.patch.object(sketches, "make_mixed_polysketch_attn_fn", three)):
+        y = mixer.apply({"params": values}, numbers(case.x[None]), training=False)
+    case.write(torch.from_numpy(numpy.array(y[0])))
+
+
 def power_retention(name, chunk):
     """The package's own reference, whole by the quadratic formula (chunk None) or in chunks through the state."""
     from retention.reference import power_retention as core
@@ -863,6 +1282,77 @@ def rebased(name, qk_norm):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+# -- the probes ------------------------------------------------------------------------------------------------------
+
+
+def write_probe(name, source, cases):
+    """probes/NAME.json: nested lists of float64 numbers."""
+    versions = {"torch": version("torch")}
+    lists = lambda value: value.tolist() if hasattr(value, "tolist") else value
+    text = json.dumps({"source": source, "versions": versions, "cases": [{k: lists(v) for k, v in case.items()} for case in cases]})
+    (HERE / "probes" / f"{name}.json").write_text(text + "\n")
+    print(f"probes/{name:25} {len(text):7} bytes", file=sys.stderr)
+
+
+def vertex_softmax():
+    """Boxes of logits and intervals of values: the range of every softmax average."""
+    code = definitions("VertexSoftmax_for_vitveri/attention_cert_method_sweep.py", "softmax_box_expectation_min",
+                       "softmax_box_expectation_bounds")
+    generator = torch.Generator().manual_seed(1)
+    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+    cases = []
+    for keys, size, width in ((1, 1, 1), (11, 1, 0.3), (11, 3, 5), (37, 2, 1)):
+        low, value = size * normal(2, keys), normal(keys, 3)
+        high, value_high = low + width * normal(2, keys).abs(), value + 0.2 * normal(keys, 3).abs()
+        least, greatest = code.softmax_box_expectation_bounds(low[None], high[None], value[None], value_high[None])
+        cases.append({"low": low, "high": high, "value_low": value.T, "value_high": value_high.T,
+                      "least": least[0], "greatest": greatest[0]})
+    write_probe("vertex_softmax", "github.com/wawawa00/VertexSoftmax_for_vitveri (a copy of the authors' repository) "
+                "attention_cert_method_sweep.py softmax_box_expectation_bounds", cases)
+
+
+def attention_sinks():
+    """Heads whose strongest key is the first, where plait's reading of a causal map is the authors' of a whole one."""
+    import time
+
+    common = definitions(
+        "attention_sink/vit_causal/common.py", "DEF1_FRAC", "NOP_RATIO_MAX", "BC_RATIO_MIN", "BC_SR_MAX", "event_class",
+        "attention_internals", "layerscale_gamma", "project_values_all_heads", "masked_mean_vector", "shared_energy_fraction",
+        "svd_energy_stats")
+    wide = types.SimpleNamespace(**vars(numpy) | {"float32": numpy.float64})
+    code = definitions("attention_sink/vit_causal/diagnose_heads.py", "PER_IMAGE_KEYS", "collect_diagnostics", np=wide, time=time,
+                       check_block_recomputation=lambda block, x: 0.0, **vars(common))
+    n, h, d = 11, 4, 3  # a NOP, a broadcast, a sink that is neither, no sink
+    generator = torch.Generator().manual_seed(2)
+    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+    q, k, v = (normal(n, h, d) for _ in range(3))
+    for head, (pull, loud) in enumerate(((6, 0.05), (6, 4), (6, 0.35), (1.6, 1))):
+        q[:, head, 0], k[0, head] = 1.5, torch.tensor([pull, 0, 0])
+        v[0, head] *= loud
+
+    class Block(types.SimpleNamespace):
+        __call__ = lambda self, x: x
+
+    block = Block(
+        norm1=lambda x: x, ls1=types.SimpleNamespace(gamma=normal(h * d)),
+        attn=types.SimpleNamespace(num_heads=h, scale=1.0, qkv=lambda x: torch.stack((q, k, v), 1)[None],
+                                   proj=types.SimpleNamespace(weight=normal(h * d, h * d))))
+    signal = torch.zeros(1, n, h * d).double()
+
+    with widened(), contextlib.redirect_stdout(sys.stderr):
+        model = types.SimpleNamespace(blocks=[block], prepare_tokens_with_masks=lambda images: signal)
+        found, sinks, *_ = code.collect_diagnostics(model, [(signal, torch.zeros(1))], 1, "cpu")
+        weights, values = common.attention_internals(block, signal)
+        outputs = common.project_values_all_heads(block, values)
+        kinds = common.event_class(found["routed_frac"], found["ratio_out"], found["stable_rank"])[0, 0]
+        shared = common.shared_energy_fraction((weights @ outputs)[0], torch.ones(h, n).bool())
+    assert sorted(kinds) == ["broadcast", "none", "nop", "other"] and not sinks.any(), kinds
+    write_probe("attention_sinks", "github.com/KempnerInstitute/attention_sink vit_causal/diagnose_heads.py collect_diagnostics",
+                [{"weights": weights[0, i].flatten(), "values": values[0, i].flatten(), "outputs": outputs[0, i].flatten(),
+                  "kind": kinds[i], "sink": sinks[0, 0, i], "shared_energy": shared[i],
+                  **{key: found[key][0, 0, i] for key in code.PER_IMAGE_KEYS}} for i in range(h)])
+
+
 def main():
     sum_norm = lambda x: x / x.sum(-1, keepdim=True)
     elu_plus_one = lambda x: F.elu(x) + 1
@@ -899,6 +1389,44 @@ def main():
     softmax_attention_parallax("softmax_attention_parallax_window", 23)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking", False)
     softmax_attention_stick_breaking("softmax_attention_stick_breaking_current", True)
+    softmax_attention_gated("softmax_attention_gated_elementwise", "elementwise", False)
+    softmax_attention_gated("softmax_attention_gated_headwise", "headwise", True)
+    softmax_attention_diff_v1("softmax_attention_diff_v1")
+    softmax_attention_diff_v2("softmax_attention_diff_v2")
+    sinkhorn_attention("sinkhorn_attention", 3)
+    sinkhorn_attention("sinkhorn_attention_columns", 8)
+    softmax_free_attention("softmax_free_attention", 2, {"ratio": 3, "conv": 3})
+    softmax_free_attention("softmax_free_attention_normalised", 1, {"ratio": 2, "conv": 5, "normalised": True})
+    sigmoid_attention("softmax_attention_sigmoid", "unnormalized_sigmoid_attention", {}, 0.5, -1.5, alibi=True)
+    sigmoid_attention("softmax_attention_sigmoid_sqrt_n", "sqrt_seq_len_normalized_sigmoid_attention",
+                      {"row_scale": "inv_sqrt_n"}, norm=True)
+    sigmoid_attention("softmax_attention_sigmoid_n", "seq_len_normalized_sigmoid_attention", {"row_scale": "inv_n"}, bias=1.0)
+    normed = {"score": ["scaled_dot", "row_standardise"]}
+    periodic_softmax("softmax_attention_sin2_shifted", periodic_module("Sin2maxShifted"), "sin2_shifted", {})
+    periodic_softmax("softmax_attention_sin2_normed", periodic_module("Sin2max"), "sin2", normed)
+    periodic_softmax("softmax_attention_cos_normed", periodic_module("Cosmax"), "cos", normed)
+    periodic_softmax("softmax_attention_sin", periodic_module("Sinmax"), "sin", {"bias": True, "scale": 0.06})  # around pi / 2
+    periodic_softmax("softmax_attention_siren", periodic_module("Sirenmax"), "siren", {"scale": 0.1})  # below pi / 2
+    periodic_softmax("softmax_attention_sin_softmax", periodic_module("SinSoftmax"), "", {"score": ["scaled_dot", "sin_softmax"]})
+    periodic_softmax("softmax_attention_sin10_demo", periodic_demo, "one_plus_sin10",
+                     {**normed, "scale": 1.0, "row_standardise": {"scale_after": True}})
+    scaled_signed_averaging("softmax_attention_ssa", 0.7, 0.2)
+    self_adjust_softmax("softmax_attention_self_adjust", "normalised")
+    self_adjust_softmax("softmax_attention_self_adjust_plain", "plain")
+    normalization_equivariance("normalization_equivariance_open", "NormEquivariant", "direct", False)
+    normalization_equivariance("normalization_equivariance_close", "NormEquivariant", "direct", True)
+    normalization_equivariance("normalization_equivariance_close_residual", "NormEquivariant", "residual", True)
+    normalization_equivariance("normalization_equivariance_scale_open", "ScaleEquivariant", "scale_only", False)
+    normalization_equivariance("normalization_equivariance_scale_close", "ScaleEquivariant", "scale_only", True)
+    global_pathway("global_pathway", "flat", "learned")
+    global_pathway("global_pathway_hierarchical", "hierarchical", "hier")
+    mlr_attention("softmax_attention_mlr", "none")
+    mlr_attention("softmax_attention_mlr_levels", "levels")
+    mlr_attention("softmax_attention_mlr_shared_levels", "shared_levels")
+    bilinear_mlr("softmax_attention_bilinear_mlr", "standard", False)
+    bilinear_mlr("softmax_attention_bilinear_mlr_mup", "mup", True)
+    bilinear_btt("softmax_attention_bilinear_btt", 3, "standard")
+    bilinear_btt("softmax_attention_bilinear_btt_mup", 1, "mup")
     latent_attention_deepseek_v3("latent_attention_deepseek_v3")
     latent_attention_kimi_linear("latent_attention_kimi_linear")
     nats_l("nats_l", {})
@@ -909,6 +1437,11 @@ def main():
     wall_attention("wall_attention", 4, {})
     wall_attention("wall_attention_grouped", 2, {"qk_norm": {"eps": 1e-5, "gains": "per_head"}})
     polynomial_attention("polynomial_attention_rebased")
+    polysketch_attention("polysketch_attention_exact", {"sketch": "none"}, "polynomial")
+    polysketch_attention("polysketch_attention_random", {"sketch": "random", "r": 9}, "random_sketch")
+    polysketch_attention("polysketch_attention_random_mixed", {"sketch": "random", "mixed": True, "r": 9}, "random_sketch_mixed")
+    polysketch_attention("polysketch_attention_learned", {"sketch": "learned", "r": 9}, "learned_sketch")
+    polysketch_attention("polysketch_attention_learned_mixed", {"sketch": "learned", "mixed": True, "r": 9}, "learned_sketch_mixed")
     power_retention("power_retention", None)
     power_retention("power_retention_chunks", 14)
     positive_random_features("positive_random_features")
@@ -916,6 +1449,8 @@ def main():
     based("based")
     rebased("rebased_layer_wide", "layer_wide")
     rebased("rebased_per_head", "per_head_shared")
+    vertex_softmax()
+    attention_sinks()
 
 
 if __name__ == "__main__":

@@ -263,9 +263,16 @@ std::vector<Case> recurrent_cases() {
       {linear, with(grouped, {{"query", {{"lambda", {0.5}}, {"center", false}, {"normalise", false}}}}),
        features(2, 24, 40) + curvature(2, 24, false, false, 2, 0)},
       {"cosformer", with(grouped, {{"M", 200}}), features(2, 2 * 24, 40)},
+      {"cosformer", with(grouped, {{"M", 200}, {"query", {{"lambda", {0.5}}, {"center", false}}}}),
+       features(2, 2 * 24, 40) + curvature(2, 2 * 24, true, false, 2, 0)},
       {"based", with(grouped, {{"head_dim", 16}}), features(2, 153, 40)},
+      {"based", with(grouped, {{"head_dim", 6}, {"query", {{"lambda", {0.5}}}}}),
+       features(2, up_to_second_degree(6), 40) + curvature(2, up_to_second_degree(6), true, true, 2, 0)},
       // Inside a chunk weights come from the d channels themselves.
       {"rebased", with(grouped, {{"head_dim", 16}}), features(2, 136, 40, 16)},
+      // A conditioned query has no root.
+      {"rebased", with(grouped, {{"head_dim", 6}, {"query", {{"lambda", {0.5}}}}}),
+       features(2, monomials(6, 2), 40) + curvature(2, monomials(6, 2), true, true, 2, 0)},
       {"gated_linear_attention", grouped, channelwise(2, 24, 40)},
       {"gated_linear_attention", with(heads, {{"conv", 4}}),
        channelwise(2, 24, 40) + convolution(4, 2 * (24 + 24 + 40))},

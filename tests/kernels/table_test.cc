@@ -424,6 +424,20 @@ TEST_P(Tables, DecaysComeFromDifferencesInDouble) {
   for (std::size_t i = 0; i < b.size(); ++i) EXPECT_TRUE(same(y[i], difference[i]));
 }
 
+TEST_P(Tables, NumbersInDoubleAreAddedInDouble) {
+  Numbers numbers(11);
+  std::vector<double> x(37);
+  std::vector<float> y(37), before(37);
+  for (double& value : x) value = -1e6 + numbers.uniform(-20, 0);
+  for (float& value : before) value = static_cast<float>(numbers.uniform(-20, 20));
+  for (const double slope : {1.0, -1.0}) {
+    y = before;
+    k_.add_f64(-slope * x[0], slope, x.data(), y.data(), 37);
+    for (std::size_t i = 0; i < x.size(); ++i)
+      EXPECT_TRUE(same(y[i], static_cast<float>(before[i] + slope * (x[i] - x[0]))));
+  }
+}
+
 TEST_P(Tables, SinesOfVeryLargeAngles) {
   Numbers numbers(10);
   std::vector<double> angle = {0,  1e-20,  0.5,           1.5707963267948966, 3.141592653589793,

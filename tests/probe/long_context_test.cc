@@ -161,7 +161,7 @@ TEST(LongContext, AnswersAreCountedByDistance) {
   for (std::size_t l = 0; l < 2; ++l) {
     ASSERT_EQ(answers[l].size(), all.size());
     for (std::size_t v = 0; v < all.size(); ++v) {
-      std::vector<double> accuracies, losses;
+      std::vector<double> accuracies, right_to_the_last, losses;
       double distance = 0;
       for (Index i = 0; i < probes.count(); ++i) {
         const ablate::Probe probe = probes[i];
@@ -179,11 +179,13 @@ TEST(LongContext, AnswersAreCountedByDistance) {
             nll += score.nll;
           }
           accuracies.push_back(right / static_cast<double>(query.end - query.begin));
+          right_to_the_last.push_back(right == static_cast<double>(query.end - query.begin));
           losses.push_back(nll / static_cast<double>(query.end - query.begin));
           distance += static_cast<double>(query.distance);
         }
       }
       EXPECT_EQ(answers[l][v].accuracy.value, mean_of(accuracies).value);
+      EXPECT_EQ(answers[l][v].right.value, mean_of(right_to_the_last).value);
       // The task's log-softmax narrows to f32 where this one does not: 2^-24 of a loss of a few nats.
       EXPECT_NEAR(answers[l][v].nll.value, mean_of(losses).value, 1e-6);
       EXPECT_EQ(answers[l][v].distance, distance / static_cast<double>(accuracies.size()));

@@ -55,6 +55,7 @@ std::vector<float> go_on(PrefixStore& store, Found& found, std::span<const Token
     found.stream.feed(prompt.subspan(at, static_cast<std::size_t>(stop) - at));
     store.save(found.owner, found.stream);
   }
+  store.tally();  // waits: the folder has all of it now
   const auto logits = found.stream.logits();
   return {logits.begin(), logits.end()};
 }

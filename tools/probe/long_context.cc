@@ -20,6 +20,8 @@ constexpr Index kFirstBin = 64;
 constexpr Index kFeed = 512;  // tokens between two reports of progress
 constexpr double kQuantile = 1.96;
 constexpr char kWithout[] = "without ";
+constexpr char kNone[] = "none";
+constexpr std::uint64_t kSeed = 1;
 constexpr const char* kTasks[] = {"needle", "recall", "copying"};
 
 plot::Effect effect_of(const Mean& mean) {
@@ -37,6 +39,20 @@ Json to_json(const EditList& edits) {
 Mean mean_in(const std::vector<double>& losses, const ContextBin& bin) {
   return mean_of(std::span(losses).subspan(static_cast<std::size_t>(bin.begin - 1),
                                            static_cast<std::size_t>(bin.end - bin.begin)));
+}
+
+template <class T>
+bool holds(const std::vector<T>& values, const T& value) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+template <class T>
+std::optional<T> repeated(const std::vector<T>& values) {
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (std::find(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(i), values[i]) !=
+        values.begin() + static_cast<std::ptrdiff_t>(i))
+      return values[i];
+  return {};
 }
 
 std::string join(const std::vector<std::string>& words) {
@@ -76,7 +92,7 @@ std::vector<Variant> long_context_variants(const Model& model, Index window, Ind
       notes.push_back(cat("no window: ", error.what()));
     }
   const bool asked = !off.empty();
-  if (asked && off.front() == "none") return variants;
+  if (off == std::vector<std::string>{kNone}) return variants;
   std::map<std::string, EditList> kinds;
   try {
     kinds = mixers_off(model);
@@ -138,7 +154,7 @@ std::vector<double> restarted_losses(std::shared_ptr<const Model> model, std::sp
 std::vector<std::vector<FarAnswers>> far_answers(const ablate::Generator& generator,
                                                  const ablate::TaskSetup& setup) {
   struct Answers {
-    std::vector<double> distances, accuracies, losses;
+    std::vector<double> distances, accuracies, right, losses;
   };
   const std::size_t variants = setup.plans.size();
   std::map<Index, std::vector<Answers>> by_length;
@@ -152,6 +168,7 @@ std::vector<std::vector<FarAnswers>> far_answers(const ablate::Generator& genera
           const ablate::Outcome& outcome = query.outcomes[v];
           all[v].distances.push_back(static_cast<double>(*query.factors.distance));
           all[v].accuracies.push_back(outcome.acc);
+          all[v].right.push_back(outcome.correct);
           all[v].losses.push_back(*outcome.nll / static_cast<double>(outcome.resps[0].n_tokens));
         }
       }
@@ -160,7 +177,8 @@ std::vector<std::vector<FarAnswers>> far_answers(const ablate::Generator& genera
   for (const Index length : generator.lengths) {
     std::vector<FarAnswers>& row = answers.emplace_back();
     for (const Answers& a : by_length.at(length))
-      row.push_back({mean_of(a.distances).value, mean_of(a.accuracies), mean_of(a.losses)});
+      row.push_back({std::ssize(a.distances), mean_of(a.distances).value, mean_of(a.accuracies),
+                     mean_of(a.right), mean_of(a.losses)});
   }
   return answers;
 }
@@ -223,13 +241,16 @@ ablate::Generator LongContext::generator(const std::string& task, bool text, std
   return generator;
 }
 
-void LongContext::read_text(const Common& common, Subject& subject) const {
-  std::vector<Token> tokens = tokenizer_of(*subject.model)->encode(read_file(text_), Specials::with);
+void LongContext::read_text(const std::string& text, const Common& common, Subject& subject) const {
+  std::vector<Token> tokens = tokenizer_of(*subject.model)->encode(text, Specials::with);
   if (std::ssize(tokens) > length_) tokens.resize(static_cast<std::size_t>(length_));
   if (tokens.size() < 2) fail("'", text_, "' has ", tokens.size(), " tokens; a loss needs two");
   const Compute compute = common.compute(Numerics::exact);
   const auto count = std::ssize(tokens);
-  const std::size_t runs = subject.variants.size() + (window_ > 0 ? 2 : 0);
+  std::vector<Index> strides;
+  if (window_ > 0) strides.push_back(window_);
+  if (window_ > 1) strides.push_back((window_ + 1) / 2);
+  const std::size_t runs = subject.variants.size() + strides.size();
   std::size_t done = 0;
   Progress progress(common, cat("reading ", subject.name));
   const auto seen = [&](Index t) {
@@ -292,12 +313,9 @@ void LongContext::read_text(const Common& common, Subject& subject) const {
   for (const Variant& variant : subject.variants)
     add(variant.name, &variant.edits,
         losses_by_position(subject.model, variant.edits, tokens, compute, seen));
-  if (window_ > 0) {
-    const Index half = (window_ + 1) / 2;
-    for (const Index stride : {window_, half})
-      add(cat("restarted ", window_ - stride + 1, "-", window_), nullptr,
-          restarted_losses(subject.model, tokens, window_, stride, compute, seen));
-  }
+  for (const Index stride : strides)
+    add(cat("restarted ", window_ - stride + 1, "-", window_), nullptr,
+        restarted_losses(subject.model, tokens, window_, stride, compute, seen));
   progress.clear();
   subject.json["tokens"] = count;
   subject.text +=
@@ -338,7 +356,7 @@ void LongContext::ask(const Common& common, Subject& subject) const {
   double asked = 0;
   for (const char* task : kTasks) {
     const auto answers =
-        far_answers(generator(task, setup.tokenizer != nullptr, common.seed.value_or(0)), setup);
+        far_answers(generator(task, setup.tokenizer != nullptr, common.seed.value_or(kSeed)), setup);
     std::vector<std::vector<std::string>> rows(1, {task});
     for (const auto& at : answers) rows[0].push_back(cat(std::llround(at[0].distance), " BACK"));
     plot::LineChart::Panel& panel = chart.panels.emplace_back(plot::LineChart::Panel{task, {}});
@@ -349,7 +367,8 @@ void LongContext::ask(const Common& common, Subject& subject) const {
       rows.push_back({name});
       for (std::size_t l = 0; l < answers.size(); ++l) {
         const FarAnswers& far = answers[l][v];
-        rows.back().push_back(fixed(far.accuracy.value, 3));
+        rows.back().push_back(
+            cat(fixed(far.accuracy.value, 3), " ", fixed(far.right.value, 3), " ", fixed(far.nll.value, 2)));
         series.points.push_back({far.distance, effect_of(far.accuracy), plot::Certainty::clear, colour,
                                  cat(name, ": ", fixed(far.accuracy.value, 3))});
         subject.json["tasks"].push_back({{"task", task},
@@ -358,6 +377,9 @@ void LongContext::ask(const Common& common, Subject& subject) const {
                                          {"distance", far.distance},
                                          {"accuracy", far.accuracy.value},
                                          {"accuracy_standard_error", far.accuracy.standard_error},
+                                         {"right", far.right.value},
+                                         {"right_standard_error", far.right.standard_error},
+                                         {"answers", far.answers},
                                          {"nll", far.nll.value},
                                          {"nll_standard_error", far.nll.standard_error}});
       }
@@ -367,18 +389,31 @@ void LongContext::ask(const Common& common, Subject& subject) const {
   }
   progress.clear();
   subject.text +=
-      cat("Share of right tokens of ", items_, " questions each, by the tokens back to the answer.\n");
+      cat("Of ", items_,
+          " texts each, by the tokens back to the answer: share of right tokens, of answers right to "
+          "the last token, nats per token.\n");
   subject.figures.push_back(
       figure_of(std::move(chart),
                 "Needle: one pair of name and number at the beginning of a text. Recall: pairs of key "
                 "and value, each asked for again. Copying: a random sequence, again."));
 }
 
-Findings LongContext::run(const Common& common) const {
-  const bool asks = distances_ != std::vector<Index>{0};
-  if (text_.empty() && !asks) throw UsageError("without --text and with --distances 0 nothing is measured");
-  if (asks && std::find(distances_.begin(), distances_.end(), 0) != distances_.end())
+bool LongContext::asks() const { return distances_ != std::vector<Index>{0}; }
+
+void LongContext::check() const {
+  if (text_.empty() && !asks()) throw UsageError("without --text and with --distances 0 nothing is measured");
+  if (asks() && holds(distances_, Index{0}))
     throw UsageError("--distances: 0 stands alone, for no questions");
+  if (off_.size() > 1 && holds(off_, std::string(kNone)))
+    throw UsageError("--off: none stands alone, for no mixer");
+  if (const auto twice = repeated(distances_))
+    throw UsageError(cat("--distances: ", *twice, " is given twice"));
+  if (const auto twice = repeated(off_)) throw UsageError(cat("--off: ", *twice, " is given twice"));
+}
+
+Findings LongContext::run(const Common& common) const {
+  check();
+  const std::string text = text_.empty() ? "" : read_file(text_);
   Findings found;
   const std::vector<std::string> paths = models_.empty() ? std::vector{bundled_model()} : models_;
   for (const std::string& path : paths) {
@@ -389,10 +424,12 @@ Findings LongContext::run(const Common& common) const {
                     {"text", text_}, {"window", window_},    {"sinks", sinks_}};
     subject.variants = long_context_variants(*subject.model, window_, sinks_, off_, subject.notes);
     if (paths.size() > 1) subject.text = cat(found.text.empty() ? "" : "\n", path, "\n");
-    if (!text_.empty()) read_text(common, subject);
-    if (asks) ask(common, subject);
+    if (!text_.empty()) read_text(text, common, subject);
+    if (asks()) ask(common, subject);
     for (const std::string& note : subject.notes) subject.text += note + "\n";
     subject.json["notes"] = subject.notes;
+    if (asks())
+      subject.json.update({{"seed", common.seed.value_or(kSeed)}, {"items", items_}, {"pairs", pairs_}});
     found.text += subject.text;
     found.json["models"].push_back(std::move(subject.json));
     for (Figure& figure : subject.figures) found.figures.push_back(std::move(figure));

@@ -50,8 +50,10 @@ std::vector<double> restarted_losses(std::shared_ptr<const Model> model, std::sp
 
 // Of one generator and length, one variant.
 struct FarAnswers {
+  Index answers = 0;
   double distance = 0;  // tokens back to the answer, mean
   Mean accuracy;        // share of right tokens of an answer
+  Mean right;           // share of answers that are right to the last token
   Mean nll;             // nats per token of the answers
 };
 // [length][variant]
@@ -65,7 +67,10 @@ class LongContext final : public Probe {
 
  private:
   struct Subject;  // a model and what is found of it
-  void read_text(const Common& common, Subject& subject) const;
+  // text: the bytes of text_
+  void read_text(const std::string& text, const Common& common, Subject& subject) const;
+  bool asks() const;   // made-up questions
+  void check() const;  // the flags; throws UsageError
   void ask(const Common& common, Subject& subject) const;
   ablate::Generator generator(const std::string& task, bool text, std::uint64_t seed) const;
 

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "runtime/base/error.h"
+#include "weights/file_lock.h"
 
 namespace plait {
 namespace {
@@ -34,6 +35,12 @@ std::uint32_t crc_of(std::span<const char> bytes) {
 AppendFile::AppendFile(const std::string& path) : path_(path) {
   file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (file_ < 0) fail("journal '", path, "' cannot be opened: ", std::strerror(errno));
+  try {
+    lock_for_writing(file_, path);
+  } catch (...) {
+    ::close(file_);
+    throw;
+  }
 }
 
 AppendFile::~AppendFile() { ::close(file_); }

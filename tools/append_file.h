@@ -27,11 +27,12 @@ T get(std::span<const char> bytes, std::size_t at) {
   return value;
 }
 
-// A file that is written at its end. Every member throws Error naming the file as "journal 'PATH'" and the
-// reason.
+// A file that is written at its end, by one process at a time. Every member throws Error naming the file as
+// "journal 'PATH'" and the reason.
 class AppendFile {
  public:
-  explicit AppendFile(const std::string& path);  // made if it is not there
+  // Made if it is not there. Throws Error, too, while somebody else has it.
+  explicit AppendFile(const std::string& path);
   ~AppendFile();
   AppendFile(const AppendFile&) = delete;
   AppendFile& operator=(const AppendFile&) = delete;

@@ -230,7 +230,10 @@ int StreamVerb::run() const {
         "--out names all files of an input; it does not go with --save, --journal, --per-token, --health");
   if (resume && out.empty() && save.empty() && journal.empty() && per_token.empty())
     throw UsageError("--resume goes on with what --save, --journal, --per-token or --out name");
-  std::set<std::string> names;
+  std::set<std::string> names, outputs;
+  for (const std::string& path : {save, journal, per_token, health})
+    if (!path.empty() && !outputs.insert(path).second)
+      throw UsageError(cat("'", path, "' is the name of two outputs"));
   for (const std::string& path : inputs)
     if (!names.insert(out.empty() ? path : outputs_in(out, path).journal).second)
       throw UsageError(cat("two inputs are called '", path, "'"));

@@ -1,7 +1,6 @@
 #include "weights/prefix_store.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,10 +14,10 @@
 #include <map>
 #include <optional>
 #include <set>
-#include <thread>
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
+#include "weights/file_lock.h"
 #include "weights/json_text.h"
 #include "weights/prefix_index.h"
 #include "weights/resources.h"
@@ -41,22 +40,15 @@ bool is_hash(std::string_view name) {
          });
 }
 
-// A lock between processes, by flock: it ends with its holder, however that ends.
 class FolderLock {
  public:
   // LOCK_SH: held while an entry is written. LOCK_EX: nobody writes one.
-  FolderLock(const std::string& folder, int how, std::chrono::seconds patience) {
+  FolderLock(const std::string& folder, int how, std::chrono::milliseconds patience) {
     fd_ = ::open((folder + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd_ < 0) return;
-    const auto end = std::chrono::steady_clock::now() + patience;
-    while (::flock(fd_, how | LOCK_NB) != 0) {
-      if ((errno != EWOULDBLOCK && errno != EINTR) || std::chrono::steady_clock::now() >= end) {
-        ::close(fd_);
-        fd_ = -1;
-        return;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
+    if (lock_file(fd_, how, patience)) return;
+    ::close(fd_);
+    fd_ = -1;
   }
   ~FolderLock() {
     if (fd_ >= 0) ::close(fd_);

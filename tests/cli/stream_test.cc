@@ -1,6 +1,7 @@
 // plait stream: the same bytes whatever happens to it.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -170,6 +171,124 @@ TEST(Stream, AFullDiskLeavesWhatCanBeGoneOnWith) {
   EXPECT_EQ(read(file("full.j")), whole[0].substr(0, 60 * 1024)) << "what fits is there";
   ASSERT_EQ(plait(alone).code, 0);
   EXPECT_EQ(read(file("full.j")), whole[0]);
+}
+
+// A process that has its files open and waits for more of a pipe, whose other end is `pipe`.
+struct Waiting {
+  pid_t process;
+  int pipe;
+};
+
+Waiting waiting_writer(const std::string& name) {
+  EXPECT_EQ(mkfifo(file(name + ".pipe").c_str(), 0600), 0);
+  const pid_t process =
+      start(cat("stream ", small(), " --quiet --every 512 --in ", name, ".pipe", outputs(name)));
+  const int pipe = open(file(name + ".pipe").c_str(), O_WRONLY);
+  const std::string part = read(file(long_text())).substr(0, 2100);
+  EXPECT_EQ(::write(pipe, part.data(), part.size()), static_cast<ssize_t>(part.size()));
+  std::error_code none;
+  for (int i = 0; i < 3000 && std::filesystem::file_size(file(name + ".h5.journal"), none) != 84 + 28 * 2099;
+       ++i)
+    std::this_thread::sleep_for(milliseconds(20));
+  return {process, pipe};
+}
+
+TEST(Stream, OfTwoWritersTheSecondIsRefusedAndAKilledOneLocksNothing) {
+  const std::vector<std::string> whole = whole_run();
+  const Waiting first = waiting_writer("two");
+  const std::vector<std::string> before = files_of("two");
+  const std::string snapshot = read(file("two.snap"));
+  for (const auto& [named, options] : {std::pair{"two.snap", "--save two.snap"},
+                                       {"two.h5.journal", "--journal two.h5.journal"},
+                                       {"two.h5", "--per-token two.h5 --journal two.other"},
+                                       {"two.health", "--save two.new --health two.health"}}) {
+    const Outcome second =
+        plait(cat("stream ", small(), " --quiet --every 512 --resume --in ", long_text(), " ", options));
+    expect_error(second, 3, cat("'", named, "' is being written by process ", first.process));
+  }
+  EXPECT_EQ(files_of("two"), before);
+  EXPECT_EQ(read(file("two.snap")), snapshot);
+  EXPECT_FALSE(exists("two.new"));
+  kill(first.process, SIGKILL);
+  EXPECT_EQ(end_of(first.process), 128 + SIGKILL);
+  close(first.pipe);
+  ASSERT_EQ(plait(resume("two")).code, 0);
+  EXPECT_EQ(files_of("two"), whole);
+  EXPECT_FALSE(exists("two.snap.lock"));
+  EXPECT_FALSE(exists("two.h5.lock"));
+  expect_error(plait(cat("stream ", small(), " --in ", text(), " --save x --journal x")), 2, "two outputs");
+}
+
+// The word that gives the commands after it file systems of their own; "" where none may be mounted.
+std::string own_file_systems() {
+  for (const char* word : {"unshare -m", "unshare -rm"})
+    if (shell(cat(word, " mount -t tmpfs none /tmp")).code == 0) return word;
+  return "";
+}
+
+// Runs a script on a file system of 12 MiB at `disk`, in the tests' folder; it ends with what the last
+// command ends with.
+Outcome on_a_small_disk(const std::string& script) {
+  write(file("disk.sh"), cat("set -e\nmount -t tmpfs -o size=12m none disk\n", script));
+  return shell(cat("mkdir -p disk && ", own_file_systems(), " bash disk.sh"));
+}
+
+TEST(Stream, AFileSystemThatIsFullIsGoneOnWithOnceThereIsRoom) {
+  if (own_file_systems().empty()) GTEST_SKIP() << "no file system may be mounted here";
+  const std::vector<std::string> whole = whole_run();
+  // Where the room ends: the journal, an early snapshot, a later one or the HDF5 file.
+  for (const int room : {8, 100, 3000, 5000}) {
+    const std::string name = cat("room", room);
+    const Outcome outcome = on_a_small_disk(cat(
+        "free() { df --output=avail -k disk | tail -1; }\n"
+        "head -c $((($(free) - ",
+        room, ") * 1024)) /dev/zero > disk/filler\n", "code=0; \"$PLAIT\" ", resume("disk/x"),
+        " || code=$?\n[ $code = 3 ]\nls disk | grep -E 'tmp|lock' && exit 8\nrm disk/filler\n", "\"$PLAIT\" ",
+        resume("disk/x"), "\n", "for end in h5 h5.journal health; do cp disk/x.$end ", name, ".$end; done"));
+    ASSERT_EQ(outcome.code, 0) << room << ": " << outcome.out << outcome.error;
+    EXPECT_TRUE(outcome.error.find("No space left on device") != std::string::npos ||
+                outcome.error.find("disk space") != std::string::npos)
+        << room << ": " << outcome.error;
+    EXPECT_EQ(files_of(name), whole) << room;
+  }
+}
+
+TEST(Stream, AFullOrReadOnlyStoreChangesNothingElse) {
+  if (own_file_systems().empty()) GTEST_SKIP() << "no file system may be mounted here";
+  const std::string run = "run " + small() + " --prompt-file " + text() + " --seed 3 --threads 1 -n ";
+  const std::string plain = plait(run + "8 --quiet").out;
+  const Outcome outcome = on_a_small_disk(
+      cat("\"$PLAIT\" ", run, "0 --quiet --store disk/s\n",  // an index, and some entries
+          "head -c 20m /dev/zero > disk/filler 2>&- || true\n", "\"$PLAIT\" ", run, "8 --store disk/s\n",
+          "mount -o remount,ro disk\n\"$PLAIT\" ", run, "8 --store disk/s\n", "code=0; \"$PLAIT\" stream ",
+          small(), " --quiet --in ", text(), " --journal disk/j || code=$?; [ $code = 3 ]\n",
+          "code=0; \"$PLAIT\" stream ", small(), " --quiet --in ", text(),
+          " --save disk/s.snap || code=$?; [ $code = 3 ]"));
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_EQ(outcome.out, plain + plain);
+  for (const char* part : {"not stored: ", "is read-only", "'disk/j' cannot be opened: Read-only file system",
+                           "'disk/s.snap': Read-only file system"})
+    EXPECT_NE(outcome.error.find(part), std::string::npos) << part << " is not in " << outcome.error;
+}
+
+// The time of day jumps, and the files' times are of long ago or to come.
+TEST(Stream, TheClockPlaysNoPart) {
+  const std::vector<std::string> whole = whole_run();
+  const std::string odd =
+      "ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0 LD_PRELOAD=" PLAIT_JUMPING_CLOCK;
+  const Outcome jumps = shell(cat(odd, " date +%Y; ", odd, " date +%Y; date +%Y"));
+  ASSERT_NE(jumps.out.substr(0, 4), jumps.out.substr(10, 4)) << "it does jump: " << jumps.out;
+  const Outcome outcome =
+      shell(cat("head -c 2100 ", long_text(), " > part.txt; ", odd, " \"$PLAIT\" stream ", small(),
+                " --quiet --every 512 --in part.txt", outputs("odd"),
+                " && touch -d 2090-01-01 odd.snap odd.health && touch -d 1971-01-01 odd.h5.journal && ", odd,
+                " \"$PLAIT\" ", resume("odd")));
+  ASSERT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_EQ(files_of("odd"), whole);
+  const std::string run =
+      cat("\"$PLAIT\" run ", small(), " --prompt-file ", text(), " -n 0 --json - --quiet --store odd-store");
+  EXPECT_EQ(shell(odd + " " + run).json()["store"]["hit"], 0);
+  EXPECT_EQ(shell("touch -d 2090-01-01 odd-store/*; " + odd + " " + run).json()["store"]["hit"], 400);
 }
 
 TEST(Stream, TornAndDamagedFilesAreMendedOrRefused) {

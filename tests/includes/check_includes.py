@@ -51,6 +51,7 @@ LIBRARIES = {
     "gtest/": ["tests/"],
     "gmock/": ["tests/"],
     "benchmark/": ["bench/"],
+    "sanitizer/": ["tests/fuzz/"],
     "dnnl": ["bench/"],
     "oneapi/": ["bench/"],
 }

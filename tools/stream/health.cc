@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include "runtime/base/error.h"
 #include "runtime/run/state_matrix.h"
 
 namespace plait::stream {
@@ -174,6 +175,18 @@ Json health_of(const Stream& stream, const Sequence& before) {
       json["remembrance"][std::to_string(history)] =
           divergence(stream.logits(), without_the_past(stream, stream.position() - history));
   return json;
+}
+
+std::size_t health_until(std::string_view text, Index position, const std::string& path) {
+  std::size_t kept = 0;
+  for (std::size_t end; (end = text.find('\n', kept)) != text.npos; kept = end + 1) {
+    const Json line = Json::parse(text.substr(kept, end - kept), nullptr, false);
+    const auto at = line.is_object() ? line.find("position") : line.end();
+    if (at == line.end() || !at->is_number_unsigned())
+      fail("'", path, "' holds a line that is no health of a stream");
+    if (at->get<std::uint64_t>() > static_cast<std::uint64_t>(position)) break;
+  }
+  return kept;
 }
 
 }  // namespace plait::stream

@@ -1,6 +1,9 @@
 // What a stream's state looks like at a position: tools/stream/README.md says what the numbers are.
 #pragma once
 
+#include <string>
+#include <string_view>
+
 #include "runtime/run/stream.h"
 
 namespace plait::stream {
@@ -10,5 +13,9 @@ constexpr Index kHealthTokens = 256;
 
 // One line of the health file. before: the stream kHealthTokens tokens earlier, or at its begin.
 Json health_of(const Stream& stream, const Sequence& before);
+
+// Bytes of the whole lines of positions up to `position` that a health file begins with. Throws Error naming
+// `path` where a line before them is none.
+std::size_t health_until(std::string_view text, Index position, const std::string& path);
 
 }  // namespace plait::stream

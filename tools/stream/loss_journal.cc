@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kMagic = "PLAITS01";
 constexpr std::size_t kDigest = 64, kHeader = 8 + 8 + kDigest + 4, kRecord = 8 + 8 + 4 + 4 + 4;
+constexpr Index kMostTokens = Index{1} << 53;  // no position is larger
 
 std::vector<char> header_of(Index start, const std::string& sha256) {
   std::vector<char> bytes(kMagic.begin(), kMagic.end());
@@ -29,6 +30,10 @@ void put_record(std::vector<char>& bytes, const Loss& loss) {
   put(bytes, crc_of(std::span(bytes).subspan(begin)));
 }
 
+Index start_of(std::span<const char> bytes) {
+  return static_cast<Index>(get<std::int64_t>(bytes, kMagic.size()));
+}
+
 void check_header(std::span<const char> bytes, const std::string& path) {
   const std::string_view magic(bytes.data(), kMagic.size());
   if (magic.substr(0, 6) != kMagic.substr(0, 6)) fail("'", path, "' is no journal of a stream");
@@ -36,17 +41,22 @@ void check_header(std::span<const char> bytes, const std::string& path) {
     fail("journal '", path, "' was begun by another version of plait, which has to end it");
   if (crc_of(bytes.first(kHeader - 4)) != get<std::uint32_t>(bytes, kHeader - 4))
     fail("journal '", path, "' is damaged: its header disagrees with its CRC");
+  if (start_of(bytes) < 0 || start_of(bytes) > kMostTokens)
+    fail("journal '", path, "' is damaged: it begins at position ", start_of(bytes));
 }
 
-// The whole and undamaged records at the beginning, positions one after the other.
+// The whole and undamaged records at the beginning, positions one after the other. The first is of the
+// input's first token, or of the second where nothing predicted that one.
 std::vector<Loss> records(std::span<const char> bytes) {
   std::vector<Loss> all;
+  const Index start = start_of(bytes);
   for (std::size_t at = kHeader; at + kRecord <= bytes.size(); at += kRecord) {
     const auto record = bytes.subspan(at, kRecord);
     if (crc_of(record.first(kRecord - 4)) != get<std::uint32_t>(record, kRecord - 4)) break;
     const Loss loss{static_cast<Index>(get<std::int64_t>(record, 0)), get<std::int32_t>(record, 16),
                     get<std::uint32_t>(record, 20) != 0, get<double>(record, 8)};
-    if (!all.empty() && loss.position != all.back().position + 1) break;
+    const Index next = all.empty() ? start : all.back().position + 1;
+    if (loss.position != next && !(all.empty() && loss.position == start + 1)) break;
     all.push_back(loss);
   }
   return all;

@@ -39,6 +39,13 @@ StreamOptions options_of(const SessionSettings& settings) {
   return options;
 }
 
+std::list<WriterLock> locked(std::initializer_list<std::string> paths) {
+  std::list<WriterLock> locks;
+  for (const std::string& path : paths)
+    if (!path.empty()) locks.emplace_back(path);
+  return locks;
+}
+
 Stream begun(std::shared_ptr<const Model> model, const StreamOptions& options, const Snapshot* begin) {
   if (begin) return Stream::restore(std::move(model), *begin, options);
   return Stream(std::move(model), options);
@@ -66,6 +73,7 @@ Session::Session(std::shared_ptr<const Model> model, const SessionSettings& sett
     : model_(model),
       input_(std::move(input)),
       outputs_(std::move(outputs)),
+      locks_(locked({outputs_.save, outputs_.per_token})),
       every_(settings.every),
       start_(begin ? begin->position() : 0),
       stream_(opened(std::move(model), settings, outputs_, begin)),
@@ -118,18 +126,9 @@ void Session::add(const Loss& loss) {
   ++scored_;
 }
 
-// Keeps the whole lines of positions up to the stream's.
 void Session::cut_health() {
   const std::vector<char> bytes = health_->contents();
-  const std::string_view text(bytes.data(), bytes.size());
-  std::size_t kept = 0;
-  for (std::size_t end; (end = text.find('\n', kept)) != text.npos; kept = end + 1) {
-    const Json line = Json::parse(text.substr(kept, end - kept), nullptr, false);
-    if (!line.is_object() || line.value("position", Index{-1}) < 0)
-      fail("'", outputs_.health, "' holds a line that is no health of a stream");
-    if (line["position"] > stream_.position()) break;
-  }
-  health_->cut(kept);
+  health_->cut(health_until({bytes.data(), bytes.size()}, stream_.position(), outputs_.health));
 }
 
 bool Session::poll() {

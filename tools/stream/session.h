@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "tools/append_file.h"
 #include "tools/stream/input.h"
 #include "tools/stream/loss_journal.h"
+#include "weights/file_lock.h"
 
 namespace plait::stream {
 
@@ -29,7 +31,8 @@ struct SessionSettings {
 
 // A checkpoint makes what was scored, the health and the snapshot safe on the disk, in this order. A session
 // that is killed and resumed writes the same bytes as one that was not: it goes on from its last snapshot,
-// after its input gave once more what the snapshot was fed. Its stream keeps the last tokens only.
+// after its input gave once more what the snapshot was fed. Its stream keeps the last tokens only. Its files
+// are its own: while it lives another process that wants to write one of them is refused.
 class Session {
  public:
   // begin: a stream to go on from; null for a fresh one. Throws Error naming what does not fit.
@@ -67,6 +70,7 @@ class Session {
   std::shared_ptr<const Model> model_;
   std::unique_ptr<Input> input_;
   Outputs outputs_;
+  std::list<WriterLock> locks_;  // of the files that are replaced; journals are locked themselves
   Index every_, start_ = 0;
   Stream stream_;
   // The tokens seen so far, with those before the input's; none once they are as many as the stream was fed.

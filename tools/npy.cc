@@ -24,32 +24,28 @@ std::string_view value_of(std::string_view header, std::string_view key) {
   return header.substr(begin, end - begin);
 }
 
-// "(5," -> 5; -1 unless it is a tuple of one number.
-std::int64_t single_length(std::string_view shape) {
-  std::int64_t length = -1;
-  if (shape.empty() || shape[0] != '(') return -1;
-  const auto [after, error] = std::from_chars(shape.data() + 1, shape.data() + shape.size(), length);
-  if (error != std::errc() || length < 0) return -1;
-  const std::string_view rest(after, static_cast<std::size_t>(shape.data() + shape.size() - after));
-  return rest.find_first_not_of(", ") == std::string_view::npos ? length : -1;
-}
-
-template <class T>
-std::vector<std::int64_t> integers(std::string_view data, std::int64_t count) {
-  std::vector<std::int64_t> values(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    T value;
-    std::memcpy(&value, data.data() + i * sizeof(T), sizeof(T));
-    values[i] = value;
+// "(5, 3" -> 5, 3; nothing unless it is a tuple of lengths.
+std::vector<std::int64_t> lengths_of(std::string_view shape) {
+  std::vector<std::int64_t> lengths;
+  if (shape.empty() || shape[0] != '(') return {};
+  for (std::size_t at = 1; (at = shape.find_first_not_of(", ", at)) != std::string_view::npos;) {
+    std::int64_t length = -1;
+    const auto [after, error] = std::from_chars(shape.data() + at, shape.data() + shape.size(), length);
+    if (error != std::errc() || length < 0) return {};
+    lengths.push_back(length);
+    at = static_cast<std::size_t>(after - shape.data());
   }
-  return values;
+  return lengths;
 }
 
-}  // namespace
+struct Array {
+  std::string_view type;   // "'<f4'"
+  std::string_view shape;  // "(5, 3": up to its closing bracket
+  bool fortran = false;
+  std::string_view data;
+};
 
-bool is_npy(std::string_view bytes) { return bytes.starts_with(kMagic); }
-
-std::vector<std::int64_t> parse_npy_integers(std::string_view bytes, const std::string& origin) {
+Array parse_array(std::string_view bytes, const std::string& origin) {
   const auto byte = [&](std::size_t i) {
     return static_cast<std::size_t>(static_cast<unsigned char>(bytes[i]));
   };
@@ -61,27 +57,84 @@ std::vector<std::int64_t> parse_npy_integers(std::string_view bytes, const std::
   const std::size_t length =
       version == 1 ? byte(8) | byte(9) << 8 : byte(8) | byte(9) << 8 | byte(10) << 16 | byte(11) << 24;
   if (bytes.size() - begin < length) fail("'", origin, "' ends inside the header of its array");
-  const std::string_view header = bytes.substr(begin, length), data = bytes.substr(begin + length);
-
-  const std::string_view type = value_of(header, "descr"), shape = value_of(header, "shape");
-  const std::size_t width = type == "'<i4'" ? 4 : type == "'<i8'" ? 8 : 0;
-  if (width == 0) fail("'", origin, "' holds an array of type ", type, "; token ids are '<i4' or '<i8'");
-  const std::int64_t count = single_length(shape);
-  if (count < 0) fail("'", origin, "' holds an array of shape ", shape, "); token ids have one dimension");
-  if (data.size() / width != static_cast<std::size_t>(count) || data.size() % width != 0)
-    fail("'", origin, "' promises ", count, " values of ", width, " bytes, but holds ", data.size(),
-         " bytes");
-  return width == 4 ? integers<std::int32_t>(data, count) : integers<std::int64_t>(data, count);
+  const std::string_view header = bytes.substr(begin, length);
+  return {value_of(header, "descr"), value_of(header, "shape"), value_of(header, "fortran_order") == "True",
+          bytes.substr(begin + length)};
 }
 
-std::string npy_header_f32(Index rows, Index cols) {
-  std::string header = cat("{'descr': '<f4', 'fortran_order': False, 'shape': (", rows, ", ", cols, "), }");
+void check_size(const Array& array, std::size_t width, const std::vector<std::int64_t>& lengths,
+                const std::string& origin) {
+  std::size_t count = 1;
+  bool overflow = false;
+  for (const std::int64_t length : lengths)
+    overflow |= __builtin_mul_overflow(count, static_cast<std::size_t>(length), &count);
+  if (overflow || array.data.size() / width != count || array.data.size() % width != 0)
+    fail("'", origin, "' promises ", overflow ? "too many" : cat(count), " values of ", width,
+         " bytes, but holds ", array.data.size(), " bytes");
+}
+
+template <class T, class To>
+std::vector<To> values_of(std::string_view data) {
+  std::vector<To> values(data.size() / sizeof(T));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    T value;
+    std::memcpy(&value, data.data() + i * sizeof(T), sizeof(T));
+    values[i] = static_cast<To>(value);
+  }
+  return values;
+}
+
+}  // namespace
+
+bool is_npy(std::string_view bytes) { return bytes.starts_with(kMagic); }
+
+std::vector<std::int64_t> parse_npy_integers(std::string_view bytes, const std::string& origin) {
+  const Array array = parse_array(bytes, origin);
+  const std::size_t width = array.type == "'<i4'" ? 4 : array.type == "'<i8'" ? 8 : 0;
+  if (width == 0) fail("'", origin, "' holds an array of type ", array.type, "; integers are '<i4' or '<i8'");
+  const auto lengths = lengths_of(array.shape);
+  if (lengths.size() != 1)
+    fail("'", origin, "' holds an array of shape ", array.shape, "); a list of integers has one dimension");
+  check_size(array, width, lengths, origin);
+  return width == 4 ? values_of<std::int32_t, std::int64_t>(array.data)
+                    : values_of<std::int64_t, std::int64_t>(array.data);
+}
+
+NpyNumbers parse_npy_numbers(std::string_view bytes, const std::string& origin) {
+  if (!is_npy(bytes)) fail("'", origin, "' is no .npy file");
+  const Array array = parse_array(bytes, origin);
+  const bool narrow = array.type == "'<f4'" || array.type == "'<i4'";
+  if (!narrow && array.type != "'<f8'" && array.type != "'<i8'")
+    fail("'", origin, "' holds an array of type ", array.type, "; numbers are '<f4', '<f8', '<i4' or '<i8'");
+  const auto lengths = lengths_of(array.shape);
+  if (lengths.empty() || lengths.size() > 2)
+    fail("'", origin, "' holds an array of shape ", array.shape, "); one or two dimensions are read");
+  if (array.fortran)
+    fail("'", origin, "' holds its array column by column; numpy.ascontiguousarray gives what is read");
+  check_size(array, narrow ? 4 : 8, lengths, origin);
+  NpyNumbers numbers;
+  numbers.rows = lengths[0];
+  numbers.matrix = lengths.size() == 2;
+  if (numbers.matrix) numbers.cols = lengths[1];
+  numbers.values = array.type == "'<f4'"   ? values_of<float, double>(array.data)
+                   : array.type == "'<f8'" ? values_of<double, double>(array.data)
+                   : array.type == "'<i4'" ? values_of<std::int32_t, double>(array.data)
+                                           : values_of<std::int64_t, double>(array.data);
+  return numbers;
+}
+
+std::string npy_header(std::string_view type, std::string_view shape) {
+  std::string header = cat("{'descr': ", type, ", 'fortran_order': False, 'shape': ", shape, ", }");
   const std::size_t fixed = kMagic.size() + 4;
   header.append((64 - (fixed + header.size() + 1) % 64) % 64, ' ');
   header += '\n';
   std::string bytes(kMagic);
   bytes += {'\x01', '\x00', static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
   return bytes + header;
+}
+
+std::string npy_header_f32(Index rows, Index cols) {
+  return npy_header("'<f4'", cat("(", rows, ", ", cols, ")"));
 }
 
 }  // namespace plait

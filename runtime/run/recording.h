@@ -23,7 +23,7 @@ struct Recorded {
   std::vector<float> rows;   // [count, width], the texts after each other; empty unless asked for
   // Means of the inner sites that were asked for and the layer has, by column as InnerWatch is told them.
   std::map<Site, std::vector<double>> inner;
-  // Their rows, [count, columns]: head outputs, a norm's scales.
+  // Their rows, [count, columns]: head outputs, gate factors, a norm's scales.
   std::map<Site, std::vector<float>> inner_rows;
   Index position = 0;  // where `state` was taken
   std::vector<State::Image>
@@ -43,7 +43,7 @@ struct RecordRequest {
   bool rows = false;                  // keep every row: memory of count x width floats per node
   Index state_at = -1;                // keep the nodes' states of the first text before this position
   std::vector<Site> inner;            // sites to keep means of: decay, write, gate, head (Segment::watch)
-  std::vector<Site> inner_rows = {};  // sites to keep every row of: head, norm
+  std::vector<Site> inner_rows = {};  // sites to keep every row of: head, norm, gate
 };
 
 // Runs every text as a stream of its own, without edits. Sums are f64 chains in the order of the rows.

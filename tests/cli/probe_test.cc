@@ -1,16 +1,19 @@
 // plait probe as a user meets it: the list, the files it writes, mistakes.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "runtime/base/error.h"
 #include "tests/cli/program.h"
+#include "tools/npy.h"
 
 namespace plait {
 namespace {
 
 using namespace testing;
 
-const char* const kOfModels[] = {"attention_maps", "attention_sinks", "attention_thermodynamics",
-                                 "vertex_softmax"};
+const char* const kOfModels[] = {"attention_maps", "attention_sinks", "attention_statistics",
+                                 "attention_thermodynamics", "vertex_softmax"};
 
 TEST(Probe, AloneListsThemAll) {
   const Outcome outcome = plait("probe");
@@ -78,6 +81,153 @@ TEST(Probe, LongContextTakesSeveralModels) {
       << "read once for all models";
 }
 
+// Layers of the small model: two windowed heads beside a linear and a polynomial branch, two heads after a
+// ttt_linear; the one gate is that of gated_delta_net.
+TEST(Probe, AttentionStatisticsOfHeadsBlocksAndGates) {
+  small();
+  text();
+  const Json json = plait("probe attention_statistics small.h5 --text small.txt --limit 40 --json -").json();
+  ASSERT_EQ(json["heads"].size(), 4u);
+  for (const Json& head : json["heads"]) {
+    EXPECT_GT(head["frobenius_norm"].get<double>(), 1) << "row 0 alone has norm 1";
+    EXPECT_LT(head["frobenius_norm"].get<double>(), std::sqrt(40.0));
+    EXPECT_GE(head["stable_rank"].get<double>(), 1);
+  }
+  const Json maps = plait("probe attention_maps small.h5 --text small.txt --limit 40 --json -").json();
+  for (int h = 0; h < 4; ++h) EXPECT_EQ(json["heads"][h]["entropy"], maps["heads"][h]["entropy"]);
+  ASSERT_EQ(json["blocks"].size(), 4u);
+  EXPECT_EQ(json["blocks"][0]["stream"], "before");
+  EXPECT_EQ(json["blocks"][3]["stream"], "blocks.2");
+  for (const Json& block : json["blocks"]) {
+    EXPECT_GT(block["token_distance"].get<double>(), 0);
+    EXPECT_LT(block["token_distance"].get<double>(), 2);
+  }
+  std::vector<std::string> kinds;
+  for (const Json& gate : json["gates"]) kinds.push_back(gate["kind"]);
+  EXPECT_EQ(kinds, (std::vector<std::string>{"gated_delta_net"}));
+}
+
+TEST(Probe, AttentionSinksCountsThemPerLayer) {
+  small();
+  text();
+  const std::string probe = "probe attention_sinks small.h5 --text small.txt --limit 40 --json - ";
+  const Json json = plait(probe).json();
+  ASSERT_EQ(json["layers"].size(), 2u);
+  for (const Json& layer : json["layers"]) {
+    EXPECT_EQ(layer["heads"], 2);
+    std::vector<Json> eps;
+    for (const Json& count : layer["counts"]) {
+      eps.push_back(count["eps"]);
+      EXPECT_EQ(count["sinks"], 0) << "random heads look at more than one key";
+    }
+    EXPECT_EQ(eps, (std::vector<Json>{nullptr, 0.5, 0.3, 0.2, 0.1}));
+  }
+  for (const Json& head : json["heads"]) EXPECT_TRUE(head["strict_eps"].is_null());
+  EXPECT_EQ(plait(probe + "--eps 0.25").json()["layers"][0]["counts"].size(), 2u);
+}
+
+std::string npy_of(Index rows, Index cols, const std::vector<float>& values) {
+  return npy_header_f32(rows, cols) +
+         std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+}
+
+template <class T>
+std::string npy_column(const char* type, const std::vector<T>& values) {
+  return npy_header(type, cat("(", values.size(), ",)")) +
+         std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
+}
+
+TEST(Probe, PooledRetrievalReadsEmbeddings) {
+  // Rows of b at 0, 90, 180 and 270 degrees, those of a 30 degrees ahead of rows 0, 1 and 2.
+  const auto circle = [](const std::vector<double>& degrees) {
+    std::vector<float> rows;
+    for (const double d : degrees) {
+      rows.push_back(static_cast<float>(std::cos(d * M_PI / 180)));
+      rows.push_back(static_cast<float>(std::sin(d * M_PI / 180)));
+    }
+    return npy_of(static_cast<Index>(degrees.size()), 2, rows);
+  };
+  write(file("a.npy"), circle({30, 120, 210}));
+  write(file("b.npy"), circle({0, 90, 180, 270}));
+  write(file("swapped.npy"), npy_column<std::int64_t>("'<i8'", {1, 0, 2}));
+  write(file("values.npy"), npy_column<double>("'<f8'", {-8, -2, -9}));
+  const Outcome right = plait("probe pooled_retrieval a.npy b.npy --top 1,2 --json r.json --plot r.svg");
+  ASSERT_EQ(right.code, 0) << right.error;
+  EXPECT_NE(right.out.find("RECALL@2"), std::string::npos) << right.out;
+  EXPECT_EQ(read(file("r.svg")).find("nan"), std::string::npos);
+  const Json json = Json::parse(read(file("r.json")));
+  EXPECT_EQ(json["retrieval"][0]["ranks"], Json({1, 1, 1}));
+  EXPECT_EQ(json["retrieval"][1]["ranks"], Json({1, 1, 1}));
+  EXPECT_EQ(json["retrieval"][1]["pool"], 3);
+  const double c = std::sqrt(0.75) / 0.07, s = 0.5 / 0.07;  // cosines of 30, 60, 120 and 150 degrees
+  EXPECT_NEAR(json["retrieval"][0]["loss"].get<double>(),
+              std::log(std::exp(c) + std::exp(s) + std::exp(-s) + std::exp(-c)) - c, 1e-5);
+  // a0 with b1 and a1 with b0: cosines of 60 and 120 degrees; a2 as before. The line through three values.
+  const Outcome swapped = plait(
+      "probe pooled_retrieval a.npy b.npy --partners swapped.npy --temperature 1 --measured values.npy"
+      " --json s.json --plot s.html");
+  ASSERT_EQ(swapped.code, 0) << swapped.error;
+  EXPECT_NE(swapped.out.find("measured = "), std::string::npos) << swapped.out;
+  const Json other = Json::parse(read(file("s.json")));
+  EXPECT_EQ(other["retrieval"][0]["ranks"], Json({2, 3, 1}));
+  EXPECT_EQ(other["retrieval"][0]["recall"]["1"], 1.0 / 3);
+  const double scores[] = {0.5, -0.5, std::sqrt(0.75)}, mean = std::sqrt(0.75) / 3, values[] = {-8, -2, -9};
+  double cross = 0, square = 0;
+  for (int i = 0; i < 3; ++i) {
+    cross += (scores[i] - mean) * (values[i] + 19.0 / 3);
+    square += (scores[i] - mean) * (scores[i] - mean);
+  }
+  EXPECT_NEAR(other["calibration"]["alpha"].get<double>(), cross / square, 1e-5);
+  EXPECT_NEAR(other["calibration"]["beta"].get<double>(), -19.0 / 3 - cross / square * mean, 1e-5);
+}
+
+TEST(Probe, PooledRetrievalRefusesWhatDoesNotFit) {
+  write(file("two.npy"), npy_of(2, 2, {1, 0, 0, 1}));
+  write(file("three.npy"), npy_of(3, 2, {1, 0, 0, 1, 1, 1}));
+  write(file("wide.npy"), npy_of(2, 3, {1, 0, 0, 0, 1, 1}));
+  write(file("zero.npy"), npy_of(2, 2, {1, 0, 0, 0}));
+  write(file("short.npy"), npy_of(2, 2, {1, 0, 0}));
+  write(file("empty.npy"), npy_of(0, 2, {}));
+  write(file("columns.npy"), "\x93NUMPY\x01" + std::string(1, '\0') + "\x46" + std::string(1, '\0') +
+                                 "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }            ");
+  write(file("list.npy"), npy_column<float>("'<f4'", {1, 2}));
+  write(file("half.npy"), npy_column<std::int16_t>("'<f2'", {1, 2}));
+  write(file("cube.npy"), npy_header("'<f4'", "(1, 1, 1)") + "0000");
+  write(file("huge.npy"), npy_header("'<f4'", "(4294967296, 4294967296)"));
+  write(file("far.npy"), npy_column<std::int32_t>("'<i4'", {0, 3}));
+  write(file("no.npy"), "1 0");
+  const float none = std::nanf("");
+  write(file("few.npy"), npy_column<float>("'<f4'", {1, none, 2}));
+  write(file("same.npy"), npy_column<float>("'<f4'", {1, 3, 2}));
+  const std::vector<std::tuple<std::string, int, std::string>> cases = {
+      {"two.npy", 2, "b is required"},
+      {"two.npy two.npy --temperature 0", 2, "--temperature"},
+      {"two.npy two.npy --top 0", 2, "--top"},
+      {"missing.npy two.npy", 3, "missing.npy"},
+      {"no.npy two.npy", 3, "no .npy file"},
+      {"two.npy wide.npy", 3, "of 3"},
+      {"three.npy two.npy", 3, "--partners"},
+      {"two.npy zero.npy", 3, "row 1 of 'zero.npy'"},
+      {"short.npy two.npy", 3, "holds 12 bytes"},
+      {"empty.npy two.npy", 3, "no numbers"},
+      {"columns.npy two.npy", 3, "column by column"},
+      {"list.npy two.npy", 3, "one dimension"},
+      {"half.npy two.npy", 3, "'<f2'"},
+      {"cube.npy two.npy", 3, "(1, 1, 1)"},
+      {"huge.npy two.npy", 3, "too many"},
+      {"two.npy two.npy --partners list.npy", 3, "'<f4'"},
+      {"two.npy two.npy --partners far.npy", 3, "partner 1 of 'far.npy' is 3"},
+      {"three.npy three.npy --partners far.npy", 3, "2 partners"},
+      {"three.npy three.npy --measured list.npy", 3, "2 rows of 1"},
+      {"three.npy three.npy --measured few.npy", 3, "2 finite values"},
+      {"three.npy three.npy --measured same.npy", 3, "one score"},
+  };
+  for (const auto& [arguments, code, part] : cases) {
+    SCOPED_TRACE(arguments);
+    expect_error(plait("probe pooled_retrieval " + arguments), code, part);
+  }
+}
+
 TEST(Probe, MistakesAreOneSentence) {
   small();
   text();
@@ -102,6 +252,7 @@ TEST(Probe, MistakesAreOneSentence) {
       {"probe attention_maps missing.h5 --text small.txt", 3, "missing.h5"},
       {"probe attention_maps small.h5 --text missing.txt", 3, "missing.txt"},
       {"probe attention_sinks small.h5 --text small.txt --limit 10", 3, "--skip"},
+      {"probe attention_sinks small.h5 --text small.txt --eps 0.6", 2, "--eps"},
       {"probe vertex_softmax small.h5 --text small.txt --cache q3", 2, "--cache"},
       {"probe vertex_softmax small.h5 --text small.txt --cache q8 --logit-error 0.1", 2, "--cache"},
       {"probe vertex_softmax small.h5 --text small.txt --logit-error 0", 2, "no positive number"},

@@ -1,6 +1,10 @@
 // The probes of theory as a user meets them: without a model and, where they read one, with it.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
 #include "runtime/base/error.h"
 #include "tests/cli/program.h"
 
@@ -52,6 +56,60 @@ TEST(TheoryProbe, WritesTableJsonAndPictures) {
               5 * risks["risks"][0]["bayes"]["stderr"].get<double>());
 }
 
+// The file's samples follow the law, and an estimator on them has the risk that the layer had: the draws are
+// the same.
+TEST(TheoryProbe, SingleLocationSamplesAsAFile) {
+  constexpr std::size_t L = 3, D = 8, draws = 200;
+  const Json json = plait(
+                        "probe single_location_regression --nu 2,5 --draws 2000 --fit-draws 500 --width 8 "
+                        "--layer-draws 200 --out samples.npy --json -")
+                        .json();
+  const std::string bytes = read(file("samples.npy"));
+  const std::size_t header = 10 + (static_cast<unsigned char>(bytes[8]) |
+                                   static_cast<std::size_t>(static_cast<unsigned char>(bytes[9])) << 8);
+  EXPECT_EQ(header % 64, 0u);
+  for (const char* part :
+       {"('nu', '<f8'), ('tokens', '<f4', (3, 8)), ('location', '<i8'), ('label', '<f8')", "'shape': (400,)"})
+    EXPECT_NE(bytes.substr(0, header).find(part), std::string::npos) << part;
+  constexpr std::size_t record = 8 + 4 * L * D + 8 + 8;
+  ASSERT_EQ(bytes.size(), header + 2 * draws * record);
+  const std::vector<double> key = json["data"]["key"], value = json["data"]["value"];
+  for (std::size_t n = 0; n < 2; ++n) {
+    const Json& softmax = json["risks"][n]["softmax"];
+    const double factor = softmax["factor"], scale = softmax["scale"];
+    double risk = 0;
+    for (std::size_t i = 0; i < draws; ++i) {
+      const char* at = bytes.data() + header + (n * draws + i) * record;
+      double nu, label;
+      float tokens[L * D];
+      std::int64_t location;
+      std::memcpy(&nu, at, 8);
+      std::memcpy(tokens, at + 8, sizeof tokens);
+      std::memcpy(&location, at + 8 + sizeof tokens, 8);
+      std::memcpy(&label, at + 16 + sizeof tokens, 8);
+      ASSERT_EQ(nu, n == 0 ? 2 : 5);
+      ASSERT_TRUE(location >= 0 && location < static_cast<std::int64_t>(L));
+      double sum = 0, all = 0;
+      for (std::size_t l = 0; l < L; ++l) {
+        double chi = 0, z = 0;
+        for (std::size_t c = 0; c < D; ++c) {
+          chi += tokens[l * D + c] * key[c] / std::sqrt(D);
+          z += tokens[l * D + c] * value[c] / std::sqrt(D);
+        }
+        if (static_cast<std::int64_t>(l) == location) {
+          EXPECT_NEAR(label, z, 1e-5);
+        }
+        sum += std::exp(factor * chi) * z;
+        all += std::exp(factor * chi);
+      }
+      const double off = label - scale * sum / all;
+      risk += off * off / draws;
+    }
+    EXPECT_NEAR(risk, softmax["layer"]["mean"].get<double>(), 1e-5) << "f32 against double precision";
+  }
+  EXPECT_NE(json["risks"][0]["softmax"]["layer"], json["risks"][1]["softmax"]["layer"]);
+}
+
 TEST(TheoryProbe, MistakesAreOneSentence) {
   small();
   text();
@@ -59,6 +117,8 @@ TEST(TheoryProbe, MistakesAreOneSentence) {
       {"probe single_location_regression --law other", 2, "--law"},
       {"probe single_location_regression --key-cosine 1.5", 2, "--key-cosine"},
       {"probe single_location_regression --width 3", 2, "--width"},
+      {"probe single_location_regression --out samples.npy", 2, "--width"},
+      {"probe single_location_regression --width 4 --out none/samples.npy", 3, "none/samples.npy"},
       {"probe peak_separation -n 1", 2, "--lengths"},
       {"probe frobenius --degrees 0", 2, "--degrees"},
       {"probe large_prompt_limit small.h5", 2, "--text"},

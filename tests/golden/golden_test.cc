@@ -120,12 +120,12 @@ std::string name_of_case(const ::testing::TestParamInfo<std::string>& info) { re
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenNumbers, ::testing::ValuesIn(names()), name_of_case);
 
-// Every recurrent mixer kind of the registry has golden numbers.
-TEST(Goldens, CoverTheRecurrentKinds) {
+// Every mixer kind of the registry has golden numbers.
+TEST(Goldens, CoverTheMixers) {
   std::vector<std::string> covered;
   for (const std::string& name : names()) covered.push_back(read_golden(name).kind);
   for (const auto& [key, kind] : Registry::builtin().kinds()) {
-    if (kind.group != "recurrent") continue;
+    if (kind.group != "recurrent" && kind.group != "attention") continue;
     EXPECT_NE(std::find(covered.begin(), covered.end(), key), covered.end()) << key;
   }
 }

@@ -554,6 +554,38 @@ def softmax_attention_fox_pro(name):
     case.write(o @ case.matrix("o", WIDTH, h * V).T)
 
 
+def softmax_attention_fox_pro_authors(name):
+    """The authors' layer with their torch forms of its norms, fla's core, and their shift kernel's sum written out."""
+    from einops import rearrange
+    from fla.ops.forgetting_attn import naive
+
+    h, d = 2, WIDTH // 2
+    case = Case(name, "softmax_attention",
+                {"num_heads": h, "head_dim": d, "shift_linear": True, "score": ["scaled_dot", "forgetting_attention"],
+                 "qk_norm": {"eps": 1e-5, "gains": "per_head"}, "output_norm": {"eps": 1e-6}, "gate": "sigmoid"},
+                "github.com/zhixuan-lin/forgetting-transformer ForgettingAttentionLayer")
+    place = "forgetting-transformer/src/forgetting_transformer/model/forgetting_transformer/"
+    norms = definitions(place + "layernorm.py", "group_norm_ref", "GroupNormRef", rearrange=rearrange)
+    gated = definitions(place + "fuse_norm_gate.py", "group_norm_gated_ref", "GroupNormGatedRef", rearrange=rearrange)
+    shift = lambda x, before, now: before[..., None] * F.pad(x, (0, 0, 0, 0, 1, 0))[:, :-1] + now[..., None] * x
+    core = lambda q, k, v, log_f, head_first, sm_scale, adaptive_threshold: naive.naive_forgetting_attn(
+        *(t.transpose(1, 2) for t in (q, k, v, log_f)), scale=sm_scale).transpose(1, 2)
+    code = definitions(place + "modeling_forgetting_transformer.py", "ShiftLinear", "ForgettingAttentionLayer",
+                       rearrange=rearrange, token_shift=shift, forgetting_attention=core, GroupNorm=norms.GroupNormRef,
+                       FusedGroupNormGated=lambda activation, **given: gated.GroupNormGatedRef(**given))
+    values = {n + "_proj.weight": case.matrix(n, WIDTH) for n in "qo"}
+    for n in "kv":
+        values |= {n + "_proj.linear.weight": case.matrix(n, WIDTH), n + "_proj.shift_proj.weight": case.matrix(n + "_shift", h)}
+    values |= {"fgate_proj.weight": case.matrix("forget", h), "fgate_proj.bias": case.bias("forget_bias", h),
+               "ogate_proj.weight": case.matrix("gate", WIDTH), "output_norm.weight": case.gain("o_norm", WIDTH),
+               "q_norm.weight": case.gain("q_norm", WIDTH), "k_norm.weight": case.gain("k_norm", WIDTH)}
+    with widened(naive), torch.no_grad():
+        mixer = code.ForgettingAttentionLayer(WIDTH, h, use_output_gate=True, use_output_norm=True, qk_norm=True,
+                                              use_k_shift=True, use_v_shift=True)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None])[0][0])
+
+
 def softmax_attention_parallax(name, window):
     from fla.ops.parallax import naive
 
@@ -752,36 +784,48 @@ def sigmoid_attention(name, activation, settings, temperature=0.0, bias=0.0, ali
         case.write(mixer(case.x[None], torch.ones(TOKENS, TOKENS).tril().bool())["attn_proj"][0])
 
 
-def periodic_softmax(name, weights_of, function, settings):
-    """All tokens see all tokens. weights_of(module, demo, logits [head, token, token], prenorm): by the authors' functions."""
-    from einops import repeat
-
+def periodic_softmax(name, authors, function, settings):
+    """All tokens see all tokens. authors: (place, weights_of(q, k, settings) [head, token, token])"""
+    place, weights_of = authors
     h, d = 2, WIDTH // 2
     if function:  # plait's eps in the denominator is not theirs
-        settings |= {"normaliser": "periodic_softmax", "periodic_softmax": {"function": function, "eps": 1e-30}}
+        settings = {**settings, "normaliser": "periodic_softmax", "periodic_softmax": {"function": function, "eps": 1e-30}}
     case = Case(name, "softmax_attention", {"num_heads": h, "head_dim": d, **settings},
-                "github.com/slwang9353/Period-alternatives-of-Softmax", causal=False)
-    place = "Period-alternatives-of-Softmax/"
-    module = definitions(place + "vanilla for check/periodic_softmax.py", "Prenorm", "Cosmax", "Sinmax", "Sirenmax", "Sin2max",
-                         "Sin2maxShifted", "SinSoftmax", repeat=repeat)
-    demo = definitions(place + "demo.py", "sinmax", "map_norm")
+                f"github.com/slwang9353/Period-alternatives-of-Softmax {place}", causal=False)
     shift = lambda n: case.keep(n + "_bias", case.draw(h * d, scale=0.1, shift=1.5)) if settings.get("bias") else 0
     q, k, v = (heads(case.project(n, h * d) + shift(n), d)[0].transpose(0, 1) for n in "qkv")
-    with widened():
-        logits = q @ k.transpose(1, 2) * settings.get("scale", d**-0.5)
-        weights = weights_of(module, demo, logits, "row_standardise" in settings.get("score", []))
+    with widened(), torch.no_grad():
+        weights = weights_of(q, k, settings)
     assert weights.abs().sum(-1).max() < 2, name  # else sums near zero make any rounding large
     case.write(flat((weights @ v).transpose(0, 1)) @ case.matrix("o", WIDTH, h * d).T)
 
 
 def periodic_module(name):
-    """A class of the authors' module; its prenorm is `row_standardise`."""
-    return lambda module, demo, logits, prenorm: getattr(module, name)(prenorm=prenorm)(logits[None])[0]
+    """A class of the module; its prenorm is `row_standardise`."""
+    from einops import repeat
+
+    def weights(q, k, settings):
+        module = definitions("Period-alternatives-of-Softmax/vanilla for check/periodic_softmax.py", "Prenorm", name,
+                             repeat=repeat)
+        logits = q @ k.transpose(1, 2) * settings.get("scale", q.shape[2] ** -0.5)
+        return getattr(module, name)(prenorm="row_standardise" in settings.get("score", []))(logits[None])[0]
+
+    return f"vanilla for check/periodic_softmax.py {name}", weights
 
 
-def periodic_demo(module, demo, logits, prenorm):
-    """norm_sinmax of the authors' demo, which scales after the standardisation."""
-    return demo.sinmax(demo.map_norm(logits) / numpy.sqrt(WIDTH // 2))
+def periodic_demo(use_pro):
+    """The layer of the demo up to its weights; norm and projections are given by q and k."""
+
+    def weights(q, k, settings):
+        demo = definitions("Period-alternatives-of-Softmax/demo.py", "sinmax", "map_norm", "TransformSingle")
+        qkv = torch.cat([flat(x.transpose(0, 1)) for x in (q, k, k)], -1)
+        layer = demo.TransformSingle(q.shape[0], qkv.shape[1] // 3, use_pro)
+        layer.norm = layer.relu_QVK = torch.nn.Identity()
+        del layer.QVK
+        layer.QVK = lambda x: qkv[None]
+        return torch.cat(layer(qkv[None, :, : qkv.shape[1] // 3])[1])
+
+    return f"demo.py TransformSingle {use_pro}", weights
 
 
 def scaled_signed_averaging(name, a, n):
@@ -1287,6 +1331,43 @@ def rebased(name, qk_norm):
     case.write(flat(o) @ case.matrix("o", WIDTH, h * V).T)
 
 
+def based_authors(name):
+    from einops import rearrange
+
+    h, k_width = 2, 9
+    case = Case(name, "based", {"num_heads": h, "head_dim": k_width, "value_head_dim": V},
+                "github.com/HazyResearch/based based/models/mixers/linear_attention.py LinearAttention, quadratic")
+    code = definitions("based/based/models/mixers/linear_attention.py", "FeatureMap", "TaylorExp", "LinearAttention",
+                       rearrange=rearrange)
+    values = {f"proj_{n}.weight": case.matrix(n, h * w) for n, w in (("q", k_width), ("k", k_width), ("v", V))}
+    values["out_proj.weight"] = case.matrix("o", WIDTH, h * V)
+    with widened(), torch.no_grad():
+        mixer = code.LinearAttention(WIDTH, code.TaylorExp(k_width), feature_dim=k_width, head_dim=V, num_heads=h)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None])[0])
+
+
+def rebased_authors(name):
+    """The authors' layer; fla's naive form for the kernel that wants a GPU."""
+    from einops import rearrange
+    from fla.ops.rebased import naive
+
+    h, k_width = 2, 9
+    case = Case(name, "rebased", {"num_heads": h, "head_dim": k_width, "eps": 1e-6},
+                "github.com/corl-team/rebased src/mixers/rebased.py ReBased")
+    core = lambda q, k, v, *unused: naive.naive_parallel_rebased(q, k, v)
+    code = definitions("rebased/src/mixers/rebased.py", "ReBased", rearrange=rearrange, LayerNorm=torch.nn.LayerNorm,
+                       parallel_rebased=core)
+    values = {f"proj_{n}.weight": case.matrix(n, h * w) for n, w in (("q", k_width), ("k", k_width), ("v", WIDTH // h))}
+    values["proj_o.weight"] = case.matrix("o", WIDTH)
+    for n in "qk":
+        values |= {f"ln_{n}.weight": case.gain(n + "_norm", h * k_width), f"ln_{n}.bias": case.bias(n + "_norm_bias", h * k_width)}
+    with widened(naive), torch.no_grad(), contextlib.redirect_stdout(sys.stderr):
+        mixer = code.ReBased(WIDTH, feature_dim=k_width, num_heads=h, num_key_value_heads=h)
+        mixer.load_state_dict(values)
+        case.write(mixer(case.x[None])[0])
+
+
 # -- the probes ------------------------------------------------------------------------------------------------------
 
 
@@ -1358,6 +1439,25 @@ def attention_sinks():
                   **{key: found[key][0, 0, i] for key in code.PER_IMAGE_KEYS}} for i in range(h)])
 
 
+def sink_counts():
+    """A layer of 60 heads, a case per rule of the authors' table: how many are sinks, NOPs, broadcasts."""
+    code = definitions("attention_sink/lejepa_sinks/sink_table.py", "sink_events", "count")
+    draw = numpy.random.default_rng(3)
+
+    class Heads(dict):
+        files = ("min_a", "routed_frac", "ratio_head", "sink_idx")
+
+    heads = Heads(routed_frac=draw.choice((0.8, 0.9, 1.0), 60), min_a=draw.choice((0, 0.5, 0.6, 0.75, 0.8, 0.9, 1.0), 60),
+                  ratio_head=draw.choice((0.1, 0.2, 0.3, 0.5, 2.0), 60), sink_idx=numpy.zeros(60, int))
+    images = Heads({name: values[None, None] for name, values in heads.items()})
+    rows = []
+    for rule, eps in (("relaxed", None), ("def1", 0.5), ("def1", 0.3), ("def1", 0.2), ("def1", 0.1)):
+        found = code.count(images, code.sink_events(images, rule, eps), include_block0=True)
+        rows.append({"eps": eps, "sinks": found["total"], "nop": found["nop"], "broadcast": found["bc"],
+                     **{name: heads[name] for name in ("routed_frac", "min_a", "ratio_head")}})
+    write_probe("sink_counts", "github.com/KempnerInstitute/attention_sink lejepa_sinks/sink_table.py count", rows)
+
+
 def main():
     sum_norm = lambda x: x / x.sum(-1, keepdim=True)
     elu_plus_one = lambda x: F.elu(x) + 1
@@ -1389,6 +1489,7 @@ def main():
     softmax_attention_forgetting("softmax_attention_forgetting", None)
     softmax_attention_forgetting("softmax_attention_forgetting_window", 17)
     softmax_attention_fox_pro("softmax_attention_fox_pro")
+    softmax_attention_fox_pro_authors("softmax_attention_fox_pro_authors")
     softmax_attention_parallax("softmax_attention_parallax", None)
     softmax_attention_parallax_norm("softmax_attention_parallax_norm")
     softmax_attention_parallax("softmax_attention_parallax_window", 23)
@@ -1413,8 +1514,11 @@ def main():
     periodic_softmax("softmax_attention_sin", periodic_module("Sinmax"), "sin", {"bias": True, "scale": 0.06})  # around pi / 2
     periodic_softmax("softmax_attention_siren", periodic_module("Sirenmax"), "siren", {"scale": 0.1})  # below pi / 2
     periodic_softmax("softmax_attention_sin_softmax", periodic_module("SinSoftmax"), "", {"score": ["scaled_dot", "sin_softmax"]})
-    periodic_softmax("softmax_attention_sin10_demo", periodic_demo, "one_plus_sin10",
+    periodic_softmax("softmax_attention_sin10_demo", periodic_demo("norm_sinmax"), "one_plus_sin10",
                      {**normed, "scale": 1.0, "row_standardise": {"scale_after": True}})
+    periodic_softmax("softmax_attention_sin_softmax_demo", periodic_demo("norm_sin_softmax"), "",
+                     {"score": ["scaled_dot", "row_standardise", "sin_softmax"], "scale": 1.0,
+                      "sin_softmax": {"scale_after": True}})
     scaled_signed_averaging("softmax_attention_ssa", 0.7, 0.2)
     self_adjust_softmax("softmax_attention_self_adjust", "normalised")
     self_adjust_softmax("softmax_attention_self_adjust_plain", "plain")
@@ -1454,10 +1558,13 @@ def main():
     positive_random_features("positive_random_features")
     cosformer("cosformer")
     based("based")
+    based_authors("based_authors")
+    rebased_authors("rebased_authors")
     rebased("rebased_layer_wide", "layer_wide")
     rebased("rebased_per_head", "per_head_shared")
     vertex_softmax()
     attention_sinks()
+    sink_counts()
 
 
 if __name__ == "__main__":

@@ -74,5 +74,22 @@ TEST(ProbeGoldens, AttentionSinks) {
   }
 }
 
+TEST(ProbeGoldens, SinkCounts) {
+  for (const Json& rule : cases("sink_counts")) {
+    std::vector<SinkStatistics> heads(rule.at("min_a").size());
+    for (std::size_t h = 0; h < heads.size(); ++h) {
+      heads[h].routed = rule.at("routed_frac")[h];
+      heads[h].least = rule.at("min_a")[h];
+      heads[h].ratio_head = rule.at("ratio_head")[h];
+    }
+    const Json& eps = rule.at("eps");
+    const SinkCounts counts = count_sinks(heads, eps.is_null() ? std::nullopt : std::optional<double>(eps));
+    EXPECT_EQ(static_cast<double>(counts.sinks), rule.at("sinks")) << eps;
+    EXPECT_EQ(static_cast<double>(counts.nops), rule.at("nop")) << eps;
+    EXPECT_EQ(static_cast<double>(counts.broadcasts), rule.at("broadcast")) << eps;
+    EXPECT_GT(counts.nops, 0) << "the rules are told apart";
+  }
+}
+
 }  // namespace
 }  // namespace plait::probe

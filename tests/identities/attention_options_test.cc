@@ -186,42 +186,16 @@ TEST(SinSoftmax, IsSoftmaxOfSines) {
                  normalised(kLogits, [](double s) { return std::exp(std::sin(s)); }));
   const Numbers small = {-0.01, 0.02, 0.005};  // sin s = s up to s^3 / 6 < 2e-6
   expect_weights(weights_of(settings, small), softmax(small), 2e-6);
-}
-
-// The authors' demo: sines of the unscaled products, then 1 / sqrt(head_dim).
-TEST(SinSoftmax, MayScaleTheSinesAfterwards) {
-  const Json after = with(
-      kPlain,
-      {{"scale", 1}, {"score", {"scaled_dot", "sin_softmax"}}, {"sin_softmax", {{"scale_after", true}}}});
-  Config config("tested", after, surroundings());
-  EXPECT_DOUBLE_EQ(std::get<SinSoftmax>(read_softmax_attention(config).score[1]).scale_after,
-                   1 / std::sqrt(12.0));
-  // A head of 4 channels of which one is read: weights softmax(sin(q.k) / 2).
-  constexpr Index kTokens = 3, kColumns = 5;
-  Surroundings around = surroundings();
-  around.width = kColumns;
-  Json settings =
-      with(after, {{"num_heads", 1}, {"num_kv_heads", 1}, {"head_dim", 4}, {"value_head_dim", 3}});
-  auto values = OneKind::random_values(kKind, settings, around, 44);
-  values["q"].assign(4 * kColumns, 0.0f);
-  values["k"] = values["q"];
-  values["q"][0] = 1;  // the one
-  values["k"][1] = 1;  // the logit
-  values["v"].assign(3 * kColumns, 0.0f);
-  values["o"].assign(kColumns * 3, 0.0f);
-  const Numbers logits = {-0.5, 0.7, 2.5};
-  KindInput input{kTokens, {std::vector<float>(kTokens * kColumns, 0.0f)}};
-  for (std::size_t j = 0; j < kTokens; ++j) {
-    values["v"][j * kColumns + 2 + j] = values["o"][j * 3 + j] = 1;
-    float* row = input.inputs[0].data() + j * kColumns;
-    row[0] = row[2 + j] = 1;
-    row[1] = static_cast<float>(logits[j]);
-  }
-  const OneKind layer(kKind, settings, around, values);
-  const Numbers expected = normalised(logits, [](double s) { return std::exp(std::sin(s) / 2); });
-  const auto last = [](const auto& all) { return Numbers(all.end() - kColumns, all.end() - 2); };
-  expect_weights(last(layer.twin(input)), expected);
-  expect_weights(last(layer.run(input)), expected);
+  // scale_after is one factor more.
+  const Json after =
+      with(kPlain, {{"score", {"scaled_dot", "sin_softmax"}}, {"sin_softmax", {{"scale_after", true}}}});
+  const Json divided = with(kPlain, {{"score", {"scaled_dot", "sin_softmax", "focal_attention"}},
+                                     {"focal_attention", {{"t", std::sqrt(12.0)}}}});
+  const auto values = OneKind::random_values(kKind, after, surroundings(), 37);
+  const KindInput input = random_input(kRows, kWidth, 38);
+  const OneKind layer(kKind, after, surroundings(), values), other(kKind, divided, surroundings(), values);
+  expect_near(layer.run(input), layer.twin(input), 2, kRows);
+  EXPECT_LT(relative_error(layer.twin(input), other.twin(input)), 1e-13);
 }
 
 // The "norm-" prefix: unbiased variance over the visible keys; a row with one key has logit 0.
@@ -1274,6 +1248,9 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
   expect_refused(with(mlr({6, 6}, 8), {{"rope", {{"theta", 100}}}}), "rope");
   expect_refused(with(mlr({6, 6}, 8), {{"readout", "parallax_attention"}}), "second query");
   expect_refused({{"score", {"mlr_attention"}}}, "block_size");
+  expect_refused(with(mlr({6, 6}, 8), {{"score", {"mlr_attention", "sin_softmax"}},
+                                       {"sin_softmax", {{"scale_after", true}}}}),
+                 "scale_after counts on the scale");
   const Json bilinear = {{"score", {"bilinear_mlr"}}};
   expect_refused(with(bilinear, {{"bilinear_mlr", {{"ranks", {0, 0, 0, 0, 12}}}}}), "width");
   expect_refused(with(bilinear, {{"bias", true}}), "bias");

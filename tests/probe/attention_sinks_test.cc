@@ -56,6 +56,29 @@ TEST(AttentionSinks, ASmallValueIsANopALargeOneABroadcast) {
   EXPECT_EQ(sink_kind(statistics(0, 0.3, 3)), SinkKind::none);
 }
 
+// The strict event asks every row; counts take values in place of outputs and no rank.
+TEST(AttentionSinks, StrictEventAndCounts) {
+  EXPECT_FALSE(strict_sink(statistics(0, 0.75, 1), 0.2));
+  EXPECT_TRUE(strict_sink(statistics(0, 0.75, 1), 0.3));
+  const auto head = [](double routed, double least, double ratio_head) {
+    SinkStatistics s;
+    s.routed = routed, s.least = least, s.ratio_head = ratio_head;
+    s.ratio_out = 1 - ratio_head, s.stable_rank = 9;
+    return s;
+  };
+  const std::vector<SinkStatistics> heads = {head(1, 0.75, 0.1), head(0.9, 0, 0.2), head(1, 0.875, 0.5),
+                                             head(1, 0.5, 0.3), head(0.8, 0, 0.1)};
+  const auto counts = [&](std::optional<double> eps) {
+    const SinkCounts c = count_sinks(heads, eps);
+    return std::vector<Index>{c.sinks, c.nops, c.broadcasts};
+  };
+  EXPECT_EQ(counts(std::nullopt), (std::vector<Index>{4, 2, 1}));
+  EXPECT_EQ(counts(0.5), (std::vector<Index>{3, 1, 1}));
+  EXPECT_EQ(counts(0.25), (std::vector<Index>{2, 1, 1}));
+  EXPECT_EQ(counts(0.125), (std::vector<Index>{1, 0, 1}));
+  EXPECT_EQ(counts(0.0625), (std::vector<Index>{0, 0, 0}));
+}
+
 // |v_s| over the mean of the others: by hand, 3 over (1 + 2) / 2.
 TEST(AttentionSinks, RatiosAreNorms) {
   const std::vector<double> a = {1, 0, 0, 1, 0, 0, 1, 0, 0}, values = {3, 0, 1, 0, 0, 2},
@@ -70,6 +93,8 @@ TEST(AttentionSinks, RatiosAreNorms) {
 TEST(AttentionSinks, StableRankAndSharedEnergy) {
   EXPECT_NEAR(stable_rank({1, 0, 0, 0, 1, 0, 0, 0, 1}, 3), 3, 1e-12);
   EXPECT_NEAR(stable_rank({2, 0, 0, 1}, 2), 5.0 / 4, 1e-12);
+  EXPECT_NEAR(stable_rank({2, 0, 0, 0, 1, 0}, 2), 5.0 / 4, 1e-12);  // wide
+  EXPECT_NEAR(stable_rank({2, 0, 0, 1, 0, 0}, 3), 5.0 / 4, 1e-12);  // tall
   EXPECT_EQ(stable_rank({0, 0, 0, 0}, 2), 0);
   EXPECT_NEAR(shared_energy({1, 2, 1, 2, 1, 2}, 3), 1, 1e-15);
   EXPECT_NEAR(shared_energy({1, 2, -1, -2}, 2), 0, 1e-15);

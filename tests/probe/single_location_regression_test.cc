@@ -196,6 +196,37 @@ TEST(HeadSpecialisation, JointSoftmaxBeatsTheAverageByThePublishedNumbers) {
   EXPECT_NEAR(alone.mean(), bayes.mean(), kErrors * std::hypot(alone.error(), bayes.error()));
 }
 
+// Heads that see nothing: uniform weights, 1 / L with softmax and 1 / (L + 1) with softmax_one, halved by the
+// average over two heads. One is of the draw's spike, the other is not.
+TEST(HeadSpecialisation, SignalAndNoiseByHand) {
+  const HeadTask task;
+  for (const auto& [sink, all] : {std::pair{Softmax::Sink::none, 3.0}, {Softmax::Sink::zero, 4.0}}) {
+    const Heads heads{HeadReadout::average, {sink}, 2, {1e-9, 0, 0, 1e-9}, {}};
+    const Specialisation s = specialisation(task, heads, {100, 22});
+    EXPECT_NEAR(s.signal.mean(), 1 / (2 * all), 1e-8);
+    EXPECT_NEAR(s.noise.mean(), 2 / (4 * all * all), 1e-8);
+  }
+}
+
+// softmax-family.md 4.1, from the abstract: softmax-1 lowers the noise of heads that are not aligned with the
+// sample. Its factor Z / (1 + Z) < 1 lowers every weight; what is claimed is that it takes more from what
+// unaligned heads add than from the aligned head's signal, so that a readout that scales the rest up gains.
+TEST(HeadSpecialisation, SoftmaxOneLowersTheNoiseOfUnalignedHeads) {
+  const HeadTask task;
+  Heads heads = ideal_heads(task, HeadReadout::average);
+  const Sampling same{50000, 23};
+  const Specialisation plain = specialisation(task, heads, same);
+  heads.normaliser = {Softmax::Sink::zero};
+  const Specialisation one = specialisation(task, heads, same);
+  EXPECT_LT(one.noise.mean() + kErrors * std::hypot(one.noise.error(), plain.noise.error()),
+            plain.noise.mean());
+  const auto ratio = [](const Specialisation& s) { return s.signal.mean() / std::sqrt(s.noise.mean()); };
+  const auto relative = [](const Estimate& e) { return e.error() / e.mean(); };
+  const double error = std::hypot(std::hypot(relative(one.signal), relative(plain.signal)),
+                                  std::hypot(relative(one.noise), relative(plain.noise)) / 2);
+  EXPECT_GT(ratio(one) / ratio(plain), 1 + kErrors * error);
+}
+
 // The gradient that training descends is that of the loss: one step of a tiny rate would not show it, so the
 // trained heads are held against what theory says of them.
 TEST(HeadSpecialisation, TrainedHeadsTakeASpikeEachAndReachTheBayesRisk) {

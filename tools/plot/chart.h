@@ -60,6 +60,7 @@ struct ScatterChart {
   std::string title, x_label, y_label;
   std::string (*x_tick)(double value, double step) = nullptr;
   Guide guide = Guide::front;
+  bool from_zero = true;  // with a diagonal: whether both scales reach to 0
   std::vector<Point> points;
 };
 Svg draw(const ScatterChart& chart, double width);

@@ -48,12 +48,13 @@ class Drawing {
   }
 
  private:
-  static Range whole_range(const std::vector<double>& values) {
-    double low = 0, high = 0;
+  Range whole_range(const std::vector<double>& values) const {
+    const bool zero = chart_.from_zero || values.empty();
+    double low = zero ? 0 : values[0], high = low;
     for (const double v : values) low = std::min(low, v), high = std::max(high, v);
     if (high == low) high = low + 1;
     const double margin = 0.05 * (high - low);
-    return {low < 0 ? low - margin : low, high + margin};
+    return {low < 0 || !zero ? low - margin : low, high + margin};
   }
 
   void grid() {

@@ -145,4 +145,14 @@ std::vector<double> weights_of(const AttentionNode& node, Index head, Index toke
   return matrix;
 }
 
+std::vector<double> values_of(const AttentionNode& node, Index head, Index tokens) {
+  const Index width = node.settings.projection.value_head_dim;
+  std::vector<double> values;
+  for (Index j = 0; j < tokens; ++j) {
+    const AttentionTwin::Look look = node.sequence->look(j, head);
+    values.insert(values.end(), look.row.values.back(), look.row.values.back() + width);
+  }
+  return values;
+}
+
 }  // namespace plait::probe

@@ -57,5 +57,7 @@ std::optional<double> sink_logit(const Model& model, const AttentionNode& node, 
 
 // Weights of one head as a matrix [tokens, tokens], zero where a key is not visible.
 std::vector<double> weights_of(const AttentionNode& node, Index head, Index tokens);
+// Values that one query head reads, [tokens, value_head_dim].
+std::vector<double> values_of(const AttentionNode& node, Index head, Index tokens);
 
 }  // namespace plait::probe

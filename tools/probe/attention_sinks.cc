@@ -45,16 +45,20 @@ struct HeadReading {
 HeadReading read_head(const Reading& reading, const AttentionNode& node, Index head) {
   const ProjectionSettings& p = node.settings.projection;
   const Index tokens = reading.length(), dv = p.value_head_dim;
-  HeadReading read{weights_of(node, head, tokens), {}, {}};
-  for (Index j = 0; j < tokens; ++j) {
-    const AttentionTwin::Look look = node.sequence->look(j, head);
-    read.values.insert(read.values.end(), look.row.values.back(), look.row.values.back() + dv);
-  }
+  HeadReading read{weights_of(node, head, tokens), values_of(node, head, tokens), {}};
   const std::vector<double> o = to_double(reading.model->parameters(node.node).tensor("o"));
   const auto own = matrix(o, p.width).middleCols(head * dv, dv);
   read.outputs.resize(static_cast<std::size_t>(tokens * p.width));
   Eigen::Map<Rows>(read.outputs.data(), tokens, p.width) = matrix(read.values, tokens) * own.transpose();
   return read;
+}
+
+// The least of `eps` whose strict event this is.
+std::optional<double> strictest(const SinkStatistics& s, const std::vector<double>& eps) {
+  std::optional<double> least;
+  for (const double e : eps)
+    if (strict_sink(s, e) && (!least || e < *least)) least = e;
+  return least;
 }
 
 std::vector<double> tail(const std::vector<float>& rows, Index count, Index skip) {
@@ -79,7 +83,12 @@ const char* name_of(SinkKind kind) {
 
 double stable_rank(const std::vector<double>& rows, Index count) {
   const auto u = matrix(rows, count);
-  const Eigen::MatrixXd gram = u * u.transpose();
+  // U U' and U' U have the same eigenvalues but for zeros.
+  Eigen::MatrixXd gram;
+  if (u.rows() < u.cols())
+    gram = u * u.transpose();
+  else
+    gram = u.transpose() * u;
   const double largest =
       Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(gram, Eigen::EigenvaluesOnly).eigenvalues().maxCoeff();
   return largest > 0 ? gram.trace() / largest : 0;
@@ -114,11 +123,28 @@ SinkKind sink_kind(const SinkStatistics& s) {
   return s.ratio_out >= kLarge && s.stable_rank <= kRankOne ? SinkKind::broadcast : SinkKind::other;
 }
 
+bool strict_sink(const SinkStatistics& s, double eps) { return s.least >= 1 - eps; }
+
+SinkCounts count_sinks(std::span<const SinkStatistics> heads, std::optional<double> eps) {
+  SinkCounts counts;
+  for (const SinkStatistics& s : heads) {
+    if (eps ? !strict_sink(s, *eps) : s.routed < kRouted) continue;
+    ++counts.sinks;
+    counts.nops += s.ratio_head <= kSmall;
+    counts.broadcasts += s.ratio_head >= kLarge;
+  }
+  return counts;
+}
+
 void AttentionSinks::add_flags(CLI::App& verb) {
   add_reading_flags(verb, flags_);
   verb.add_option("--skip", skip_, "Leave out the first N rows (default 8)")
       ->check(CLI::Range(Index{1}, Index{1} << 16))
       ->type_name("N");
+  verb.add_option("--eps", eps_,
+                  "A strict sink has no weight below 1 - eps; the tables' (default 0.5,0.3,0.2,0.1)")
+      ->delimiter(',')
+      ->check(CLI::Range(0.0, 0.5));
 }
 
 Findings AttentionSinks::run(const Common& common) const {
@@ -135,9 +161,12 @@ Findings AttentionSinks::run(const Common& common) const {
   Findings found;
   found.json = reading.json();
   found.json["skip"] = skip_;
+  found.json["eps"] = eps_;
   std::vector<std::vector<std::string>> rows = {{"LAYER", "HEAD", "SINK", "MASS", "ROUTED", "LEAST",
-                                                 "RATIO HEAD", "RATIO OUT", "STABLE RANK", "VERDICT"}},
-                                        layers = {{"LAYER", "SHARED ENERGY"}};
+                                                 "RATIO HEAD", "RATIO OUT", "STABLE RANK", "VERDICT",
+                                                 "STRICT"}},
+                                        layers = {{"LAYER", "SHARED ENERGY", "RELAXED"}};
+  for (const double eps : eps_) layers[0].push_back(cat("EPS ", eps));
   plot::ScatterChart chart;
   chart.caption = {"", "Sinks", "One mark per head: mass on its strongest key, and that key's output."};
   chart.title = "Mass on the strongest key, and how large its output is";
@@ -147,14 +176,17 @@ Findings AttentionSinks::run(const Common& common) const {
   Progress progress(common, "reading heads");
   for (std::size_t n = 0; n < reading.nodes.size(); ++n) {
     const AttentionNode& node = reading.nodes[n];
+    std::vector<SinkStatistics> heads;
     for (const Index head : node.heads) {
       const HeadReading read = read_head(reading, node, head);
       const SinkStatistics s = sink_statistics(read.weights, read.values, read.outputs, tokens, skip_);
       const SinkKind kind = sink_kind(s);
+      const std::optional<double> strict = strictest(s, eps_);
+      heads.push_back(s);
       const std::string where = cat(node.name, ", head ", head);
       rows.push_back({node.name, cat(head), cat(s.sink), fixed(s.mass, 4), fixed(s.routed, 3),
                       fixed(s.least, 4), fixed(s.ratio_head, 3), fixed(s.ratio_out, 3),
-                      fixed(s.stable_rank, 2), name_of(kind)});
+                      fixed(s.stable_rank, 2), name_of(kind), strict ? cat(*strict) : "-"});
       found.json["heads"].push_back({{"layer", node.name},
                                      {"head", head},
                                      {"sink", s.sink},
@@ -165,21 +197,36 @@ Findings AttentionSinks::run(const Common& common) const {
                                      {"ratio_head", s.ratio_head},
                                      {"ratio_out", s.ratio_out},
                                      {"stable_rank", s.stable_rank},
-                                     {"verdict", name_of(kind)}});
+                                     {"verdict", name_of(kind)},
+                                     {"strict_eps", strict ? Json(*strict) : Json()}});
       chart.points.push_back(
           {s.mass, s.ratio_out, where, kind != SinkKind::none, static_cast<int>(n),
            cat(where, ": key ", s.sink, ", mass ", fixed(s.mass, 3), ", ", name_of(kind))});
     }
     const double shared = shared_energy(tail(node.output, tokens, skip_), tokens - skip_);
     layers.push_back({node.name, fixed(shared, 4)});
-    found.json["layers"].push_back({{"layer", node.name}, {"shared_energy", shared}});
+    Json counts = Json::array();
+    const auto count = [&](std::optional<double> eps) {
+      const SinkCounts c = count_sinks(heads, eps);
+      layers.back().push_back(cat(c.sinks, " ", c.nops, "/", c.broadcasts));
+      counts.push_back({{"eps", eps ? Json(*eps) : Json()},
+                        {"sinks", c.sinks},
+                        {"nop", c.nops},
+                        {"broadcast", c.broadcasts}});
+    };
+    count(std::nullopt);
+    for (const double eps : eps_) count(eps);
+    found.json["layers"].push_back(
+        {{"layer", node.name}, {"heads", heads.size()}, {"shared_energy", shared}, {"counts", counts}});
     progress.update(static_cast<double>(n + 1) / static_cast<double>(reading.nodes.size()));
   }
   progress.clear();
   found.text =
-      cat(table(rows, "lrrrrrrrrl"), "\n", table(layers, "lr"), "Rows from ", skip_, " on; a sink event is ",
-          "routed >= ", fixed(kRouted, 1), ", a NOP has ratio out <= ", fixed(kSmall, 1),
-          ", a broadcast ratio out >= ", fixed(kLarge, 1), " and stable rank <= ", fixed(kRankOne, 1), ".\n");
+      cat(table(rows, "lrrrrrrrrlr"), "\n", table(layers, "l" + std::string(layers[0].size() - 1, 'r')),
+          "Rows from ", skip_, " on; a sink event is routed >= ", fixed(kRouted, 1),
+          ", a NOP has ratio out <= ", fixed(kSmall, 1), ", a broadcast ratio out >= ", fixed(kLarge, 1),
+          " and stable rank <= ", fixed(kRankOne, 1), ".\nStrict: the least eps with least >= 1 - eps. ",
+          "Layers: sink events NOPs/broadcasts, by ratio head and without the rank.\n");
   found.figures.push_back(
       figure_of(std::move(chart),
                 "A colour and shape per layer, in the order of the table; filled marks are sink events. Low "

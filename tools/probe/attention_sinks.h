@@ -2,6 +2,8 @@
 // small (a head that does nothing) or large and the same for all rows (a broadcast).
 #pragma once
 
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,7 +34,16 @@ SinkStatistics sink_statistics(const std::vector<double>& weights, const std::ve
 // Event: routed >= 0.9. NOP: ratio_out <= 0.2. Broadcast: ratio_out >= 0.5 and stable_rank <= 1.5.
 SinkKind sink_kind(const SinkStatistics& statistics);
 
-// |U|_F^2 over the largest eigenvalue of U U', rows [count, width]; 0 for rows of zeros.
+// The strict event: least >= 1 - eps. Above eps 1/2 a head may have several such keys.
+bool strict_sink(const SinkStatistics& statistics, double eps);
+// As the authors' count tables have it: sinks by the strict event of this eps, or routed >= 0.9 without one;
+// NOP: ratio_head <= 0.2. Broadcast: ratio_head >= 0.5. No rank test.
+struct SinkCounts {
+  Index sinks = 0, nops = 0, broadcasts = 0;
+};
+SinkCounts count_sinks(std::span<const SinkStatistics> heads, std::optional<double> eps);
+
+// |U|_F^2 over the largest eigenvalue of U U', of rows U [count, width]; 0 for rows of zeros.
 double stable_rank(const std::vector<double>& rows, Index count);
 // count |mean row|^2 over the sum of |row|^2: 1 when all rows are equal, 0 when they cancel.
 double shared_energy(const std::vector<double>& rows, Index count);
@@ -45,6 +56,7 @@ class AttentionSinks final : public Probe {
  private:
   ReadingFlags flags_;
   Index skip_ = 8;
+  std::vector<double> eps_ = {0.5, 0.3, 0.2, 0.1};
 };
 
 }  // namespace plait::probe

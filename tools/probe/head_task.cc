@@ -13,16 +13,16 @@ constexpr double kRate = 2, kStart = 0.1;
 
 struct Draw {
   std::vector<double> chi;  // [F, L]
-  Index location = 0;
+  Index location = 0, spike = 0;
 };
 
 Draw draw(const HeadTask& task, Source& source) {
   Draw d;
   d.location = source.below(task.tokens);
-  const Index spike = source.below(task.spikes);
+  d.spike = source.below(task.spikes);
   for (Index f = 0; f < task.spikes; ++f)
     for (Index l = 0; l < task.tokens; ++l)
-      d.chi.push_back(source.normal() + (f == spike && l == d.location ? std::sqrt(task.nu) : 0));
+      d.chi.push_back(source.normal() + (f == d.spike && l == d.location ? std::sqrt(task.nu) : 0));
   return d;
 }
 
@@ -166,6 +166,29 @@ Estimate head_loss(const HeadTask& task, const Heads& heads, const Sampling& sam
     const Draw d = draw(task, source);
     values[0] = loss_of(weights(d).tokens, d.location);
   })[0];
+}
+
+Specialisation specialisation(const HeadTask& task, const Heads& heads, const Sampling& sampling) {
+  std::vector<Index> own;  // of each head
+  for (Index h = 0; h < heads.count; ++h) {
+    const auto first = heads.overlap.begin() + h * task.spikes;
+    own.push_back(std::max_element(first, first + task.spikes) - first);
+  }
+  const HeadWeights weights(task, heads);
+  const std::vector<Estimate> both = average(sampling, 2, [&](Source& source, double* values) {
+    const Draw d = draw(task, source);
+    const HeadWeights::Rows rows = weights(d);
+    values[0] = values[1] = 0;
+    for (Index h = 0; h < heads.count; ++h)
+      for (Index l = 0; l < task.tokens; ++l) {
+        const double w =
+            rows.share[static_cast<std::size_t>(h)] * rows.own[static_cast<std::size_t>(h * task.tokens + l)];
+        const bool aligned = own[static_cast<std::size_t>(h)] == d.spike, relevant = l == d.location;
+        if (aligned && relevant) values[0] += w;
+        if (!aligned && !relevant) values[1] += w * w;
+      }
+  });
+  return {both[0], both[1]};
 }
 
 Pruned prune_heads(const HeadTask& task, const Heads& heads, const Sampling& sampling) {

@@ -43,6 +43,14 @@ Heads train_heads(const HeadTask& task, HeadReadout readout, const Softmax& norm
 
 Estimate head_loss(const HeadTask& task, const Heads& heads, const Sampling& sampling);
 
+// What heads add to the output, share_h w_hl of the value z_l ~ N(0, 1), where the relevant token lies along
+// their own spike, that of their largest overlap, and where it does not. Sums over heads.
+struct Specialisation {
+  Estimate signal;  // heads of the draw's spike: their weight on the relevant token
+  Estimate noise;   // the others: their squared weights on the other tokens, the variance that these add
+};
+Specialisation specialisation(const HeadTask& task, const Heads& heads, const Sampling& sampling);
+
 // Heads leave one after another, each time the one whose leaving costs least on these draws.
 struct Pruned {
   std::vector<Index> order;    // heads in the order they leave; the last one stays

@@ -3,7 +3,6 @@
 #include <cassert>
 #include <cmath>
 
-#include "runtime/base/noise.h"
 #include "runtime/base/panel.h"
 #include "runtime/run/registry.h"
 #include "runtime/run/state.h"
@@ -11,30 +10,9 @@
 namespace plait::probe {
 namespace {
 
-using Direction = std::vector<double>;
-
-// Orthogonal random directions, |.|^2 = width each.
-std::vector<Direction> directions(Index count, Index width, std::uint64_t seed) {
-  std::vector<Direction> all;
-  for (Index i = 0; i < count; ++i) {
-    Source source(noise_key({seed, 1}), static_cast<std::uint64_t>(i));
-    Direction d(static_cast<std::size_t>(width));
-    for (double& x : d) x = source.normal();
-    for (const Direction& other : all) {
-      double along = 0;
-      for (std::size_t c = 0; c < d.size(); ++c) along += d[c] * other[c] / static_cast<double>(width);
-      for (std::size_t c = 0; c < d.size(); ++c) d[c] -= along * other[c];
-    }
-    double square = 0;
-    for (const double x : d) square += x * x;
-    for (double& x : d) x *= std::sqrt(static_cast<double>(width) / square);
-    all.push_back(std::move(d));
-  }
-  return all;
-}
-
 // factor times a direction at this cosine with `hidden`, and nothing of the column of ones.
-std::vector<float> weights(double factor, double cosine, const Direction& hidden, const Direction& other) {
+std::vector<float> weights(double factor, double cosine, const std::vector<double>& hidden,
+                           const std::vector<double>& other) {
   std::vector<float> w;
   for (std::size_t c = 0; c < hidden.size(); ++c)
     w.push_back(
@@ -58,7 +36,7 @@ Json settings_of(const LocationEstimator& estimator) {
 Estimate layer_risk(const LocationTask& task, const LocationEstimator& estimator, Index width,
                     const Sampling& sampling) {
   assert(width >= 4);
-  const std::vector<Direction> d = directions(4, width, sampling.seed);
+  const std::vector<std::vector<double>> d = location_directions(4, width, sampling.seed);
   const double root = std::sqrt(static_cast<double>(width));
   const Index columns = width + 1;
   std::vector<float> ones(static_cast<std::size_t>(columns)), first = ones;

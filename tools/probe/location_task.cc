@@ -4,6 +4,8 @@
 #include <cassert>
 #include <cmath>
 
+#include "runtime/base/noise.h"
+
 namespace plait::probe {
 namespace {
 
@@ -56,6 +58,25 @@ double LocationTask::posterior_factor() const { return law == Law::spiked ? std:
 double LocationEstimator::shift() const {
   const auto* weights = std::get_if<LocationWeights>(&normaliser);
   return weights ? weights->shift : 0;
+}
+
+std::vector<std::vector<double>> location_directions(Index count, Index width, std::uint64_t seed) {
+  std::vector<std::vector<double>> all;
+  for (Index i = 0; i < count; ++i) {
+    Source source(noise_key({seed, 1}), static_cast<std::uint64_t>(i));
+    std::vector<double> d(static_cast<std::size_t>(width));
+    for (double& x : d) x = source.normal();
+    for (const std::vector<double>& other : all) {
+      double along = 0;
+      for (std::size_t c = 0; c < d.size(); ++c) along += d[c] * other[c] / static_cast<double>(width);
+      for (std::size_t c = 0; c < d.size(); ++c) d[c] -= along * other[c];
+    }
+    double square = 0;
+    for (const double x : d) square += x * x;
+    for (double& x : d) x *= std::sqrt(static_cast<double>(width) / square);
+    all.push_back(std::move(d));
+  }
+  return all;
 }
 
 LocationSample draw_sample(const LocationTask& task, const std::vector<double>& key,

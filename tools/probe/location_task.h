@@ -31,6 +31,10 @@ struct LocationTask {
   double posterior_factor() const;
 };
 
+// Orthogonal directions drawn by the seed, |.|^2 = width each: k*, v*, then those that an estimator's lean
+// to.
+std::vector<std::vector<double>> location_directions(Index count, Index width, std::uint64_t seed);
+
 // One draw whole, as tokens of width D = key.size(): what a layer can be fed.
 struct LocationSample {
   std::vector<double> tokens;  // [L, D]

@@ -1,12 +1,14 @@
 // The registered probes, one row each.
 #include "tools/probe/attention_maps.h"
 #include "tools/probe/attention_sinks.h"
+#include "tools/probe/attention_statistics.h"
 #include "tools/probe/attention_thermodynamics.h"
 #include "tools/probe/degrees_of_freedom.h"
 #include "tools/probe/frobenius.h"
 #include "tools/probe/large_prompt_limit.h"
 #include "tools/probe/long_context.h"
 #include "tools/probe/peak_separation.h"
+#include "tools/probe/pooled_retrieval.h"
 #include "tools/probe/probe.h"
 #include "tools/probe/single_location_regression.h"
 #include "tools/probe/vertex_softmax.h"
@@ -24,11 +26,16 @@ constexpr Entry kProbes[] = {
      make<AttentionMaps>},
     {"attention_sinks", "Which key takes the mass, and whether the head then does nothing or broadcasts",
      make<AttentionSinks>},
+    {"attention_statistics", "Norms and ranks of heads, distance of tokens by depth, how far gates are open",
+     make<AttentionStatistics>},
     {"attention_thermodynamics",
      "Free energy, entropy and heat capacity of attention rows, over temperatures",
      make<AttentionThermodynamics>},
     {"vertex_softmax", "Certified bounds of a layer's output under logit intervals, as of a quantised cache",
      make<VertexSoftmax>},
+    {"pooled_retrieval",
+     "Which of two sets of embeddings find their partners; scores calibrated against measured values",
+     make<PooledRetrieval>},
     {"long_context", "Loss by context length, windows against streaming, answers from ever further back",
      make<LongContext>},
     {"single_location_regression", "Risks of softmax and other weights where one token carries the answer",

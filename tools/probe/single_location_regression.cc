@@ -6,6 +6,7 @@
 #include "runtime/base/error.h"
 #include "tools/plot/chart.h"
 #include "tools/probe/head_task.h"
+#include "tools/probe/location_data.h"
 #include "tools/probe/location_layer.h"
 
 namespace plait::probe {
@@ -62,6 +63,8 @@ void SingleLocationRegression::add_flags(CLI::App& verb) {
       ->check(CLI::Range(Index{4}, Index{1} << 16));
   verb.add_option("--layer-draws", layer_draws_, "With --width: draws of a risk (default 2000)")
       ->check(CLI::Range(Index{2}, Index{1} << 24));
+  verb.add_option("--out", out_, "With --width: write those draws, --layer-draws for each nu")
+      ->type_name("F.npy");
   verb.add_option("--spikes", spikes_, "Also: heads for a relevant token along one of this many directions")
       ->check(CLI::Range(Index{1}, Index{64}));
   verb.add_option("--heads", heads_, "With --spikes: heads (default 4)")
@@ -71,15 +74,31 @@ void SingleLocationRegression::add_flags(CLI::App& verb) {
 }
 
 Findings SingleLocationRegression::run(const Common& common) const {
+  if (!out_.empty() && width_ == 0) throw UsageError("--out writes whole tokens and needs their --width");
   Findings found;
+  if (!out_.empty()) write_data(common, found);
   add_risks(common, found);
   if (spikes_ > 0) add_heads(common, found);
   return found;
 }
 
-void SingleLocationRegression::add_risks(const Common& common, Findings& found) const {
+LocationTask SingleLocationRegression::chosen_task() const {
   LocationTask task = task_;
   task.law = law_ == "max" ? LocationTask::Law::max : LocationTask::Law::spiked;
+  return task;
+}
+
+void SingleLocationRegression::write_data(const Common& common, Findings& found) const {
+  const Sampling sampling = sampling_of(common, kLayer, layer_draws_);
+  OutputFile file(out_);
+  write_samples(chosen_task(), nu_, width_, sampling, file);
+  file.commit();
+  const auto directions = location_directions(2, width_, sampling.seed);
+  found.json["data"] = {{"file", out_}, {"key", directions[0]}, {"value", directions[1]}};
+}
+
+void SingleLocationRegression::add_risks(const Common& common, Findings& found) const {
+  LocationTask task = chosen_task();
   const bool closed = task.law == LocationTask::Law::spiked;
   found.json["law"] = law_;
   found.json["length"] = task.tokens;
@@ -173,6 +192,7 @@ void SingleLocationRegression::add_heads(const Common& common, Findings& found) 
     const Heads heads = train_heads(task, r.readout, r.normaliser, heads_, steps_,
                                     sampling_of(common, kTrain, 0).seed, share);
     const Pruned pruned = prune_heads(task, heads, sampling);
+    const Specialisation own = specialisation(task, heads, sampling);
     ++done;
     std::vector<std::vector<std::string>> rows = {{"HEAD"}};
     for (Index f = 0; f < spikes_; ++f) rows[0].push_back(cat("SPIKE ", f));
@@ -193,12 +213,15 @@ void SingleLocationRegression::add_heads(const Common& common, Findings& found) 
                             series.colour, cat(r.name, ", ", count, " heads")});
     }
     chart.panels[0].series.push_back(std::move(series));
-    found.text +=
-        cat("\n", r.name, ": overlaps with the spikes, then losses as heads leave\n",
-            table(rows, "r" + std::string(static_cast<std::size_t>(spikes_), 'r')), table(kept, "rr"));
+    found.text += cat("\n", r.name, ": overlaps with the spikes, then losses as heads leave\n",
+                      table(rows, "r" + std::string(static_cast<std::size_t>(spikes_), 'r')), "signal ",
+                      with_error(own.signal), ", noise of heads of other spikes ", with_error(own.noise),
+                      "\n", table(kept, "rr"));
     json["readouts"].push_back({{"name", r.name},
                                 {"overlap", heads.overlap},
                                 {"bias", heads.bias},
+                                {"signal", json_of(own.signal)},
+                                {"noise", json_of(own.noise)},
                                 {"order", pruned.order},
                                 {"pruning", losses}});
   }

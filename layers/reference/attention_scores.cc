@@ -204,7 +204,7 @@ ScoreOption read_further(Config& config, const std::string& name, const Projecti
   if (name == "focal_attention") return read_focal(config, shape);
   if (name == "scaled_signed_averaging") return read_signed_averaging(config);
   if (name == "sin_softmax") {
-    Config& own = config.section(name, "sines of the logits (arXiv 2108.07153)");
+    Config& own = config.section(name, "the sine of a logit (arXiv 2108.07153)");
     return SinSoftmax{read_scale_after(own, shape)};
   }
   if (name == "row_standardise") {

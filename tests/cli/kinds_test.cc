@@ -34,7 +34,7 @@ TEST(Kinds, SayWhatNoSourceConfirms) {
       {"mesa_net", {"cg_tolerance"}},
       {"polynomial_attention", {"c", "scale_mode"}},
       {"power_retention", {"output_norm", "logit_scale"}},
-      {"rebased", {"qk_norm", "qk_norm_eps", "eps"}},
+      {"rebased", {"qk_norm", "eps"}},
       {"softmax_attention",
        {"readout", "softermax", "integral_attention.signals", "integral_attention.rope_per_signal",
         "focal_attention.mode", "focal_attention.tau_min", "focal_attention.tau_max", "scalable_softmax.bias",

@@ -1,6 +1,7 @@
 #include "tools/append_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -36,6 +37,9 @@ AppendFile::AppendFile(const std::string& path) : path_(path) {
   file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (file_ < 0) fail("journal '", path, "' cannot be opened: ", std::strerror(errno));
   try {
+    struct stat status {};
+    if (::fstat(file_, &status) != 0 || !S_ISREG(status.st_mode))
+      fail("journal '", path, "' cannot be opened: it is a device or pipe");
     lock_for_writing(file_, path);
   } catch (...) {
     ::close(file_);

@@ -19,8 +19,8 @@ void lock_for_writing(int descriptor, const std::string& path);
 // The same for a file that is replaced as a whole: PATH.lock is locked, which exists as long as the lock.
 class WriterLock {
  public:
-  explicit WriterLock(
-      const std::string& path);  // throws Error like lock_for_writing, or that it cannot be made
+  // Throws Error like lock_for_writing, or because it cannot be made.
+  explicit WriterLock(const std::string& path);
   ~WriterLock();
   WriterLock(const WriterLock&) = delete;
   WriterLock& operator=(const WriterLock&) = delete;

@@ -237,9 +237,14 @@ void check_same(const char* what, const Json& saved, const Json& now) {
     fail("the snapshot was saved with ", what, " ", saved.dump(), ", this stream has ", now.dump());
 }
 
-void check_position(const std::string& node, Index saved, Index tokens) {
+// Where nothing skips rows every state stands at the end. Catching up takes time, so it may not be asked for
+// without bounds.
+void check_position(const std::string& node, Index saved, Index tokens, bool edited) {
+  constexpr Index kFarthestBehind = Index{1} << 30;
   if (saved > tokens)
     fail("the snapshot's state of node '", node, "' stands at ", saved, ", after its ", tokens, " tokens");
+  if (saved < tokens - (edited ? kFarthestBehind : 0))
+    fail("the snapshot's state of node '", node, "' stands at ", saved, " of its ", tokens, " tokens");
 }
 
 }  // namespace
@@ -253,7 +258,7 @@ void Stream::restore_states(const std::vector<Snapshot::NodeState>& saved, Index
     const std::string& name = model_->graph().nodes[i].name;
     if (next >= saved.size() || saved[next].node != name)
       fail("the snapshot has no state of node '", name, "'");
-    check_position(name, saved[next].image.position, position);
+    check_position(name, saved[next].image.position, position, sequence_.plan != nullptr);
     if (sequence_.plan) states[i].remember(sequence_.plan->memory(n));
     try {
       if (later)

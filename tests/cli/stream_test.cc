@@ -531,6 +531,8 @@ TEST(Stream, WrongUseIsRefused) {
   expect_error(plait(cat("stream ", small(), " --in ", text(), " --journal ", text())), 3, "--resume");
   expect_error(plait(cat("stream ", small(), " --resume --in ", text(), " --journal ", text())), 3,
                "no journal");
+  expect_error(plait(cat("stream ", small(), " --resume --in ", text(), " --journal /dev/zero")), 3,
+               "it is a device or pipe");
 }
 
 }  // namespace

@@ -185,6 +185,7 @@ TEST_F(Kept, DamagedBoundariesAreRefusedWithAReason) {
   };
   refused([](Snapshot& s) { s.stride = 100; }, "no multiple");
   refused([](Snapshot& s) { s.stride = -512; }, "no multiple");
+  refused([](Snapshot& s) { s.stride = Index{1} << 62; }, "no multiple");
   refused([](Snapshot& s) { s.boundaries[1].position = 4096; }, "boundary at 4096");
   refused([](Snapshot& s) { std::swap(s.boundaries[0], s.boundaries[1]); }, "boundary at 512");
   refused([](Snapshot& s) { s.boundaries[0].states.pop_back(); }, "no state of node");

@@ -165,7 +165,8 @@ TEST(Sampler, EveryTokenOfALargeVocabularyIsReachable) {
   const std::vector<float> logits(100000, 1.25f);
   const Sampler sampler({.seed = 1});
   for (Index p = 0; p < 20; ++p)
-    EXPECT_EQ(sampler.draw(logits, 0, p, {}), static_cast<Token>(uniform_draw(1, 0, static_cast<std::uint64_t>(p)) * 100000));
+    EXPECT_EQ(sampler.draw(logits, 0, p, {}),
+              static_cast<Token>(uniform_draw(1, 0, static_cast<std::uint64_t>(p)) * 100000));
 }
 
 TEST(Sampler, RefusesBadSettings) {

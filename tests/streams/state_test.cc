@@ -178,6 +178,31 @@ TEST(State, DamagedImagesAreRefused) {
   refused([](auto& i) { i.items[3].pieces.clear(); });
   refused([](auto& i) { i.items[3].present[0].end = 1000; });
   refused([](auto& i) { i.items[3].log_end = std::numeric_limits<Index>::max(); });
+  refused([](auto& i) {
+    i.items[3].log_end = -1;
+    i.items[3].present.clear();
+    i.items[3].pieces.clear();
+  });
+  // One row fewer than it shows, on a page that is there.
+  refused([](auto& i) {
+    auto& piece = i.items[3].pieces[0];
+    --piece.range.end;
+    piece.rows.resize(piece.rows.size() - 5 * sizeof(float));
+  });
+  refused([](auto& i) {
+    auto& piece = i.items[3].pieces[0];
+    ++piece.range.begin;
+    piece.rows.resize(piece.rows.size() - 5 * sizeof(float));
+  });
+  // Rows whose pages would lie years apart.
+  refused([](auto& i) {
+    auto& log = i.items[3];
+    i.position = log.log_end = Index{1} << 52;
+    i.items[1].bytes.clear();
+    i.items[2].bytes.clear();
+    log.present = {{0, 70}, {log.log_end - 1, log.log_end}};
+    log.pieces.push_back({log.present[1], std::vector<std::byte>(5 * sizeof(float))});
+  });
 }
 
 }  // namespace

@@ -277,6 +277,11 @@ TEST_F(Streams, ARestoreIntoAnythingElseIsRefused) {
   damaged = snapshot;
   damaged.tokens.resize(3);
   EXPECT_THROW(Stream::restore(model_, damaged), Error);
+  // Tokens that no state has seen: to catch up with so many would take years.
+  damaged = snapshot;
+  damaged.forgotten = Index{1} << 52;
+  damaged.forgotten_digest = std::string(64, '0');
+  EXPECT_THROW(Stream::restore(model_, damaged), Error);
 }
 
 TEST_F(Streams, RollbackPastTheStartIsRefused) {

@@ -101,7 +101,7 @@ void report(const Settings& s, const std::string& path) {
   std::printf("cold, stored on the way           %9.4f s  %.2f of cold, %td entries, %.1f MB\n",
               storing.seconds, storing.seconds / plain, storing.tally.saved,
               static_cast<double>(storing.tally.bytes) / 1e6);
-  std::printf("  of which copying the states     %9.4f s  %.4f of cold, %.4f s for each entry\n",
+  std::printf("  of which copying the states      %9.4f s  %.4f of cold, %.4f s for each entry\n",
               storing.saving, storing.saving / plain,
               storing.saving / static_cast<double>(storing.tally.saved));
   std::printf("the same prompt again             %9.4f s  %.4f of cold, the model not run\n", again.seconds,

@@ -47,15 +47,20 @@ const std::string kPlan = sha256("a plan"), kOther = sha256("another plan");
 TEST(Journals, GiveBackWhatTheyWereGivenInTheOrderOfUnits) {
   const Folder folder;
   const std::string path = folder / "j";
+  const std::vector<Index> done = {2, 0, 1};
+  const WavefrontCost cost{0.3 + 0.1 + 0.2, 21, 3};
   {
     Journal journal(path, kPlan);
     journal.append(batch({2, 0}, 3, 7));
     journal.append(batch({1}, 3, 7));
-    EXPECT_EQ(journal.done(), (std::vector<Index>{2, 0, 1}));
-    EXPECT_EQ(journal.cost(), (WavefrontCost{0.3 + 0.1 + 0.2, 21, 3}));
+    EXPECT_EQ(journal.done(), done);
+    EXPECT_EQ(journal.cost(), cost);
+    EXPECT_THROW(Journal(path, kPlan), Error) << "one writer at a time";
+  }
+  {
     const Journal again(path, kPlan);
-    EXPECT_EQ(again.done(), journal.done());
-    EXPECT_EQ(again.cost(), journal.cost());
+    EXPECT_EQ(again.done(), done);
+    EXPECT_EQ(again.cost(), cost);
   }
   const auto back = Journal::read(path, kPlan);
   ASSERT_EQ(back.size(), 3u);

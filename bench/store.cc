@@ -10,6 +10,7 @@
 #include "bench/temporary_model.h"
 #include "runtime/base/error.h"
 #include "runtime/kernels/kernels.h"
+#include "tests/files.h"
 #include "weights/model_file.h"
 #include "weights/prefix_store.h"
 
@@ -22,21 +23,6 @@ struct Settings {
   BenchFlags flags;
   std::string model, numerics = "fast";
   Index tokens = 8192;
-};
-
-// A folder that goes away.
-class TemporaryFolderPath {
- public:
-  TemporaryFolderPath()
-      : path_(std::filesystem::temp_directory_path() / cat("plait-bench-store-", ::getpid())) {}
-  ~TemporaryFolderPath() { clear(); }
-  TemporaryFolderPath(const TemporaryFolderPath&) = delete;
-  TemporaryFolderPath& operator=(const TemporaryFolderPath&) = delete;
-  void clear() const { std::filesystem::remove_all(path_); }
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
 };
 
 void cold(const std::shared_ptr<const Model>& model, const StreamOptions& options,
@@ -80,11 +66,10 @@ void report(const Settings& s, const std::string& path) {
   std::vector<Token> parting = prompt;
   parting.back() = (parting.back() + 1) % static_cast<Token>(model->card().vocab);
 
-  const TemporaryFolderPath folder;
   double plain = 1e30;
   Stored storing, again, near;
   for (Index repeat = 0; repeat < s.flags.repeat; ++repeat) {
-    folder.clear();
+    const testing::Folder folder;
     plain = std::min(plain, seconds([&] { cold(model, options, prompt); }));
     const auto best = [](Stored& all, const Stored& one) {
       if (one.seconds < all.seconds) all = one;

@@ -19,32 +19,19 @@
 #include "bench/program.h"
 #include "runtime/base/error.h"
 #include "runtime/graph/config.h"
+#include "tests/files.h"
 
 namespace plait {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::Folder;
 
 struct Settings {
   BenchFlags flags;
   std::string model = PLAIT_SOURCE_DIR "/weights/models/tiny-hybrid.h5";
   Index others = 2;
   double hold = 60;  // seconds
-};
-
-// A folder that goes away.
-class Folder {
- public:
-  Folder() : path_(fs::temp_directory_path() / cat("plait-bench-streams-", ::getpid())) {
-    fs::create_directories(path_);
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
 };
 
 // Longer than anybody reads in the time: 1 MB per second, five times what the bundled model takes in.

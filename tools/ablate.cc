@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 #include "runtime/run/batch.h"
 #include "tools/ablate/experiment.h"
 #include "tools/ablate/plan.h"
@@ -131,8 +132,7 @@ void add_ablate(CLI::App& program, Action& chosen) {
   CLI::App* verb = program.add_subcommand("ablate", "Measures what each component contributes");
   verb->add_option("MODEL", args->model, "A model file");
   verb->add_option("SPEC,--ablate,--config", args->spec, "A study as YAML or JSON");
-  verb->add_option("--study", args->study,
-                   cat("A study by name: ", ablate::joined(ablate::study_names(), ", ")))
+  verb->add_option("--study", args->study, cat("A study by name: ", joined(ablate::study_names())))
       ->type_name("NAME");
   verb->add_option("--sweep", args->sweep,
                    "Designs and operators: mixer.zero,mlp.zero or window:layer.skip;pair:mixer")

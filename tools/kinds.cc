@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 #include "tools/describe.h"
 #include "tools/option_search.h"
 #include "tools/probe/probe.h"
@@ -76,13 +77,16 @@ std::string show_kind(const Kind& kind, const KindDescription& d) {
   return text;
 }
 
+std::vector<std::string> keys_of(const FoundOption& option) {
+  std::vector<std::string> keys;
+  for (const Kind* kind : option.kinds) keys.push_back(kind->key);
+  return keys;
+}
+
 std::string show_options(const std::string& key, const std::vector<FoundOption>& found) {
   std::string text = cat(key, " is no layer kind but an option:\n");
   for (const FoundOption& option : found) {
-    text += "\n";
-    for (std::size_t i = 0; i < option.kinds.size(); ++i)
-      text.append(i == 0 ? "" : ", ").append(option.kinds[i]->key);
-    text += cat(": ", option.card, "\n");
+    text += cat("\n", joined(keys_of(option)), ": ", option.card, "\n");
     section(text, kSettings, option_rows(option.settings));
     if (!option.example.is_null())
       section(text, cat("example of ", option.kinds[0]->key).c_str(), {{option.example.dump()}});
@@ -91,12 +95,10 @@ std::string show_options(const std::string& key, const std::vector<FoundOption>&
 }
 
 Json option_json(const FoundOption& option) {
-  Json json = {{"kinds", Json::array()},
-               {"card", option.card},
-               {"options", to_json(option.settings)},
-               {"example", option.example}};
-  for (const Kind* kind : option.kinds) json["kinds"].push_back(kind->key);
-  return json;
+  return {{"kinds", keys_of(option)},
+          {"card", option.card},
+          {"options", to_json(option.settings)},
+          {"example", option.example}};
 }
 
 struct Kinds {

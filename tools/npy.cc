@@ -46,6 +46,7 @@ struct Array {
 };
 
 Array parse_array(std::string_view bytes, const std::string& origin) {
+  if (!is_npy(bytes)) fail("'", origin, "' is no .npy file");
   const auto byte = [&](std::size_t i) {
     return static_cast<std::size_t>(static_cast<unsigned char>(bytes[i]));
   };
@@ -101,7 +102,6 @@ std::vector<std::int64_t> parse_npy_integers(std::string_view bytes, const std::
 }
 
 NpyNumbers parse_npy_numbers(std::string_view bytes, const std::string& origin) {
-  if (!is_npy(bytes)) fail("'", origin, "' is no .npy file");
   const Array array = parse_array(bytes, origin);
   const bool narrow = array.type == "'<f4'" || array.type == "'<i4'";
   if (!narrow && array.type != "'<f8'" && array.type != "'<i8'")

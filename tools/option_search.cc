@@ -1,45 +1,36 @@
 #include "tools/option_search.h"
 
 #include <algorithm>
-#include <sstream>
 #include <tuple>
 
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 
 namespace plait {
 namespace {
 
 constexpr const char* kList = "list of strings";
 
-std::vector<std::string> split_at(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, separator);) parts.push_back(part);
-  return parts;
-}
-
 // A choice has its names in the type, a list in its help: words joined by |.
 std::vector<std::string> choices_of(const Option& option) {
   for (const char* type : {"integer", "number", "boolean", "string", "object", "list of numbers"})
     if (option.type == type) return {};
-  if (option.type != kList) return split_at(option.type, '|');
+  if (option.type != kList) return split(option.type, '|');
   std::vector<std::string> choices;
-  for (std::string& word : split_at(option.help, ' ')) {
+  for (std::string& word : split(option.help, ' ')) {
     if (word.find('|') == std::string::npos) continue;
     if (word.back() == ',') word.pop_back();
-    for (const std::string& name : split_at(word, '|')) choices.push_back(name);
+    for (const std::string& name : split(word, '|')) choices.push_back(name);
   }
   return choices;
 }
 
 // "query.form" -> "query", "form"
-std::pair<std::string, std::string> split(const std::string& path) {
+std::pair<std::string, std::string> parent_and_leaf(const std::string& path) {
   const std::size_t dot = path.rfind('.');
   if (dot == std::string::npos) return {"", path};
   return {path.substr(0, dot), path.substr(dot + 1)};
 }
-
-bool starts_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
 
 struct Match {
   Option option;
@@ -54,7 +45,7 @@ std::vector<Match> matches_by_name(const KindDescription& kind, const std::strin
   }
   // An object named like a choice holds that choice's settings.
   for (const Option& option : kind.options)
-    if (split(option.name).second == key && (matches.empty() || option.type != "object"))
+    if (parent_and_leaf(option.name).second == key && (matches.empty() || option.type != "object"))
       matches.push_back({option, ""});
   return matches;
 }
@@ -102,14 +93,14 @@ bool comes_with(const KindDescription& kind, const Match& match, const std::stri
 }
 
 std::vector<Option> settings_of(const KindDescription& kind, const Match& match) {
-  const auto& [parent, leaf] = split(match.option.name);
+  const auto& [parent, leaf] = parent_and_leaf(match.option.name);
   std::vector<Option> settings = {match.option};
   for (const Option& option : kind.options) {
     const std::string& name = option.name;
     if (name == match.option.name || option.type == "object") continue;
-    const bool own = starts_with(name, match.option.name + ".") || starts_with(name, match.option.name + "_");
-    const bool of_choice = !match.choice.empty() && starts_with(name, match.choice + ".");
-    const bool beside = !parent.empty() && starts_with(name, parent + ".");
+    const bool own = name.starts_with(match.option.name + ".") || name.starts_with(match.option.name + "_");
+    const bool of_choice = !match.choice.empty() && name.starts_with(match.choice + ".");
+    const bool beside = !parent.empty() && name.starts_with(parent + ".");
     if (own || of_choice || beside || comes_with(kind, match, name)) settings.push_back(option);
   }
   return settings;
@@ -119,8 +110,8 @@ std::string card_text(const Match& match) {
   std::string value = cat("\"", match.choice, "\"");
   if (match.choice.empty()) value = match.option.type == "object" ? "{..}" : match.option.type;
   if (!match.choice.empty() && match.option.type == kList) value = cat("[.., ", value, "]");
-  auto [parent, leaf] = split(match.option.name);
-  for (;; std::tie(parent, leaf) = split(parent)) {
+  auto [parent, leaf] = parent_and_leaf(match.option.name);
+  for (;; std::tie(parent, leaf) = parent_and_leaf(parent)) {
     value = cat("\"", leaf, "\": ", value);
     if (parent.empty()) return value;
     value = cat("{", value, "}");
@@ -145,17 +136,18 @@ Json shortest_use(const KindDescription& kind, const Match& match) {
 }  // namespace
 
 std::vector<FoundOption> find_options(const std::string& key) {
+  std::vector<std::pair<const Kind*, KindDescription>> kinds;
+  for (const auto& [name, kind] : Registry::builtin().kinds()) kinds.emplace_back(&kind, describe(kind));
   std::vector<FoundOption> all;
   for (const auto matches_in : {matches_by_name, matches_by_help}) {
-    for (const auto& [name, kind] : Registry::builtin().kinds()) {
-      const KindDescription description = describe(kind);
+    for (const auto& [kind, description] : kinds) {
       for (const Match& match : matches_in(description, key)) {
-        FoundOption found = {{&kind}, card_text(match), settings_of(description, match), {}};
+        FoundOption found = {{kind}, card_text(match), settings_of(description, match), {}};
         const auto known = std::find_if(all.begin(), all.end(), [&](const FoundOption& f) {
           return f.card == found.card && same_settings(f.settings, found.settings);
         });
         if (known != all.end()) {
-          known->kinds.push_back(&kind);
+          known->kinds.push_back(kind);
           continue;
         }
         found.example = shortest_use(description, match);

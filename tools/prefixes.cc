@@ -5,6 +5,11 @@
 #include "runtime/base/error.h"
 
 namespace plait {
+namespace {
+
+Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+
+}  // namespace
 
 void add_store(CLI::App& verb, StoreFlags& flags) {
   auto* store = verb.add_option("--store", flags.folder,
@@ -48,10 +53,6 @@ void Prefixes::say(const Common& common) const {
                    human_bytes(static_cast<double>(tally.bytes)), ", evicted ", tally.evicted));
   if (!tally.not_saved.empty()) note(common, cat("store: not stored: ", tally.not_saved));
 }
-
-namespace {
-Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
-}  // namespace
 
 Json Prefixes::found_json() const {
   return {{"tokens", tokens_},

@@ -17,7 +17,6 @@ static_assert(std::endian::native == std::endian::little, "entries are written a
 constexpr char kMagic[8] = {'p', 'l', 'a', 'i', 't', 'p', 'f', 'x'};
 constexpr std::int64_t kEntryFormat = 1;
 constexpr std::size_t kPreamble = sizeof kMagic + sizeof(std::uint64_t);  // magic, length of the header
-constexpr std::int64_t kMost = std::int64_t{1} << 53;                     // no count or position is larger
 
 // -- JSON that comes from a file
 
@@ -28,7 +27,7 @@ const Json& member(const Json& json, const char* key, const std::string& what) {
 
 Index integer(const Json& json, const char* key, const std::string& what) {
   const Json& value = member(json, key, what);
-  if (!value.is_number_integer() || value < 0 || value > kMost)
+  if (!value.is_number_integer() || value < 0 || value > kMostTokens)
     fail(what, " is damaged: '", key, "' in its header is no count");
   return static_cast<Index>(value.get<std::int64_t>());
 }

@@ -289,9 +289,8 @@ class Reader {
   }
 
   void read_forgotten(const h5::Group& root, Snapshot& snapshot) {
-    constexpr std::int64_t kMost = std::int64_t{1} << 53;  // no position is larger
     const std::int64_t forgotten = root.integer("forgotten");
-    if (forgotten < 0 || forgotten > kMost || forgotten % History::kBlock != 0)
+    if (forgotten < 0 || forgotten > kMostTokens || forgotten % History::kBlock != 0)
       fail("file '", path_, "' has forgotten ", forgotten, " tokens, which is no multiple of ",
            History::kBlock);
     snapshot.forgotten = static_cast<Index>(forgotten);

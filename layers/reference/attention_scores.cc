@@ -5,6 +5,7 @@
 #include "layers/reference/attention_options.h"
 #include "layers/reference/projection.h"
 #include "layers/reference/recurrence.h"
+#include "runtime/base/words.h"
 
 namespace plait {
 namespace {
@@ -237,12 +238,6 @@ void refuse_behind_structured(Config& config, const std::string& first, const Sc
   if (const auto* s = std::get_if<ForgettingAttention>(&option); s && s->pruning) wants = "prune";
   if (wants)
     config.refuse(wants, " counts on the scale of score scaled_dot, but the list begins with ", first);
-}
-
-std::string joined(const std::vector<std::string>& names, const char* between = ", ") {
-  std::string all;
-  for (const std::string& name : names) all += (all.empty() ? "" : between) + name;
-  return all;
 }
 
 }  // namespace

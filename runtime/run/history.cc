@@ -8,6 +8,23 @@
 
 namespace plait {
 
+namespace {
+
+// Of what `digest` stands for and the whole blocks of `tokens` behind it.
+std::string digest_after(std::string digest, std::span<const Token> tokens) {
+  constexpr auto kStep = static_cast<std::size_t>(History::kBlock);
+  assert(tokens.size() % kStep == 0);
+  for (; !tokens.empty(); tokens = tokens.subspan(kStep)) {
+    Digest next;
+    next.add(digest);
+    next.add(tokens.data(), kStep * sizeof(Token));
+    digest = next.hex();
+  }
+  return digest;
+}
+
+}  // namespace
+
 History::History(Index begin, std::string digest, std::vector<Token> tokens)
     : begin_(begin), digest_(std::move(digest)), tokens_(std::move(tokens)) {
   assert(begin_ % kBlock == 0);
@@ -30,26 +47,19 @@ void History::cut(Index end) {
 void History::forget_before(Index position) {
   const Index begin = kept_from(std::min(position, end()));
   if (begin <= begin_) return;
-  const auto gone = since(begin_).first(static_cast<std::size_t>(begin - begin_));
-  constexpr auto kStep = static_cast<std::size_t>(kBlock);
-  for (std::size_t at = 0; at < gone.size(); at += kStep) {
-    const auto block = gone.subspan(at, kStep);
-    Digest digest;
-    digest.add(digest_);
-    digest.add(block.data(), block.size_bytes());
-    digest_ = digest.hex();
-  }
+  digest_ = digest_before(begin);
   tokens_.erase(tokens_.begin(), tokens_.begin() + (begin - begin_));
   begin_ = begin;
+}
+
+std::string History::digest_before(Index position) const {
+  return digest_after(digest_, std::span(tokens_).first(static_cast<std::size_t>(position - begin_)));
 }
 
 Index History::shared(std::span<const Token> tokens) const {
   if (static_cast<Index>(tokens.size()) < begin_) return 0;
   const auto head = tokens.first(static_cast<std::size_t>(begin_)), tail = tokens.subspan(head.size());
-  History other;
-  other.append(head);
-  other.forget_before(begin_);
-  if (other.digest() != digest_) return 0;
+  if (digest_after("", head) != digest_) return 0;
   return begin_ +
          (std::mismatch(tokens_.begin(), tokens_.end(), tail.begin(), tail.end()).first - tokens_.begin());
 }
@@ -57,11 +67,10 @@ Index History::shared(std::span<const Token> tokens) const {
 bool History::agrees_with(const History& other) const {
   const Index from = std::max(begin_, other.begin_), to = std::min(end(), other.end());
   if (from > to) return false;
-  History a = *this, b = other;
-  a.forget_before(from);
-  b.forget_before(from);
-  return a.digest_ == b.digest_ &&
-         std::equal(a.tokens_.begin(), a.tokens_.begin() + (to - from), b.tokens_.begin());
+  const auto count = static_cast<std::size_t>(to - from);
+  const auto mine = since(from).first(count), theirs = other.since(from).first(count);
+  return digest_before(from) == other.digest_before(from) &&
+         std::equal(mine.begin(), mine.end(), theirs.begin());
 }
 
 }  // namespace plait

@@ -9,6 +9,9 @@
 
 namespace plait {
 
+// No position is larger: all are exact as doubles, and sums of two as integers.
+inline constexpr Index kMostTokens = Index{1} << 53;
+
 // A value.
 class History {
  public:
@@ -40,6 +43,8 @@ class History {
   bool agrees_with(const History& other) const;
 
  private:
+  std::string digest_before(Index position) const;  // a multiple of kBlock, of tokens held or their begin
+
   Index begin_ = 0;
   std::string digest_;
   std::vector<Token> tokens_;

@@ -276,8 +276,7 @@ void Stream::restore_states(const std::vector<Snapshot::NodeState>& saved, Index
 
 void Stream::restore_boundaries(const Snapshot& snapshot) {
   if (snapshot.boundaries.empty()) return;
-  constexpr Index kMost = Index{1} << 53;  // no position is larger
-  if (snapshot.stride <= 0 || snapshot.stride > kMost || snapshot.stride % model_->boundary() != 0)
+  if (snapshot.stride <= 0 || snapshot.stride > kMostTokens || snapshot.stride % model_->boundary() != 0)
     fail("the snapshot keeps boundaries every ", snapshot.stride, " tokens, which is no multiple of ",
          model_->boundary());
   boundaries_.set_stride(snapshot.stride);

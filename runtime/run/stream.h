@@ -110,9 +110,8 @@ class Stream {
   Index position() const { return sequence_.position; }
   std::span<const Token> tokens() const { return history_.tokens(); }  // those that are kept, up to the last
   const History& history() const { return history_; }
-  std::span<const Log::Range> sampled() const {
-    return sampled_;
-  }                                                          // positions of tokens the sampler produced
+  // Positions of tokens the sampler produced.
+  std::span<const Log::Range> sampled() const { return sampled_; }
   std::span<const float> logits() const { return logits_; }  // empty if there are none
   const Model& model() const { return *model_; }
   const StreamOptions& options() const { return options_; }

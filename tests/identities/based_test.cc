@@ -38,10 +38,7 @@ TEST(Based, WeightsAreWrittenOut) {
   pairs.divisor = [](double mass) { return mass + 1e-12; };
   const std::vector<double> expected = pairs.run(values, input);
   const OneKind kind("based", settings, surroundings(), values);
-  expect_same(kind.twin(input), expected);
-  const std::vector<float> whole = kind.run(input);
-  expect_near(whole, expected, 16, kLength);
-  EXPECT_TRUE(same_bits(kind.run(input, {.split = {1, 20, 33}}), whole));
+  expect_pairs(kind, input, expected, kLength);
   EXPECT_EQ(kind.layer().fields()[0].shape[2], 153);
 }
 

@@ -55,10 +55,7 @@ TEST(Cosformer, WeightsAreWrittenOut) {
     const OneKind::Values values = random_values(settings);
     const OneKind kind("cosformer", settings, surroundings(), values);
     const std::vector<double> expected = pairs_of(settings).run(values, input);
-    expect_same(kind.twin(input), expected);
-    const std::vector<float> whole = kind.run(input);
-    expect_near(whole, expected, 16, kLength);
-    EXPECT_TRUE(same_bits(kind.run(input, {.split = {1, 20, 33}}), whole));
+    expect_pairs(kind, input, expected, kLength);
   }
 }
 

@@ -72,4 +72,13 @@ inline void expect_same(const std::vector<double>& actual, const std::vector<dou
   EXPECT_LT(relative_error(actual, expected), 1e-12);
 }
 
+// The twin gives what the pairs gave; so does the kind, over sums of `length` terms, whole and in pieces.
+inline void expect_pairs(const OneKind& kind, const KindInput& input, const std::vector<double>& expected,
+                         double length) {
+  expect_same(kind.twin(input), expected);
+  const std::vector<float> whole = kind.run(input);
+  expect_near(whole, expected, 16, length);
+  EXPECT_TRUE(same_bits(kind.run(input, {.split = {1, 20, 33}}), whole));
+}
+
 }  // namespace plait::testing

@@ -117,10 +117,4 @@ Component node_component(const Model& model, int node) {
   return all;
 }
 
-std::string joined(const std::vector<std::string>& words, const char* by) {
-  std::string text;
-  for (const std::string& word : words) text += cat(text.empty() ? "" : by, word);
-  return text;
-}
-
 }  // namespace plait::ablate

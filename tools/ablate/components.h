@@ -41,7 +41,4 @@ Components components_of(const Model& model);
 // The part a node is: its block (-1 if none), its own kind and sizes.
 Component node_component(const Model& model, int node);
 
-// "gated_delta_net+mamba2"
-std::string joined(const std::vector<std::string>& words, const char* by = "+");
-
 }  // namespace plait::ablate

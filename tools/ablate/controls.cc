@@ -4,9 +4,9 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <sstream>
 
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 #include "tools/ablate/designs.h"
 #include "tools/ablate/draws.h"
 
@@ -210,8 +210,7 @@ Controls parse_controls(const std::string& text) {
   Controls controls;
   controls.targets = {"group"};
   controls.match.clear();
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, ',');) {
+  for (const std::string& part : split(text, ',')) {
     const auto colon = part.find(':');
     const Match match = parse_match(part.substr(0, colon));
     if (std::find(controls.match.begin(), controls.match.end(), match) == controls.match.end())

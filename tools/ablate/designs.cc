@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
-#include <sstream>
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 #include "tools/ablate/draws.h"
 
 namespace plait::ablate {
@@ -37,7 +37,7 @@ class Expander {
                                                       {"dose", &Expander::dose}};
     const auto step = steps.find(design_.design);
     if (step == steps.end())
-      fail("there is no design '", design_.design, "'; there are ", joined(design_names(), ", "));
+      fail("there is no design '", design_.design, "'; there are ", joined(design_names()));
     for (const Family& family : families()) (this->*step->second)(family);
     return std::move(result_);
   }
@@ -67,7 +67,7 @@ class Expander {
     Family family{pool, kind, places_of_kind(*pool, components_, kind)};
     if (family.members.empty())
       fail("'", design_.site, "' has no place of kind '", kind, "' in model '", model_.data().origin,
-           "'; its kinds are ", joined(kinds_of(*pool), ", "));
+           "'; its kinds are ", joined(kinds_of(*pool)));
     return family;
   }
 
@@ -102,7 +102,7 @@ class Expander {
     for (const int i : family.members) {
       const std::string tag = family.pool->tag(i);
       add(family, {i}, tag,
-          cat(tag, " (", joined(family.pool->places[static_cast<std::size_t>(i)].kinds), ")"));
+          cat(tag, " (", joined(family.pool->places[static_cast<std::size_t>(i)].kinds, "+"), ")"));
     }
   }
 
@@ -222,13 +222,6 @@ class Expander {
   Expansion result_;
 };
 
-std::vector<std::string> split(const std::string& text, char by) {
-  std::vector<std::string> parts;
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, by);) parts.push_back(part);
-  return parts;
-}
-
 }  // namespace
 
 const std::vector<std::string>& design_names() {
@@ -258,7 +251,7 @@ std::vector<Design> parse_sweep(const std::string& text) {
     design.design = colon == std::string::npos ? "single" : part.substr(0, colon);
     const auto& names = design_names();
     if (std::find(names.begin(), names.end(), design.design) == names.end())
-      fail("there is no design '", design.design.substr(0, 60), "'; there are ", joined(names, ", "));
+      fail("there is no design '", design.design.substr(0, 60), "'; there are ", joined(names));
     complete(design);
     for (const std::string& site : split(part.substr(colon == std::string::npos ? 0 : colon + 1), ',')) {
       design.site = find_alias(site).name;

@@ -6,6 +6,7 @@
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 #include "tools/ablate/components.h"
 
 namespace plait::ablate {
@@ -23,7 +24,7 @@ Json model_json(const ManifestInput& in) {
   std::vector<std::string> types(static_cast<std::size_t>(components.blocks));
   for (const Component& mixer : components.mixers) {
     auto& type = types[static_cast<std::size_t>(mixer.block)];
-    type = cat(type, type.empty() ? "" : "+", joined(mixer.kinds));
+    type = cat(type, type.empty() ? "" : "+", joined(mixer.kinds, "+"));
   }
   std::string dtype = "f32";
   for (int n = 0; n < in.model.node_count(); ++n)

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 #include "runtime/run/batch.h"
 #include "tools/ablate/remembrance.h"
 
@@ -346,7 +347,7 @@ const std::vector<std::string>& study_names() {
 
 Study study_named(const std::string& name, const Model& model) {
   if (name != "hybrid2026" && name != "full")
-    fail("there is no study '", name.substr(0, 60), "'; there are ", joined(study_names(), ", "));
+    fail("there is no study '", name.substr(0, 60), "'; there are ", joined(study_names()));
   const Components components = components_of(model);
   Study study = name == "full" ? full_study(components) : hybrid_study(components);
   study.name = name;

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 #include "tools/describe.h"
 
 namespace plait::ablate {
@@ -116,8 +117,8 @@ std::unique_ptr<Alias> canonical(const std::string& name) {
     if (std::find(sites.begin(), sites.end(), own) == sites.end()) sites.push_back(own);
   }
   if (!near.empty())
-    fail("there is no intervention '", name.substr(0, 60), "'; of this site there are ", joined(near, ", "));
-  fail("there is no intervention '", name.substr(0, 60), "'; the sites are ", joined(sites, ", "));
+    fail("there is no intervention '", name.substr(0, 60), "'; of this site there are ", joined(near));
+  fail("there is no intervention '", name.substr(0, 60), "'; the sites are ", joined(sites));
 }
 
 bool supports(const Layer& layer, Site site, Operator op) {
@@ -158,7 +159,7 @@ std::string component_type(const Pool& pool, std::span<const int> chosen) {
   }
   std::vector<std::string> all(words.begin(), words.end());
   if (pool.operation.alias.level == Level::layer) all.push_back("layer");
-  return joined(all);
+  return joined(all, "+");
 }
 
 }  // namespace
@@ -264,7 +265,7 @@ std::vector<int> places_of_kind(const Pool& pool, const Components& components, 
     const Component& place = pool.places[static_cast<std::size_t>(i)];
     const bool beside = pool.operation.alias.level == Level::mlp &&
                         contains(components.layers[static_cast<std::size_t>(place.block)].kinds, kind);
-    if (kind.empty() || joined(place.kinds) == kind || contains(place.kinds, kind) || beside)
+    if (kind.empty() || joined(place.kinds, "+") == kind || contains(place.kinds, kind) || beside)
       found.push_back(i);
   }
   return found;
@@ -272,7 +273,7 @@ std::vector<int> places_of_kind(const Pool& pool, const Components& components, 
 
 std::vector<std::string> kinds_of(const Pool& pool) {
   std::set<std::string> kinds;
-  for (const Component& place : pool.places) kinds.insert(joined(place.kinds));
+  for (const Component& place : pool.places) kinds.insert(joined(place.kinds, "+"));
   return {kinds.begin(), kinds.end()};
 }
 

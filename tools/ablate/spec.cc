@@ -5,6 +5,7 @@
 #include <set>
 
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 
 namespace plait::ablate {
 namespace {
@@ -455,7 +456,7 @@ Resolved resolve(const Part& part, const Model& model, const Components& compone
   std::vector<int> members = places_of_kind(*pool, components, part.kind);
   if (members.empty())
     fail("'", part.alias, "' has no place of kind '", part.kind, "' in model '", model.data().origin,
-         "'; its kinds are ", joined(kinds_of(*pool), ", "));
+         "'; its kinds are ", joined(kinds_of(*pool)));
   if (!part.layers.empty())
     std::erase_if(members, [&](int i) {
       return !std::binary_search(part.layers.begin(), part.layers.end(),

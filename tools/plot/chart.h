@@ -22,6 +22,11 @@ struct LineChart {
     Certainty certainty = Certainty::clear;
     int kind = 0;  // shape and colour of the mark
     std::string tip;
+
+    // A value without an interval.
+    static Point plain(double x, double value, int kind, std::string tip) {
+      return {x, {value, kNone, kNone}, Certainty::clear, kind, std::move(tip)};
+    }
   };
   struct Series {
     std::string name;  // written at its end; empty for none

@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "runtime/base/error.h"
-#include "runtime/run/recording.h"
 #include "tools/plot/chart.h"
 #include "tools/probe/attention_maps.h"
 #include "tools/probe/attention_sinks.h"
@@ -43,13 +42,21 @@ std::vector<std::pair<std::string, std::string>> block_streams(const Graph& grap
   return streams;
 }
 
-Recording record_text(const Reading& reading, const RecordRequest& request, const Common& common) {
-  return record(*reading.model, std::vector<std::vector<Token>>{reading.tokens}, request,
+// Rows of the streams and of every gate, in one run.
+Recording record_text(const Reading& reading, const Common& common) {
+  const Model& model = *reading.model;
+  RecordRequest request;
+  request.rows = true;
+  request.inner_rows = {Site::gate};
+  for (const auto& [node, name] : block_streams(model.graph())) request.nodes.push_back(node);
+  for (int n = 0; n < model.node_count(); ++n) {
+    const auto sites = model.layer(n).sites();
+    if (std::any_of(sites.begin(), sites.end(), [](const SiteSpec& s) { return s.site == Site::gate; }))
+      request.nodes.push_back(model.graph().nodes[static_cast<std::size_t>(n)].name);
+  }
+  if (request.nodes.empty()) return {};
+  return record(model, std::vector<std::vector<Token>>{reading.tokens}, request,
                 common.compute(Numerics::exact));
-}
-
-plot::LineChart::Point point(double x, double value, int kind, std::string tip) {
-  return {x, {value, plot::kNone, plot::kNone}, plot::Certainty::clear, kind, std::move(tip)};
 }
 
 }  // namespace
@@ -96,8 +103,9 @@ Findings AttentionStatistics::run(const Common& common) const {
   Findings found;
   found.json = reading.json();
   add_heads(reading, common, found);
-  add_blocks(reading, common, found);
-  add_gates(reading, common, found);
+  const Recording recording = record_text(reading, common);
+  add_blocks(reading, recording, found);
+  add_gates(reading, recording, found);
   return found;
 }
 
@@ -139,13 +147,10 @@ void AttentionStatistics::add_heads(const Reading& reading, const Common& common
                 "one key; low: a head whose output is much the same for all tokens."));
 }
 
-void AttentionStatistics::add_blocks(const Reading& reading, const Common& common, Findings& found) const {
+void AttentionStatistics::add_blocks(const Reading& reading, const Recording& recording,
+                                     Findings& found) const {
   const auto streams = block_streams(reading.model->graph());
   if (streams.empty()) return;  // a card with a graph of its own need not have blocks
-  RecordRequest request;
-  request.rows = true;
-  for (const auto& [node, name] : streams) request.nodes.push_back(node);
-  const Recording recording = record_text(reading, request, common);
   std::vector<std::vector<std::string>> rows = {{"STREAM", "TOKEN DISTANCE"}};
   plot::LineChart chart;
   chart.caption = {"", "Token distance", "Mean pairwise cosine distance of the tokens, by depth."};
@@ -157,8 +162,8 @@ void AttentionStatistics::add_blocks(const Reading& reading, const Common& commo
     rows.push_back({name, fixed(distance, 4)});
     found.json["blocks"].push_back({{"stream", name}, {"token_distance", distance}});
     auto& points = chart.panels[0].series[0].points;
-    points.push_back(
-        point(static_cast<double>(points.size()), distance, 0, cat(name, ": ", fixed(distance, 3))));
+    points.push_back(plot::LineChart::Point::plain(static_cast<double>(points.size()), distance, 0,
+                                                   cat(name, ": ", fixed(distance, 3))));
   }
   found.text += cat("\n", table(rows, "lr"),
                     "Mean over pairs of tokens of 1 - cosine, before the first block "
@@ -167,10 +172,8 @@ void AttentionStatistics::add_blocks(const Reading& reading, const Common& commo
       std::move(chart), "A fall towards 0 is oversmoothing: tokens become one another's likeness."));
 }
 
-void AttentionStatistics::add_gates(const Reading& reading, const Common& common, Findings& found) const {
-  RecordRequest request;
-  request.inner_rows = {Site::gate};
-  const Recording recording = record_text(reading, request, common);
+void AttentionStatistics::add_gates(const Reading& reading, const Recording& recording,
+                                    Findings& found) const {
   std::vector<std::vector<std::string>> rows = {{"LAYER", "KIND", "MEAN GATE", "BELOW 0.1", "ABOVE 0.9"}};
   plot::LineChart chart;
   chart.caption = {"", "Gates", "Mean factor of each gate, and the shares that are shut and open."};
@@ -186,8 +189,8 @@ void AttentionStatistics::add_gates(const Reading& reading, const Common& common
     const GateStatistics s = gate_statistics(gate->second);
     const double values[] = {s.mean, s.closed, s.open};
     for (int i = 0; i < 3; ++i)
-      chart.panels[0].series[static_cast<std::size_t>(i)].points.push_back(
-          point(static_cast<double>(rows.size()), values[i], i, cat(node.name, ": ", fixed(values[i], 3))));
+      chart.panels[0].series[static_cast<std::size_t>(i)].points.push_back(plot::LineChart::Point::plain(
+          static_cast<double>(rows.size()), values[i], i, cat(node.name, ": ", fixed(values[i], 3))));
     rows.push_back({node.name, node.kind, fixed(s.mean, 3), fixed(s.closed, 4), fixed(s.open, 4)});
     found.json["gates"].push_back({{"layer", node.name},
                                    {"kind", node.kind},

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/run/recording.h"
 #include "tools/probe/attention_reading.h"
 #include "tools/probe/probe.h"
 
@@ -33,8 +34,8 @@ class AttentionStatistics final : public Probe {
 
  private:
   void add_heads(const Reading& reading, const Common& common, Findings& found) const;
-  void add_blocks(const Reading& reading, const Common& common, Findings& found) const;
-  void add_gates(const Reading& reading, const Common& common, Findings& found) const;
+  void add_blocks(const Reading& reading, const Recording& recording, Findings& found) const;
+  void add_gates(const Reading& reading, const Recording& recording, Findings& found) const;
 
   ReadingFlags flags_;
 };

@@ -45,11 +45,8 @@ plot::LineChart::Series curve(const std::vector<std::vector<double>>& rows, Inde
   for (int step = -kOctaves * kSteps; step <= kOctaves * kSteps; ++step) {
     const double relative = std::exp2(static_cast<double>(step) / kSteps);
     const double value = mean_over_rows(rows, kt, relative).*quantity;
-    series.points.push_back({relative,
-                             {value, plot::kNone, plot::kNone},
-                             plot::Certainty::clear,
-                             static_cast<int>(head % kColours),
-                             cat("head ", head, ": ", fixed(value, 3))});
+    series.points.push_back(plot::LineChart::Point::plain(relative, value, series.colour,
+                                                          cat("head ", head, ": ", fixed(value, 3))));
   }
   return series;
 }

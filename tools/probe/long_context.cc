@@ -6,6 +6,7 @@
 #include <map>
 
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 #include "runtime/run/edit_plan.h"
 #include "runtime/run/stream.h"
 #include "runtime/run/windows.h"
@@ -55,12 +56,6 @@ std::optional<T> repeated(const std::vector<T>& values) {
   return {};
 }
 
-std::string join(const std::vector<std::string>& words) {
-  std::string all;
-  for (const std::string& word : words) all += cat(all.empty() ? "" : ", ", word);
-  return all;
-}
-
 // The edits that zero the mixers of each kind, by kind.
 std::map<std::string, EditList> mixers_off(const Model& model) {
   const ablate::Components components = ablate::components_of(model);
@@ -104,7 +99,7 @@ std::vector<Variant> long_context_variants(const Model& model, Index window, Ind
   for (const auto& [kind, edits] : kinds) names.push_back(kind);
   for (const std::string& kind : asked ? off : names) {
     if (!kinds.count(kind))
-      fail("'", model.data().origin, "' has no mixer of kind '", kind, "'; there are ", join(names));
+      fail("'", model.data().origin, "' has no mixer of kind '", kind, "'; there are ", joined(names));
     variants.push_back({cat(kWithout, kind), kinds[kind]});
   }
   return variants;

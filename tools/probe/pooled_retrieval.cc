@@ -41,9 +41,7 @@ std::vector<Index> read_partners(const std::string& path, const std::string& a_p
     std::iota(partners.begin(), partners.end(), Index{0});
     return partners;
   }
-  const std::string bytes = read_file(path);
-  if (!is_npy(bytes)) fail("'", path, "' is no .npy file");
-  const std::vector<std::int64_t> rows = parse_npy_integers(bytes, path);
+  const std::vector<std::int64_t> rows = parse_npy_integers(read_file(path), path);
   if (rows.size() != partners.size())
     fail("'", path, "' has ", rows.size(), " partners for the ", a.count, " rows of '", a_path, "'");
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -93,14 +91,6 @@ std::vector<Index> curve_places(Index pool) {
   for (Index k = 1; k < pool; k *= 2) places.push_back(k);
   places.push_back(pool);
   return places;
-}
-
-plot::LineChart::Point point(Index k, double recall, int kind, std::string tip) {
-  return {static_cast<double>(k),
-          {recall, plot::kNone, plot::kNone},
-          plot::Certainty::clear,
-          kind,
-          std::move(tip)};
 }
 
 }  // namespace
@@ -260,14 +250,16 @@ void PooledRetrieval::add_retrieval(const UnitRows& a, const UnitRows& b, const 
     series.push_back({direction, kind, {}});
     for (const Index k : curve_places(pool))
       series.back().points.push_back(
-          point(k, r.recall(k), kind, cat(direction, ", k = ", k, ": ", fixed(r.recall(k), 3))));
+          plot::LineChart::Point::plain(static_cast<double>(k), r.recall(k), kind,
+                                        cat(direction, ", k = ", k, ": ", fixed(r.recall(k), 3))));
   };
   add("a to b", retrieve(a, b, of_a, temperature_, threads), b.count);
   add("b to a", retrieve(b, a, of_b, temperature_, threads), a.count);
   plot::LineChart::Series chance{"chance", 2, {}};
   for (const Index k : curve_places(b.count)) {
     const double share = static_cast<double>(k) / static_cast<double>(b.count);
-    chance.points.push_back(point(k, share, 2, cat("a to b by chance, k = ", k, ": ", fixed(share, 3))));
+    chance.points.push_back(plot::LineChart::Point::plain(
+        static_cast<double>(k), share, 2, cat("a to b by chance, k = ", k, ": ", fixed(share, 3))));
   }
   chart.panels[0].series.push_back(std::move(chance));
   found.text = cat(table(rows, "l" + std::string(rows[0].size() - 1, 'r')),

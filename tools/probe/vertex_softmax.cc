@@ -239,11 +239,8 @@ plot::LineChart::Series series_of(const std::vector<RowSummary>& rows, const cha
                                   double RowSummary::*value) {
   plot::LineChart::Series series{name, colour, {}};
   for (const RowSummary& r : rows)
-    series.points.push_back({static_cast<double>(r.row),
-                             {r.*value, plot::kNone, plot::kNone},
-                             plot::Certainty::clear,
-                             colour,
-                             cat("row ", r.row, ": ", percent(r.*value))});
+    series.points.push_back(plot::LineChart::Point::plain(static_cast<double>(r.row), r.*value, colour,
+                                                          cat("row ", r.row, ": ", percent(r.*value))));
   return series;
 }
 

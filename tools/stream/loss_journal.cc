@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "runtime/base/error.h"
+#include "runtime/run/history.h"
 #include "weights/array_file.h"
 
 namespace plait::stream {
@@ -11,7 +12,6 @@ namespace {
 
 constexpr std::string_view kMagic = "PLAITS01";
 constexpr std::size_t kDigest = 64, kHeader = 8 + 8 + kDigest + 4, kRecord = 8 + 8 + 4 + 4 + 4;
-constexpr Index kMostTokens = Index{1} << 53;  // no position is larger
 
 std::vector<char> header_of(Index start, const std::string& sha256) {
   std::vector<char> bytes(kMagic.begin(), kMagic.end());

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "runtime/base/error.h"
+#include "runtime/base/words.h"
 #include "tools/ablate/report/controls.h"
 #include "tools/ablate/report/csv.h"
 #include "tools/ablate/report/effect.h"
@@ -26,20 +27,10 @@ Table::Cell probability_cell(double p) {
   return {p < 0.001 ? "< 0.001" : decimal(p, 3), raw_number(p)};
 }
 
-// "a,b,c": joined by `between`.
-std::string joined(const std::vector<std::string>& words, char between) {
-  std::string text;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    if (i > 0) text += between;
-    text += words[i];
-  }
-  return text;
-}
-
 std::string plain_list(const std::vector<int>& layers) {
   std::vector<std::string> words;
   for (const int layer : layers) words.push_back(std::to_string(layer));
-  return joined(words, ' ');
+  return joined(words, " ");
 }
 
 std::string verdict(const Result& r) {
@@ -132,11 +123,11 @@ std::string latex_of(const Table& table) {
 std::string csv_of(const Table& table) {
   std::vector<std::string> fields;
   for (const auto& column : table.columns) fields.push_back(csv_field(column.key));
-  std::string text = joined(fields, ',') + "\n";
+  std::string text = joined(fields, ",") + "\n";
   for (const auto& row : table.rows) {
     fields.clear();
     for (const auto& cell : row) fields.push_back(csv_field(cell.raw));
-    text += joined(fields, ',');
+    text += joined(fields, ",");
     text += '\n';
   }
   return text;

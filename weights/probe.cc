@@ -21,18 +21,6 @@
 namespace plait {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitizer = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitizer = true;
-#else
-constexpr bool kSanitizer = false;
-#endif
-#else
-constexpr bool kSanitizer = false;
-#endif
-
 // What the child sends: any number of kAlive, then kGood, or kBad and its sentence.
 constexpr char kAlive = '.', kGood = '+', kBad = '!';
 constexpr std::uint64_t kBytesPerSecond = std::uint64_t{8} << 20;
@@ -78,7 +66,7 @@ void become_expendable(pid_t parent) {
 [[noreturn]] void child(int out, pid_t parent, const std::function<void(const h5::Beat&)>& walk,
                         const ProbeLimits& limits) {
   become_expendable(parent);
-  if (!kSanitizer) limit(RLIMIT_AS, address_space() + limits.memory);
+  if (kProbeBoundsMemory) limit(RLIMIT_AS, address_space() + limits.memory);
   limit(RLIMIT_CPU, limits.cpu_seconds);
   std::uint64_t read = 0;
   const h5::Beat beat = [&](std::uint64_t bytes) {

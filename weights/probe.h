@@ -10,11 +10,20 @@
 
 namespace plait {
 
+// False where a sanitizer has reserved the address space.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kProbeBoundsMemory = false;
+#elif defined(__has_feature)
+inline constexpr bool kProbeBoundsMemory =
+    !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer);
+#else
+inline constexpr bool kProbeBoundsMemory = true;
+#endif
+
 struct ProbeLimits {
-  std::uint64_t memory = std::uint64_t{1}
-                         << 30;  // bytes above what the process has now (not in sanitizer builds)
-  unsigned cpu_seconds = 5;      // besides one second for every 8 MiB read
-  unsigned stall_seconds = 30;   // without any progress
+  std::uint64_t memory = std::uint64_t{1} << 30;  // bytes above what the process has now, if it is bounded
+  unsigned cpu_seconds = 5;                       // besides one second for every 8 MiB read
+  unsigned stall_seconds = 30;                    // without any progress
 };
 
 // Runs walk(beat) in a child and returns when it ended well. Throws the Error it threw, or "file 'x' is

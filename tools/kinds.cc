@@ -107,7 +107,7 @@ struct Kinds {
 
   int run() const {
     const auto& all = Registry::builtin().kinds();
-    if (!kind.empty() && !all.contains(kind) && run_option()) return kDone;
+    if (!kind.empty() && !all.contains(kind)) return run_option();
     std::vector<const Kind*> kinds;
     if (!kind.empty())
       kinds.push_back(&Registry::builtin().find(kind));
@@ -121,23 +121,28 @@ struct Kinds {
   }
 
  private:
-  // False if no option and no probe is called so.
-  bool run_option() const {
+  // What is no kind: an option, a probe or a mistake.
+  int run_option() const {
     const std::vector<FoundOption> found = find_options(kind);
     Json list = Json::array();
     for (const FoundOption& option : found) list.push_back(option_json(option));
     if (!found.empty()) {
       answer(show_options(kind, found), list);
-      return true;
+      return kDone;
     }
-    for (const probe::Entry& entry : probe::probes())
+    std::vector<std::string> known = option_keys();
+    for (const auto& [key, entry] : Registry::builtin().kinds()) known.push_back(key);
+    for (const probe::Entry& entry : probe::probes()) {
+      known.push_back(entry.name);
       if (entry.name == kind) {
         list.push_back({{"probe", entry.name}, {"summary", entry.help}});
         answer(cat(kind, " is no layer kind but a probe: ", entry.help, "\nplait probe ", kind, " --help\n"),
                list);
-        return true;
+        return kDone;
       }
-    return false;
+    }
+    fail("there is no layer kind, option or probe '", kind.substr(0, 64), "'; did you mean '",
+         nearest(kind, known), "'? (plait kinds lists the kinds)");
   }
 
   void answer(const std::string& text, const Json& json) const {

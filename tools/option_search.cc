@@ -50,12 +50,20 @@ std::vector<Match> matches_by_name(const KindDescription& kind, const std::strin
   return matches;
 }
 
-// A help text gives a choice its name in the literature: "sigmoid: sigmoid_gate".
+// A help text may end with a choice's name in the literature: "; sigmoid: sigmoid_gate". Empty if it does not.
+std::string literature_name(const Option& option, const std::string& choice) {
+  const std::string before = cat("; ", choice, ": ");
+  const std::size_t begin = option.help.rfind(before);
+  if (begin == std::string::npos) return "";
+  const std::string name = option.help.substr(begin + before.size());
+  return name.find(' ') == std::string::npos ? name : "";
+}
+
 std::vector<Match> matches_by_help(const KindDescription& kind, const std::string& key) {
   std::vector<Match> matches;
   for (const Option& option : kind.options)
     for (const std::string& choice : choices_of(option))
-      if (option.help.ends_with(cat("; ", choice, ": ", key))) matches.push_back({option, choice});
+      if (literature_name(option, choice) == key) matches.push_back({option, choice});
   return matches;
 }
 
@@ -157,6 +165,19 @@ std::vector<FoundOption> find_options(const std::string& key) {
     if (!all.empty()) break;
   }
   return all;
+}
+
+std::vector<std::string> option_keys() {
+  std::vector<std::string> keys;
+  for (const auto& [name, kind] : Registry::builtin().kinds())
+    for (const Option& option : describe(kind).options) {
+      keys.push_back(parent_and_leaf(option.name).second);
+      for (const std::string& choice : choices_of(option)) {
+        keys.push_back(choice);
+        if (const std::string named = literature_name(option, choice); !named.empty()) keys.push_back(named);
+      }
+    }
+  return keys;
 }
 
 }  // namespace plait

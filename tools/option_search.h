@@ -20,4 +20,7 @@ struct FoundOption {
 // "; CHOICE: key".
 std::vector<FoundOption> find_options(const std::string& key);
 
+// Every key that find_options finds something for.
+std::vector<std::string> option_keys();
+
 }  // namespace plait

@@ -1,4 +1,4 @@
-// Lists of words as one text, and back.
+// Lists of words: as one text, and back; the one that was meant.
 #pragma once
 
 #include <string>
@@ -10,5 +10,8 @@ namespace plait {
 std::string joined(const std::vector<std::string>& words, const char* between = ", ");
 // "a;b" at ';': "a", "b". A separator at the end begins no further word.
 std::vector<std::string> split(const std::string& text, char separator);
+// The word that a typing error most likely meant: the first of those at the least edit distance; of the
+// mistyped one the first 64 bytes count. Empty if there are no words.
+std::string nearest(const std::string& mistyped, const std::vector<std::string>& words);
 
 }  // namespace plait

@@ -9,26 +9,26 @@ namespace {
 class Standardised final : public Score {
  public:
   Standardised(const RowStandardise& settings, StageParts& parts)
-      : heads_(parts.settings.projection.num_heads),
-        first_(parts.take_numbers(2 * heads_)),
-        eps_(static_cast<float>(settings.eps)),
-        after_(static_cast<float>(settings.scale_after)) {}
+      : first_(parts.take_numbers(2 * parts.settings.projection.num_heads)),
+        eps_(settings.eps),
+        after_(settings.scale_after) {}
 
   std::optional<Index> moments() const override { return first_; }
   // One key has no deviation; its logit becomes 0.
-  float spread(float squares, Index count) const override {
-    return count < 2 ? 0.0f : after_ / std::sqrt(squares / static_cast<float>(count - 1) + eps_);
+  double spread(double squares, Index count) const override {
+    return count < 2 ? 0 : after_ / std::sqrt(squares / static_cast<double>(count - 1) + eps_);
   }
 
   void apply(const QueryRow& row, Index, Index count, const double*, float* s,
              const Kernels& k) const override {
-    k.add_scalar(s, -row.numbers[first_ + row.head], s, count);
-    k.scale(s, row.numbers[first_ + heads_ + row.head], s, count);
+    const float* mean_and_factor = row.numbers + first_ + 2 * row.head;
+    k.add_scalar(s, -mean_and_factor[0], s, count);
+    k.scale(s, mean_and_factor[1], s, count);
   }
 
  private:
-  Index heads_, first_;
-  float eps_, after_;
+  Index first_;
+  double eps_, after_;
 };
 
 }  // namespace
@@ -37,21 +37,12 @@ std::unique_ptr<Score> make_row_standardise(const RowStandardise& settings, Stag
   return std::make_unique<Standardised>(settings, parts);
 }
 
-void MeanRule::numerators(const QueryRow&, float, const float* s, float* p, Index count,
-                          const Kernels&) const {
-  std::copy_n(s, count, p);
-}
-void MeanRule::finish(const QueryRow& row, const RowSums& sums, Index, const Kernels&) const {
-  *row.out = sums.mass / static_cast<float>(std::max<Index>(1, row.visible_count()));
-}
-
-void SpreadRule::numerators(const QueryRow& row, float, const float* s, float* p, Index count,
-                            const Kernels& k) const {
-  k.add_scalar(s, -mean(row), p, count);
-  k.square(p, p, count);
-}
-void SpreadRule::finish(const QueryRow& row, const RowSums& sums, Index, const Kernels&) const {
-  *row.out = rule_.standardised()->spread(sums.mass, row.visible_count());
+void MomentsRule::finish(const QueryRow& row, const RowSums& sums, Index, const Kernels&) const {
+  const Index keys = row.visible_count();
+  const double mean = sums.logits / static_cast<double>(std::max<Index>(1, keys));
+  row.out[0] = static_cast<float>(mean);
+  row.out[1] = static_cast<float>(
+      rule_.standardised()->spread(std::max(0.0, sums.squares - sums.logits * mean), keys));
 }
 
 }  // namespace plait

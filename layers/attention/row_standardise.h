@@ -1,47 +1,29 @@
 // score: row_standardise. s := (s - mean) / sqrt(var + eps), over the keys a row sees. Mean and variance are
-// walks over the keys of their own, without values.
+// a walk over the keys of its own, without values.
 #pragma once
 
 #include "layers/attention/stages.h"
 
 namespace plait {
 
-// A walk that sums a function of the logits before the score that wants moments.
-class MomentRule : public KeyRule {
+// -> row.out [2]: the mean of the logits before the score that wants moments, and what it makes of the sum of
+// their squared distances from it. Both come from sums in f64, in which squares of f32 logits are exact.
+class MomentsRule final : public KeyRule {
  public:
-  explicit MomentRule(const StagedRule& rule) : rule_(rule), first_(*rule.standardised()->moments()) {}
+  explicit MomentsRule(const StagedRule& rule) : rule_(rule) {}
 
-  bool tracks_maximum() const final { return false; }
-  bool start(const QueryRow&, float&, float&) const final { return false; }
+  bool gathers_moments() const override { return true; }
+  bool tracks_maximum() const override { return false; }
+  bool start(const QueryRow&, float&, float&) const override { return false; }
   void logits(const QueryRow& row, Index first, Index count, const double* side, float* s,
-              const Kernels& k) const final {
+              const Kernels& k) const override {
     rule_.logits_before(row, first, count, side, s, k);
   }
-
- protected:
-  float mean(const QueryRow& row) const { return row.numbers[first_ + row.head]; }
-  const StagedRule& rule_;
+  void numerators(const QueryRow&, float, const float*, float*, Index, const Kernels&) const override {}
+  void finish(const QueryRow& row, const RowSums& sums, Index value_width, const Kernels& k) const override;
 
  private:
-  Index first_;
-};
-
-// -> row.out [1], the mean
-class MeanRule final : public MomentRule {
- public:
-  using MomentRule::MomentRule;
-  void numerators(const QueryRow& row, float, const float* s, float* p, Index count,
-                  const Kernels& k) const override;
-  void finish(const QueryRow& row, const RowSums& sums, Index value_width, const Kernels& k) const override;
-};
-
-// -> row.out [1], what the score makes of the sum of squared distances
-class SpreadRule final : public MomentRule {
- public:
-  using MomentRule::MomentRule;
-  void numerators(const QueryRow& row, float, const float* s, float* p, Index count,
-                  const Kernels& k) const override;
-  void finish(const QueryRow& row, const RowSums& sums, Index value_width, const Kernels& k) const override;
+  const StagedRule& rule_;
 };
 
 }  // namespace plait

@@ -107,9 +107,7 @@ class SoftmaxAttention final : public Layer {
     const View<const float> seconds = second_queries(x, segments, scope, compute);
     if (const Score* score = rule_->standardised()) {
       const View<float> moments = rows.numbers.slice_cols(*score->moments(), 2 * p.num_heads);
-      walk(MeanRule(*rule_), segments, projected.q, rows, {}, 0, moments.slice_cols(0, p.num_heads), compute);
-      walk(SpreadRule(*rule_), segments, projected.q, rows, {}, 0,
-           moments.slice_cols(p.num_heads, p.num_heads), compute);
+      walk(MomentsRule(*rule_), segments, projected.q, rows, {}, 0, moments, compute);
     }
     walk(*rule_, segments, projected.q, rows, seconds, p.value_head_dim, heads, compute);
     if (!std::holds_alternative<LaserAttention>(settings_.readout)) return;

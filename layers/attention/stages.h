@@ -49,10 +49,10 @@ class Stage {
 class Score : public Stage {
  public:
   // What a score must know of the whole row first: the first column of QueryRow::numbers it reads them from.
-  // Column first + h is the mean of head h's logits before this score, first + num_heads + h what `spread`
-  // makes of the sum of their squared distances from it. Both come from walks of their own.
+  // Column first + 2h is the mean of head h's logits before this score, first + 2h + 1 what `spread` makes of
+  // the sum of their squared distances from it. They come from a walk of their own.
   virtual std::optional<Index> moments() const { return std::nullopt; }
-  virtual float spread(float /*squares*/, Index /*count*/) const { return 0; }
+  virtual double spread(double /*squares*/, Index /*count*/) const { return 0; }
   // In place, s [count] of consecutive keys from position `first`; side [count] is the side column or null.
   virtual void apply(const QueryRow& row, Index first, Index count, const double* side, float* s,
                      const Kernels& k) const = 0;

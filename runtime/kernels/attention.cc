@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 #include <limits>
 
 #include "runtime/base/arena.h"
@@ -16,11 +17,18 @@ constexpr Index kEdgeGroup = 12;  // rows per product where rows begin and end a
 
 Index lane_floor(Index position) { return position / kLanes * kLanes; }
 
+// Lanes of sums of logits and of their squares.
+struct MomentLanes {
+  double sums[kLanes], squares[kLanes];
+};
+
 // What one row has gathered over one or more spans.
 class Partial {
  public:
-  static Index size(Index accumulators, Index value_width) {
-    return 3 * kLanes + round_up(accumulators * value_width, kLanes);
+  static Index size(const KeyRule& rule, Index value_width) {
+    const Index moments =
+        rule.gathers_moments() ? static_cast<Index>(sizeof(MomentLanes) / sizeof(float)) : 0;
+    return 3 * kLanes + std::max(moments, round_up(rule.accumulators() * value_width, kLanes));
   }
 
   explicit Partial(float* data) : data_(data) {}
@@ -31,6 +39,13 @@ class Partial {
   float* lanes() { return data_ + kLanes; }
   float* second_lanes() { return data_ + 2 * kLanes; }
   float* accumulators() { return data_ + 3 * kLanes; }
+  // In place of accumulators.
+  MomentLanes moments() const {
+    MomentLanes moments;
+    std::memcpy(&moments, data_ + 3 * kLanes, sizeof moments);
+    return moments;
+  }
+  void set_moments(const MomentLanes& moments) { std::memcpy(data_ + 3 * kLanes, &moments, sizeof moments); }
 
   void clear(Index size) {
     std::fill_n(data_, size, 0.0f);
@@ -50,7 +65,7 @@ struct Sizes {
       : key_width(keys),
         value_width(values),
         accumulators(rule.accumulators()),
-        partial(Partial::size(accumulators, values)),
+        partial(Partial::size(rule, values)),
         levels(key_levels) {}
 };
 
@@ -71,9 +86,21 @@ void raise_maximum(Partial row, float maximum, const KeyRule& rule, const Sizes&
   row.maximum() = maximum;
 }
 
+void combine_moments(Partial total, Partial span) {
+  MomentLanes sum = total.moments();
+  const MomentLanes more = span.moments();
+  for (Index l = 0; l < kLanes; ++l) {
+    sum.sums[l] += more.sums[l];
+    sum.squares[l] += more.squares[l];
+  }
+  total.set_moments(sum);
+  total.touch();
+}
+
 // total := total + span, spans ascending.
 void combine(Partial total, Partial span, const KeyRule& rule, const Sizes& sizes, const Kernels& k) {
   if (!span.touched()) return;
+  if (rule.gathers_moments()) return combine_moments(total, span);
   if (rule.references_add()) {
     if (total.touched()) shrink_row(total, rule.shrink(0, span.maximum(), k), rule, sizes, k);
   } else if (rule.tracks_maximum()) {
@@ -97,8 +124,18 @@ void start_row(const QueryRow& row, Partial total, const KeyRule& rule, const Si
 
 void finish_row(const QueryRow& row, Partial total, const KeyRule& rule, const Sizes& sizes,
                 const Kernels& k) {
-  const RowSums sums{total.maximum(), total.minimum(), k.sum_lanes(total.lanes()),
-                     rule.second_logits() ? k.sum_lanes(total.second_lanes()) : 0.0f, total.accumulators()};
+  RowSums sums;
+  if (rule.gathers_moments()) {
+    const MomentLanes moments = total.moments();
+    sums.logits = k.sum_lanes_f64(moments.sums);
+    sums.squares = k.sum_lanes_f64(moments.squares);
+  } else {
+    sums.maximum = total.maximum();
+    sums.minimum = total.minimum();
+    sums.mass = k.sum_lanes(total.lanes());
+    if (rule.second_logits()) sums.second_mass = k.sum_lanes(total.second_lanes());
+    sums.sums = total.accumulators();
+  }
   rule.finish(row, sums, sizes.value_width, k);
 }
 
@@ -185,6 +222,7 @@ class SpanWalk {
       if (rule_.second_logits()) score(piece, seconds_, second_logits(0, piece.begin));
     }
     for (Index r = 0; r < rows(); ++r) weigh(r);
+    if (sizes_.value_width == 0) return;
     for (Index a = 0; a < sizes_.accumulators; ++a)
       for (std::size_t i = 0; i < pieces_.size(); ++i) gather(static_cast<Index>(i), a);
   }
@@ -336,6 +374,10 @@ class SpanWalk {
         if (side) side += row(r).head * piece.page.side_stride + (run.begin - piece.begin);
         float* s = logits(r, run.begin);
         rule_.logits(row(r), run.begin, count, side, s, k_);
+        if (rule_.gathers_moments()) {
+          add_moments(r, run);
+          continue;
+        }
         if (add)
           maximum += references_.emplace_back(rule_.reference(s, weights(0, r, run.begin), count, k_));
         else if (rule_.tracks_maximum())
@@ -369,6 +411,14 @@ class SpanWalk {
         behind += *reference++;
       }
     }
+  }
+
+  void add_moments(Index r, const KeyRange& run) {
+    MomentLanes moments = partial(r).moments();
+    k_.add_moments(logits(r, lane_floor(block_)), local(run.begin), local(run.end), moments.sums,
+                   moments.squares);
+    partial(r).set_moments(moments);
+    partial(r).touch();
   }
 
   // room [count] is for scratch.

@@ -74,10 +74,12 @@ struct QueryRow {
 
 // What a row has gathered over all keys it sees.
 struct RowSums {
-  float maximum = 0;            // what numerators are relative to, of a rule that tracks it
-  float minimum = 0;            // smallest logit (infinity without a key), of a rule that tracks it
-  float mass = 0;               // sum of the numerators
-  float second_mass = 0;        // sum of numerator times second logit
+  float maximum = 0;      // what numerators are relative to, of a rule that tracks it
+  float minimum = 0;      // smallest logit (infinity without a key), of a rule that tracks it
+  float mass = 0;         // sum of the numerators
+  float second_mass = 0;  // sum of numerator times second logit
+  double logits = 0;      // sum of the logits and of their squares, of a rule that gathers moments
+  double squares = 0;
   const float* sums = nullptr;  // [accumulators][value_width]
 };
 
@@ -93,6 +95,8 @@ class KeyRule {
   // True if QueryRow::second times each key is wanted, unscaled: accumulator 1 then takes numerator times
   // that.
   virtual bool second_logits() const { return false; }
+  // True if the sums of the logits and of their squares are wanted in f64, and nothing else: no numerators.
+  virtual bool gathers_moments() const { return false; }
   // (maximum, mass) before any key; returns false when the row starts from nothing: (-infinity, 0).
   virtual bool start(const QueryRow& row, float& maximum, float& mass) const = 0;
   // In place: q.k of `count` consecutive keys from position `first` -> logits. side [count] or null.

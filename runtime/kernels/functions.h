@@ -294,13 +294,16 @@ void widen_f16(const plait::f16* half, float* y, Index n) {
 
 // Sums along a row.
 
-float sum_lanes(const float* lanes) {
-  float t[16];
+template <class T>
+inline T lanes_tree(const T* lanes) {
+  T t[16];
   memcpy(t, lanes, sizeof t);
   for (int width = 8; width >= 1; width /= 2)
     for (int l = 0; l < width; ++l) t[l] = t[l] + t[l + width];
   return t[0];
 }
+float sum_lanes(const float* lanes) { return lanes_tree(lanes); }
+double sum_lanes_f64(const double* lanes) { return lanes_tree(lanes); }
 
 inline float tree(Lanes a) {
   float t[16];
@@ -357,6 +360,30 @@ void add_to_lanes(const float* x, Index begin, Index end, float* lanes) {
     store(lanes, acc);
   }
   for (; i < end; ++i) lanes[i % 16] += x[i];
+}
+
+void add_moments(const float* x, Index begin, Index end, double* sums, double* squares) {
+  Index i = begin;
+  const auto add = [&] {
+    const double a = (double)x[i];
+    sums[i % 16] += a;
+    squares[i % 16] += a * a;
+  };
+  for (; i < end && i % 16 != 0; ++i) add();
+  if (i + 16 <= end) {
+    double s[16], q[16];
+    memcpy(s, sums, sizeof s);
+    memcpy(q, squares, sizeof q);
+    for (; i + 16 <= end; i += 16)
+      for (Index l = 0; l < 16; ++l) {
+        const double a = (double)x[i + l];
+        s[l] += a;
+        q[l] += a * a;
+      }
+    memcpy(sums, s, sizeof s);
+    memcpy(squares, q, sizeof q);
+  }
+  for (; i < end; ++i) add();
 }
 
 // Elementary functions.
@@ -646,6 +673,8 @@ constexpr plait::Kernels make_table(plait::Isa isa, const char* name) {
   k.maximum = maximum;
   k.add_to_lanes = add_to_lanes;
   k.sum_lanes = sum_lanes;
+  k.add_moments = add_moments;
+  k.sum_lanes_f64 = sum_lanes_f64;
   k.exp = map<exp_of>;
   k.log = map<log_of>;
   k.log1p = map<log1p_map_of>;

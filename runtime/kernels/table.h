@@ -55,6 +55,9 @@ struct Kernels {
   // lanes[i mod 16] += x[i] for i in [begin, end): a row sum that arrives in pieces.
   void (*add_to_lanes)(const float* x, Index begin, Index end, float* lanes);
   float (*sum_lanes)(const float* lanes);  // the tree over 16 lanes
+  // The same of x and of its squares, which are exact in f64, in lanes of f64.
+  void (*add_moments)(const float* x, Index begin, Index end, double* sums, double* squares);
+  double (*sum_lanes_f64)(const double* lanes);
 
   // Elementwise, y[i] = f(x[i]).
   using Map = void (*)(const float* x, float* y, Index n);

@@ -186,8 +186,9 @@ TEST_P(Tables, FastPairsStayWithinRoundingOfTheExactSum) {
 
 // Sums: sixteen lanes, one tree.
 
-float lanes_then_tree(Index n, const std::function<float(Index, float)>& step) {
-  float lanes[16] = {};
+template <class T = float, class Step>
+T lanes_then_tree(Index n, Step step) {
+  T lanes[16] = {};
   for (Index i = 0; i < n; ++i) lanes[i % 16] = step(i, lanes[i % 16]);
   for (int width = 8; width > 0; width /= 2)
     for (int l = 0; l < width; ++l) lanes[l] += lanes[l + width];
@@ -214,6 +215,15 @@ TEST_P(Tables, SumsHaveSixteenLanesAndOneTree) {
       k_.add_to_lanes(x, cut, n, lanes);
       EXPECT_TRUE(same(k_.sum_lanes(lanes),
                        lanes_then_tree(n, [&](Index i, float s) { return i < begin ? s : s + x[i]; })));
+      double sums[16] = {}, squares[16] = {};
+      k_.add_moments(x, begin, cut, sums, squares);
+      k_.add_moments(x, cut, n, sums, squares);
+      const auto wide = [&](Index i) { return static_cast<double>(x[i]); };
+      EXPECT_EQ(k_.sum_lanes_f64(sums),
+                lanes_then_tree<double>(n, [&](Index i, double s) { return i < begin ? s : s + wide(i); }));
+      EXPECT_EQ(k_.sum_lanes_f64(squares), lanes_then_tree<double>(n, [&](Index i, double s) {
+                  return i < begin ? s : s + wide(i) * wide(i);
+                }));
     }
   }
 }

@@ -945,6 +945,40 @@ TEST(LaserAttention, LiesBetweenMeanAndMaximumAndGoesToTheMean) {
   }
 }
 
+// 2.15, TESTED: .4332 goes to .4363 at eps = .01. What small values add to the mean is half their variance
+// under the weights (the second cumulant), so that the two numbers are those of a head whose values have a
+// variance of .62, and the third cumulant is what is left.
+TEST(LaserAttention, SmallValuesAddHalfTheirVariance) {
+  const double mean = 0.4332, variance = 0.62;
+  const Numbers p = softmax(kLogits);
+  Numbers z = {0.3, -1.2, 2, 0.1, -0.7};
+  ASSERT_EQ(z.size(), p.size());
+  const auto expectation = [&](auto f) {
+    double sum = 0;
+    for (std::size_t j = 0; j < p.size(); ++j) sum += p[j] * f(z[j]);
+    return sum;
+  };
+  const double centre = expectation([](double x) { return x; });
+  const double spread = std::sqrt(expectation([&](double x) { return (x - centre) * (x - centre); }));
+  for (double& x : z) x = mean + std::sqrt(variance) * (x - centre) / spread;
+  const double third = expectation([&](double x) { return (x - mean) * (x - mean) * (x - mean); });
+  const auto over_eps = [&](double eps) {
+    LogitRow row(Json::object(), kLogits);
+    row.settings.update({{"readout", "laser_attention"}, {"value_head_dim", 1}});
+    row.values["v"].assign(static_cast<std::size_t>(row.surroundings.width), 0.0f);
+    for (std::size_t j = 0; j < z.size(); ++j) row.values["v"][2 + j] = static_cast<float>(eps * z[j]);
+    row.values["o"].assign(static_cast<std::size_t>(row.surroundings.width), 0.0f);
+    row.values["o"][0] = 1;
+    const OneKind layer(kKind, row.settings, row.surroundings, row.values);
+    return row.last(layer.twin(row.input))[0] / eps;
+  };
+  EXPECT_NEAR(over_eps(0.01), 0.4363, 5e-5);
+  // The fourth cumulant, below 10 here, over 4! eps^3; values are rounded to f32.
+  for (const double eps : {0.01, 0.001})
+    EXPECT_NEAR(over_eps(eps), mean + eps * variance / 2 + eps * eps * third / 6, eps * eps * eps + 1e-7)
+        << eps;
+}
+
 // 2.15, TESTED: where the greatest value sits on a key whose weight underflows, what is left is right.
 TEST(LaserAttention, SurvivesWeightsThatUnderflow) {
   LogitRow row(Json::object(), {0, -1e3});

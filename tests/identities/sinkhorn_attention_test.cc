@@ -1,6 +1,7 @@
 // What softmax-family 2.16 and 7 say of sinkhorn_attention.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -58,6 +59,15 @@ TEST(SinkhornAttention, MeetsItsTwinInEveryExample) {
   }
 }
 
+// What the spec measured on one matrix that it does not give must be an ordinary value among those of 200
+// others: not among the least or greatest twentieth.
+constexpr int kMatrices = 200;
+void expect_ordinary(const std::vector<double>& values, double measured) {
+  const auto below = std::count_if(values.begin(), values.end(), [&](double v) { return v < measured; });
+  EXPECT_GT(below, kMatrices / 20) << measured;
+  EXPECT_LT(below, kMatrices - kMatrices / 20) << measured;
+}
+
 // TESTED 4e-16 on the weights.
 TEST(SinkhornAttention, OneHalfStepIsSoftmax) {
   const Index n = 6;
@@ -92,7 +102,12 @@ TEST(SinkhornAttention, OddCountsBalanceRowsAndEvenOnesColumns) {
     EXPECT_LT(imbalance(odd, n, false), before / 2) << steps;
     before = imbalance(odd, n, false);
   }
-  EXPECT_LE(before, 1e-4);  // TESTED 6e-6 on another matrix
+  std::vector<double> errors;  // TESTED 6e-6 on a 6 x 6 Gaussian after 21
+  for (int m = 0; m < kMatrices; ++m)
+    errors.push_back(
+        imbalance(reference::sinkhorn_weights(gaussian_logits(n, 100 + static_cast<std::uint64_t>(m)), n, 21),
+                  n, false));
+  expect_ordinary(errors, 6e-6);
 }
 
 // What is added to a row's logits its potential takes away.
@@ -108,22 +123,28 @@ TEST(SinkhornAttention, AConstantOnTheLogitsOfARowCancels) {
               1e-13);
 }
 
-// Why causal graphs refuse the kind: under a causal mask the iteration goes to the identity, slowly.
+// Why causal graphs refuse the kind: under a causal mask the iteration goes to the identity, slowly. TESTED:
+// the greatest distance from it is 0.77, 0.24, 0.039, 0.0044 after 3, 21, 201, 2001 steps.
 TEST(SinkhornAttention, ACausalMaskLeavesEveryRowItself) {
   const Index n = 6;
-  Matrix logits = gaussian_logits(n, 8);
-  for (Index i = 0; i < n; ++i)
-    for (Index j = i + 1; j < n; ++j) logits[static_cast<std::size_t>(i * n + j)] = -1e9;
-  double before = 1;
-  for (const Index steps : {21, 201, 2001}) {
-    const Matrix a = reference::sinkhorn_weights(logits, n, steps);
-    double most = 0;
-    for (Index i = 0; i < n * n; ++i)
-      most = std::max(most, std::abs(a[static_cast<std::size_t>(i)] - (i / n == i % n ? 1 : 0)));
-    EXPECT_LT(most, before / 2) << steps;
-    before = most;
+  const std::pair<Index, double> measured[] = {{3, 0.77}, {21, 0.24}, {201, 0.039}, {2001, 0.0044}};
+  std::vector<double> before(kMatrices, 1);
+  for (const auto& [steps, distance] : measured) {
+    std::vector<double> now;
+    for (int m = 0; m < kMatrices; ++m) {
+      Matrix logits = gaussian_logits(n, 400 + static_cast<std::uint64_t>(m));
+      for (Index i = 0; i < n; ++i)
+        for (Index j = i + 1; j < n; ++j) logits[static_cast<std::size_t>(i * n + j)] = -1e9;
+      const Matrix a = reference::sinkhorn_weights(logits, n, steps);
+      double most = 0;
+      for (Index i = 0; i < n * n; ++i)
+        most = std::max(most, std::abs(a[static_cast<std::size_t>(i)] - (i / n == i % n ? 1 : 0)));
+      EXPECT_LT(most, before[static_cast<std::size_t>(m)]) << steps;
+      now.push_back(most);
+    }
+    expect_ordinary(now, distance);
+    before = now;
   }
-  EXPECT_LE(before, 0.02);  // TESTED 0.0044 on another matrix
 }
 
 TEST(SinkhornAttention, IsRefusedInACausalGraph) {

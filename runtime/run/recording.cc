@@ -7,6 +7,7 @@
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
 #include "runtime/run/batch.h"
+#include "runtime/run/encoder.h"
 
 namespace plait {
 namespace {
@@ -176,12 +177,18 @@ Recording record(const Model& model, std::span<const std::vector<Token>> texts, 
   digest.add(knows.data(), knows.size());
   for (const Site site : request.inner) digest.add(name_of(site), std::strlen(name_of(site)));
   for (const Site site : request.inner_rows) digest.add(cat("rows of ", name_of(site)));
+  if (!model.card().causal && request.state_at >= 0)
+    fail("reference: an encoder keeps no state, its state at ", request.state_at, " was asked for");
   for (std::size_t t = 0; t < texts.size(); ++t) {
-    Sequence sequence(model);
     const std::span<const Token> tokens = texts[t];
     const auto length = static_cast<Index>(tokens.size());
     digest.add(&length, sizeof length);
     digest.add(tokens.data(), tokens.size_bytes());
+    if (!model.card().causal) {
+      encode_batch(model, {&tokens, 1}, options, [](std::size_t, View<const float>) {});
+      continue;
+    }
+    Sequence sequence(model);
     const Index cut = t == 0 && request.state_at >= 0 ? request.state_at : 0;
     if (cut > length)
       fail("reference: the first text has ", length, " tokens, its state at ", cut, " was asked for");

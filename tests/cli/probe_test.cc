@@ -126,6 +126,34 @@ TEST(Probe, AttentionSinksCountsThemPerLayer) {
   EXPECT_EQ(plait(probe + "--eps 0.25").json()["layers"][0]["counts"].size(), 2u);
 }
 
+// Of an encoder every row sees every key: row 0 counts, and no row is left out for having few keys.
+TEST(Probe, ReadsEncoders) {
+  ASSERT_EQ(
+      plait("new '" PLAIT_SOURCE_DIR "/tests/cli/cards/encoder.json' probed_encoder.h5 --seed 7 --quiet")
+          .code,
+      0);
+  text();
+  const auto probe = [](const char* name) {
+    return plait(cat("probe ", name, " probed_encoder.h5 --text small.txt --limit 40 --json -")).json();
+  };
+  for (const char* name : {"attention_maps", "attention_sinks", "attention_statistics",
+                           "attention_thermodynamics", "large_prompt_limit"})
+    EXPECT_EQ(probe(name)["heads"].size(), 2u) << name;
+  EXPECT_EQ(probe("attention_sinks")["skip"], 0);
+  EXPECT_EQ(probe("attention_statistics")["blocks"].size(), 4u);
+  EXPECT_EQ(
+      plait("probe degrees_of_freedom probed_encoder.h5 --text small.txt --limit 40 --samples 64 --json -")
+          .json()["heads"]
+          .size(),
+      2u);
+  const Json bounds = probe("vertex_softmax");
+  EXPECT_EQ(bounds["layers"][0]["outside"], 0);
+  EXPECT_GT(bounds["layers"][0]["bound"].get<double>(), 0);
+  EXPECT_NE(
+      plait("probe attention_maps probed_encoder.h5 --text small.txt --limit 40").out.find("rows 0 to 39"),
+      std::string::npos);
+}
+
 std::string npy_of(Index rows, Index cols, const std::vector<float>& values) {
   return npy_header_f32(rows, cols) +
          std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));

@@ -6,6 +6,7 @@
 #include "runtime/base/error.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/run/encoder.h"
+#include "runtime/run/recording.h"
 #include "runtime/run/wavefront.h"
 #include "tests/testing.h"
 #include "weights/model_file.h"
@@ -126,6 +127,31 @@ TEST_P(ExactEncoderConformance, RowsSeeAhead) {
   const std::vector<float> outputs = encode(*model_, changed, compute_);
   const auto row = static_cast<std::size_t>(model_->card().vocab);
   EXPECT_EQ(same_bits(std::span(outputs).first(row), std::span(whole_).first(row)), !mixes);
+}
+
+// What a recording keeps are the rows of the run over the whole sequence, whatever texts stand beside it.
+TEST_P(ExactEncoderConformance, IsRecordedWhole) {
+  const std::string name = "final_norm";
+  std::vector<float> seen;
+  RunOptions options;
+  options.compute = compute_;
+  options.observer = [&](int node, const Ports& ports, std::span<const Segment>) {
+    if (model_->graph().nodes[static_cast<std::size_t>(node)].name != name) return;
+    for (Index r = 0; r < ports.output.rows; ++r)
+      seen.insert(seen.end(), ports.output.row(r), ports.output.row(r) + ports.output.cols);
+  };
+  const std::span<const Token> sequence = tokens_;
+  encode_batch(*model_, {&sequence, 1}, options, [](std::size_t, View<const float>) {});
+  ASSERT_EQ(seen.size(), static_cast<std::size_t>(kTokens * model_->card().width));
+  const std::vector<Token> other = Numbers(12).tokens(33, model_->card().vocab);
+  RecordRequest request;
+  request.nodes = {name};
+  request.rows = true;
+  const auto recorded = record(*model_, std::vector{other, tokens_}, request, compute_).nodes.at(name);
+  EXPECT_EQ(recorded->count, 33 + kTokens);
+  EXPECT_TRUE(same_bits(std::span(recorded->rows).last(seen.size()), seen));
+  request.state_at = 5;
+  EXPECT_THROW(record(*model_, std::vector<std::vector<Token>>{tokens_}, request, compute_), Error);
 }
 
 TEST_P(ExactEncoderConformance, HasNoStream) {

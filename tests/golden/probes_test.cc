@@ -42,7 +42,7 @@ TEST(ProbeGoldens, AttentionSinks) {
     const Row weights = head.at("weights"), values = head.at("values"), outputs = head.at("outputs");
     Index tokens = 1;
     while (tokens * tokens < static_cast<Index>(weights.size())) ++tokens;
-    const SinkStatistics s = sink_statistics(weights, values, outputs, tokens, 0);
+    const SinkStatistics s = sink_statistics(weights, values, outputs, tokens, 0, false);
     const auto expect = [&](double value, const char* name) {
       const double theirs = head.at(name);
       EXPECT_NEAR(value, theirs, 1e-13 * std::abs(theirs)) << name;

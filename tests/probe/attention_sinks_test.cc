@@ -34,7 +34,7 @@ std::vector<double> random_rows(Index sink, double factor) {
 
 SinkStatistics statistics(Index sink, double share, double factor) {
   const auto rows = random_rows(sink, factor);
-  return sink_statistics(map_with_sink(sink, share), rows, rows, kTokens, kSkip);
+  return sink_statistics(map_with_sink(sink, share), rows, rows, kTokens, kSkip, true);
 }
 
 TEST(AttentionSinks, FindsTheSinkAndItsMass) {
@@ -83,7 +83,7 @@ TEST(AttentionSinks, StrictEventAndCounts) {
 TEST(AttentionSinks, RatiosAreNorms) {
   const std::vector<double> a = {1, 0, 0, 1, 0, 0, 1, 0, 0}, values = {3, 0, 1, 0, 0, 2},
                             outputs = {0, 4, 0, 1, 1, 0};
-  const SinkStatistics s = sink_statistics(a, values, outputs, 3, 1);
+  const SinkStatistics s = sink_statistics(a, values, outputs, 3, 1, true);
   EXPECT_EQ(s.sink, 0);
   EXPECT_DOUBLE_EQ(s.ratio_head, 2);
   EXPECT_DOUBLE_EQ(s.ratio_out, 4);
@@ -101,12 +101,28 @@ TEST(AttentionSinks, StableRankAndSharedEnergy) {
   EXPECT_NEAR(shared_energy({3, 0, 1, 0}, 2), 0.8, 1e-15);
 }
 
+// Where every row sees every key, any of them may be the sink, and all rows judge it.
+TEST(AttentionSinks, OfAnEncoderAnyKeyMayBeTheSink) {
+  for (const Index sink : {Index{0}, kTokens - 1}) {
+    std::vector<double> a(static_cast<std::size_t>(kTokens * kTokens), 0.25 / (kTokens - 1));
+    for (Index i = 0; i < kTokens; ++i) a[static_cast<std::size_t>(i * kTokens + sink)] = 0.75;
+    a[static_cast<std::size_t>(sink)] = 0.25;  // row 0 counts too
+    const auto rows = random_rows(sink, 0);
+    const SinkStatistics s = sink_statistics(a, rows, rows, kTokens, 0, false);
+    EXPECT_EQ(s.sink, sink);
+    EXPECT_NEAR(s.mass, 0.75 - 0.5 / kTokens, 1e-14);
+    EXPECT_EQ(s.least, 0.25);
+    EXPECT_NEAR(s.routed, (kTokens - 1.0) / kTokens, 1e-14);
+    EXPECT_EQ(s.ratio_out, 0);
+  }
+}
+
 // A key that only late rows see wins no contest that few rows judge.
 TEST(AttentionSinks, TheLastKeyIsNoSink) {
   std::vector<double> a = map_with_sink(0, 0.6);
   for (Index j = 0; j < kTokens; ++j)
     a[static_cast<std::size_t>((kTokens - 1) * kTokens + j)] = j == kTokens - 1;
-  EXPECT_EQ(sink_statistics(a, random_rows(0, 1), random_rows(0, 1), kTokens, kSkip).sink, 0);
+  EXPECT_EQ(sink_statistics(a, random_rows(0, 1), random_rows(0, 1), kTokens, kSkip, true).sink, 0);
 }
 
 }  // namespace

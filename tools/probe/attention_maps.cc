@@ -24,18 +24,18 @@ plot::MapGrid::Map map_of(const std::string& title, const std::string& subtitle,
 
 }  // namespace
 
-MapStatistics map_statistics(const std::vector<double>& weights, Index tokens) {
+MapStatistics map_statistics(const std::vector<double>& weights, Index tokens, Index first_row) {
   MapStatistics sums;
   double rows = 0;
-  for (Index i = 1; i < tokens; ++i) {
+  for (Index i = first_row; i < tokens; ++i) {
     const double* a = weights.data() + i * tokens;
     double mass = 0, entropy = 0, distance = 0;
-    for (Index j = 0; j <= i; ++j) mass += std::abs(a[j]);
+    for (Index j = 0; j < tokens; ++j) mass += std::abs(a[j]);
     if (mass == 0) continue;
-    for (Index j = 0; j <= i; ++j) {
+    for (Index j = 0; j < tokens; ++j) {
       const double p = std::abs(a[j]) / mass;
       if (p > 0) entropy -= p * std::log(p);
-      distance += p * static_cast<double>(i - j);
+      distance += p * static_cast<double>(std::abs(i - j));
     }
     sums.entropy += entropy;
     sums.effective_keys += std::exp(entropy);
@@ -66,7 +66,7 @@ Findings AttentionMaps::run(const Common& common) const {
     const AttentionNode& node = reading.nodes[n];
     for (const Index head : node.heads) {
       const std::vector<double> weights = weights_of(node, head, tokens);
-      const MapStatistics s = map_statistics(weights, tokens);
+      const MapStatistics s = map_statistics(weights, tokens, reading.first_row());
       rows.push_back({node.name, cat(head), fixed(s.entropy, 3), fixed(s.effective_keys, 1),
                       fixed(s.first, 4), fixed(s.distance, 1)});
       found.json["heads"].push_back({{"layer", node.name},
@@ -80,7 +80,7 @@ Findings AttentionMaps::run(const Common& common) const {
     progress.update(static_cast<double>(n + 1) / static_cast<double>(reading.nodes.size()));
   }
   progress.clear();
-  found.text = cat(table(rows, "lrrrrr"), "Means over rows 1 to ", tokens - 1,
+  found.text = cat(table(rows, "lrrrrr"), "Means over rows ", reading.first_row(), " to ", tokens - 1,
                    "; entropy in nats, keys = e^entropy, distance in tokens.\n");
   found.figures.push_back(figure_of(
       std::move(grid), cat("Weights of the last ", std::min(tokens, kShown), " of ", tokens,

@@ -9,16 +9,15 @@
 
 namespace plait::probe {
 
-// Means over the rows of weights a [tokens, tokens] from row 1 on (row 0 has one key and says nothing). Rows
-// are taken as |a| over its sum, so that every normaliser's weights can be compared; a row of zeros is left
-// out.
+// Means over the rows of weights a [tokens, tokens] from `first_row` on. Rows are taken as |a| over its sum,
+// so that every normaliser's weights can be compared; a row of zeros is left out.
 struct MapStatistics {
   double entropy = 0;         // nats
   double first = 0;           // share of the first token
-  double distance = 0;        // tokens looked back
+  double distance = 0;        // tokens between row and key
   double effective_keys = 0;  // e^entropy, averaged over rows
 };
-MapStatistics map_statistics(const std::vector<double>& weights, Index tokens);
+MapStatistics map_statistics(const std::vector<double>& weights, Index tokens, Index first_row);
 
 class AttentionMaps final : public Probe {
  public:

@@ -145,12 +145,18 @@ std::vector<double> weights_of(const AttentionNode& node, Index head, Index toke
   return matrix;
 }
 
+std::size_t own_place(const TwinRow& row) {
+  const auto own = std::lower_bound(row.keys.begin(), row.keys.end(), row.position);
+  return static_cast<std::size_t>(own - row.keys.begin());
+}
+
 std::vector<double> values_of(const AttentionNode& node, Index head, Index tokens) {
   const Index width = node.settings.projection.value_head_dim;
   std::vector<double> values;
   for (Index j = 0; j < tokens; ++j) {
     const AttentionTwin::Look look = node.sequence->look(j, head);
-    values.insert(values.end(), look.row.values.back(), look.row.values.back() + width);
+    const double* own = look.row.values[own_place(look.row)];
+    values.insert(values.end(), own, own + width);
   }
   return values;
 }

@@ -41,6 +41,9 @@ struct Reading {
   std::vector<AttentionNode> nodes;
 
   Index length() const { return static_cast<Index>(tokens.size()); }
+  bool causal() const { return model->card().causal; }
+  // Row 0 of a causal map has one key and says nothing.
+  Index first_row() const { return causal() ? 1 : 0; }
   Json json() const;  // model, text, tokens
 };
 
@@ -57,6 +60,8 @@ std::optional<double> sink_logit(const Model& model, const AttentionNode& node, 
 
 // Weights of one head as a matrix [tokens, tokens], zero where a key is not visible.
 std::vector<double> weights_of(const AttentionNode& node, Index head, Index tokens);
+// Where a row's own token stands among the keys it sees.
+std::size_t own_place(const TwinRow& row);
 // Values that one query head reads, [tokens, value_head_dim].
 std::vector<double> values_of(const AttentionNode& node, Index head, Index tokens);
 

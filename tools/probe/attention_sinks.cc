@@ -11,6 +11,7 @@
 namespace plait::probe {
 namespace {
 
+constexpr Index kSkip = 8;  // rows of a causal map that see few keys
 constexpr double kRouted = 0.9, kSmall = 0.2, kLarge = 0.5, kRankOne = 1.5;
 
 using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -26,11 +27,14 @@ double ratio(const std::vector<double>& rows, Index count, Index s) {
   return others > 0 ? norms[s] / others : 0;
 }
 
-Index strongest_key(Eigen::Map<const Rows> a, Index skip) {
+// The first row that a key is judged by.
+Index first_judge(Index key, Index skip, bool causal) { return causal ? std::max(key, skip) : skip; }
+
+Index strongest_key(Eigen::Map<const Rows> a, Index skip, bool causal) {
   Index best = 0;
   double most = -1;
-  for (Index j = 0; j <= (a.rows() - 1) / 2; ++j) {
-    const Index first = std::max(j, skip);
+  for (Index j = 0; j <= (a.rows() - 1) / (causal ? 2 : 1); ++j) {
+    const Index first = first_judge(j, skip, causal);
     const double mean = a.col(j).tail(a.rows() - first).mean();
     if (mean > most) best = j, most = mean;
   }
@@ -101,11 +105,11 @@ double shared_energy(const std::vector<double>& rows, Index count) {
 }
 
 SinkStatistics sink_statistics(const std::vector<double>& weights, const std::vector<double>& values,
-                               const std::vector<double>& outputs, Index tokens, Index skip) {
+                               const std::vector<double>& outputs, Index tokens, Index skip, bool causal) {
   const auto a = matrix(weights, tokens);
   SinkStatistics s;
-  s.sink = strongest_key(a, skip);
-  const Index rows = tokens - std::max(s.sink, skip);
+  s.sink = strongest_key(a, skip, causal);
+  const Index rows = tokens - first_judge(s.sink, skip, causal);
   const Eigen::VectorXd column = a.col(s.sink).tail(rows);
   s.mass = column.mean();
   s.least = column.minCoeff();
@@ -138,8 +142,8 @@ SinkCounts count_sinks(std::span<const SinkStatistics> heads, std::optional<doub
 
 void AttentionSinks::add_flags(CLI::App& verb) {
   add_reading_flags(verb, flags_);
-  verb.add_option("--skip", skip_, "Leave out the first N rows (default 8)")
-      ->check(CLI::Range(Index{1}, Index{1} << 16))
+  verb.add_option("--skip", skip_, "Leave out the first N rows (default 8; 0 for an encoder)")
+      ->check(CLI::Range(Index{0}, Index{1} << 16))
       ->type_name("N");
   verb.add_option("--eps", eps_,
                   "A strict sink has no weight below 1 - eps; the tables' (default 0.5,0.3,0.2,0.1)")
@@ -149,9 +153,9 @@ void AttentionSinks::add_flags(CLI::App& verb) {
 
 Findings AttentionSinks::run(const Common& common) const {
   const Reading reading = read_attention(flags_, common);
-  const Index tokens = reading.length();
-  if (tokens <= 2 * skip_)
-    fail("'", reading.source, "' has ", tokens, " tokens; sinks are sought behind --skip ", skip_,
+  const Index tokens = reading.length(), skip = skip_.value_or(reading.causal() ? kSkip : 0);
+  if (tokens <= 2 * skip)
+    fail("'", reading.source, "' has ", tokens, " tokens; sinks are sought behind --skip ", skip,
          " rows, in twice as many at least");
   for (const AttentionNode& node : reading.nodes)
     if (node.settings.heads_out() != node.settings.projection.num_heads)
@@ -160,7 +164,7 @@ Findings AttentionSinks::run(const Common& common) const {
 
   Findings found;
   found.json = reading.json();
-  found.json["skip"] = skip_;
+  found.json["skip"] = skip;
   found.json["eps"] = eps_;
   std::vector<std::vector<std::string>> rows = {{"LAYER", "HEAD", "SINK", "MASS", "ROUTED", "LEAST",
                                                  "RATIO HEAD", "RATIO OUT", "STABLE RANK", "VERDICT",
@@ -179,7 +183,8 @@ Findings AttentionSinks::run(const Common& common) const {
     std::vector<SinkStatistics> heads;
     for (const Index head : node.heads) {
       const HeadReading read = read_head(reading, node, head);
-      const SinkStatistics s = sink_statistics(read.weights, read.values, read.outputs, tokens, skip_);
+      const SinkStatistics s =
+          sink_statistics(read.weights, read.values, read.outputs, tokens, skip, reading.causal());
       const SinkKind kind = sink_kind(s);
       const std::optional<double> strict = strictest(s, eps_);
       heads.push_back(s);
@@ -203,7 +208,7 @@ Findings AttentionSinks::run(const Common& common) const {
           {s.mass, s.ratio_out, where, kind != SinkKind::none, static_cast<int>(n),
            cat(where, ": key ", s.sink, ", mass ", fixed(s.mass, 3), ", ", name_of(kind))});
     }
-    const double shared = shared_energy(tail(node.output, tokens, skip_), tokens - skip_);
+    const double shared = shared_energy(tail(node.output, tokens, skip), tokens - skip);
     layers.push_back({node.name, fixed(shared, 4)});
     Json counts = Json::array();
     const auto count = [&](std::optional<double> eps) {
@@ -223,7 +228,7 @@ Findings AttentionSinks::run(const Common& common) const {
   progress.clear();
   found.text =
       cat(table(rows, "lrrrrrrrrlr"), "\n", table(layers, "l" + std::string(layers[0].size() - 1, 'r')),
-          "Rows from ", skip_, " on; a sink event is routed >= ", fixed(kRouted, 1),
+          "Rows from ", skip, " on; a sink event is routed >= ", fixed(kRouted, 1),
           ", a NOP has ratio out <= ", fixed(kSmall, 1), ", a broadcast ratio out >= ", fixed(kLarge, 1),
           " and stable rank <= ", fixed(kRankOne, 1), ".\nStrict: the least eps with least >= 1 - eps. ",
           "Layers: sink events NOPs/broadcasts, by ratio head and without the rank.\n");

@@ -25,12 +25,12 @@ struct SinkStatistics {
 enum class SinkKind { none, nop, broadcast, other };  // other: a sink event that is neither
 const char* name_of(SinkKind kind);
 
-// A causal map's reading of the paper's definitions, which are for maps where every row sees every key: rows
-// before `skip` are left out (their few keys make a sink of anything), a key's mean runs over the rows that
-// may see it, and the sink is sought among the keys of the first half.
+// The paper's definitions are for maps where every row sees every key. In a causal map a key's mean runs over
+// the rows that may see it, and the sink is sought among the keys of the first half. Rows before `skip` are
+// left out (few keys make a sink of anything).
 // weights [tokens, tokens]; values [tokens, value_width]; outputs [tokens, width], W_O v per key
 SinkStatistics sink_statistics(const std::vector<double>& weights, const std::vector<double>& values,
-                               const std::vector<double>& outputs, Index tokens, Index skip);
+                               const std::vector<double>& outputs, Index tokens, Index skip, bool causal);
 // Event: routed >= 0.9. NOP: ratio_out <= 0.2. Broadcast: ratio_out >= 0.5 and stable_rank <= 1.5.
 SinkKind sink_kind(const SinkStatistics& statistics);
 
@@ -55,7 +55,7 @@ class AttentionSinks final : public Probe {
 
  private:
   ReadingFlags flags_;
-  Index skip_ = 8;
+  std::optional<Index> skip_;
   std::vector<double> eps_ = {0.5, 0.3, 0.2, 0.1};
 };
 

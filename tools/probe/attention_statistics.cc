@@ -123,7 +123,8 @@ void AttentionStatistics::add_heads(const Reading& reading, const Common& common
     const AttentionNode& node = reading.nodes[n];
     for (const Index head : node.heads) {
       const std::vector<double> weights = weights_of(node, head, tokens);
-      const double entropy = map_statistics(weights, tokens).entropy, norm = frobenius_norm(weights),
+      const double entropy = map_statistics(weights, tokens, reading.first_row()).entropy,
+                   norm = frobenius_norm(weights),
                    rank = stable_rank(head_output(weights, values_of(node, head, tokens), tokens), tokens);
       rows.push_back({node.name, cat(head), fixed(entropy, 3), fixed(norm, 3), fixed(rank, 2)});
       found.json["heads"].push_back({{"layer", node.name},

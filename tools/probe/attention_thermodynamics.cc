@@ -15,7 +15,6 @@ constexpr int kOctaves = 4, kSteps = 2;
 constexpr std::size_t kNamed = 8;  // curves of a panel that have room for their names
 constexpr int kColours = 7;
 
-// Means over the rows from 1 on: row 0 has one key and says nothing.
 Thermodynamics mean_over_rows(const std::vector<std::vector<double>>& rows, double kt, double relative) {
   Thermodynamics sum;
   for (const std::vector<double>& logits : rows) {
@@ -32,7 +31,7 @@ Thermodynamics mean_over_rows(const std::vector<std::vector<double>>& rows, doub
 std::vector<std::vector<double>> logits_of(const Reading& reading, const AttentionNode& node, Index head) {
   const std::optional<double> sink = sink_logit(*reading.model, node, head);
   std::vector<std::vector<double>> rows;
-  for (Index i = 1; i < reading.length(); ++i) {
+  for (Index i = reading.first_row(); i < reading.length(); ++i) {
     rows.push_back(node.sequence->look(i, head).logits);
     if (sink) rows.back().push_back(*sink);
   }
@@ -113,8 +112,8 @@ Findings AttentionThermodynamics::run(const Common& common) const {
     progress.update(static_cast<double>(n + 1) / static_cast<double>(reading.nodes.size()));
   }
   progress.clear();
-  found.text = cat(table(rows, "lrrrrrr"), "Means over rows 1 to ", reading.length() - 1,
-                   "; F = U - kT S. Energies in units of q.k, entropy in nats.\n");
+  found.text = cat(table(rows, "lrrrrrr"), "Means over rows ", reading.first_row(), " to ",
+                   reading.length() - 1, "; F = U - kT S. Energies in units of q.k, entropy in nats.\n");
   found.figures.push_back(
       figure_of(std::move(capacity),
                 "A peak right of 1 is a head that is colder than its own transition: it has "

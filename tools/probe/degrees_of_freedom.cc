@@ -94,8 +94,8 @@ std::vector<DegreesOfFreedom::Spectrum> DegreesOfFreedom::of_model(const Common&
                   numbers[static_cast<std::size_t>(i + source.below(pool - i))]);
         const Index number = numbers[static_cast<std::size_t>(i)], token = number % reading.length();
         const AttentionTwin::Look look = node.sequence->look(token, head);
-        // Every token sees itself: its own key is the last of its row.
-        const double* vector = number < reading.length() ? look.row.query : look.row.vectors.back();
+        const double* vector =
+            number < reading.length() ? look.row.query : look.row.vectors[own_place(look.row)];
         vectors.insert(vectors.end(), vector, vector + width);
       }
       all.push_back({node.name, head, gram_eigenvalues(vectors, samples_, scale)});

@@ -9,6 +9,11 @@
 #include "tools/plot/line_colour.h"
 
 namespace plait::probe {
+namespace {
+
+constexpr Index kSkip = 16;  // rows of a causal map whose keys are too few to have a mean
+
+}  // namespace
 
 PromptError prompt_error(const GaussianPrompt& prompt, Index length, const Sampling& sampling) {
   const std::unique_ptr<NormaliserTwin> softmax = make_twin(NormaliserOption(Softmax{}), Parameters{});
@@ -66,7 +71,7 @@ SurrogateRow surrogate_row(const std::vector<double>& weights, const std::vector
 void LargePromptLimit::add_flags(CLI::App& verb) {
   add_reading_flags(verb, reading_);
   verb.get_option_group("input")->require_option(0, 1);  // without a text: normal tokens
-  verb.add_option("--skip", skip_, "With a text: leave out the first N rows (default 16)")
+  verb.add_option("--skip", skip_, "With a text: leave out the first N rows (default 16; 0 for an encoder)")
       ->check(CLI::Range(Index{0}, Index{1} << 16))
       ->type_name("N");
   verb.add_option("--variances", variances_, "Of the tokens' coordinates (default 1,1,1,1)")
@@ -141,7 +146,8 @@ Findings LargePromptLimit::of_gaussian(const Common& common) const {
 
 Findings LargePromptLimit::of_model(const Common& common) const {
   const Reading reading = read_attention(reading_, common);
-  if (skip_ >= reading.length()) fail("--skip ", skip_, " leaves no row of ", reading.length(), " tokens");
+  const Index skip = skip_.value_or(reading.causal() ? kSkip : 0);
+  if (skip >= reading.length()) fail("--skip ", skip, " leaves no row of ", reading.length(), " tokens");
   Findings found;
   found.json = reading.json();
   std::vector<std::vector<std::string>> rows = {{"LAYER", "HEAD", "GAP", "GAP OF THE MEAN", "SHARE LEFT"}};
@@ -161,7 +167,7 @@ Findings LargePromptLimit::of_model(const Common& common) const {
     series.push_back({node.name, plot::line_colour(series.size()), {}});
     for (const Index head : node.heads) {
       double gap = 0, spread = 0, size = 0;
-      for (Index i = skip_; i < reading.length(); ++i) {
+      for (Index i = skip; i < reading.length(); ++i) {
         const AttentionTwin::Look look = node.sequence->look(i, head);
         if (look.weights.empty()) continue;
         const SurrogateRow row = surrogate_row(look.weights, look.logits, look.row.values,
@@ -190,8 +196,8 @@ Findings LargePromptLimit::of_model(const Common& common) const {
     progress.update(++done / static_cast<double>(reading.nodes.size()));
   }
   found.text =
-      cat(table(rows, "lrrrr"), "Gap: |output - surrogate| over |output|, root mean squares over rows ",
-          skip_, " to ", reading.length() - 1,
+      cat(table(rows, "lrrrr"), "Gap: |output - surrogate| over |output|, root mean squares over rows ", skip,
+          " to ", reading.length() - 1,
           "; of the mean: the same for the mean value alone.\nShare left: the square of the first over that "
           "of the second.\n");
   found.figures.push_back(figure_of(

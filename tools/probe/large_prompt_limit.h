@@ -7,6 +7,7 @@
 //   surrogate = mean v + cov(v, s), s the logits of the row
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "tools/probe/attention_reading.h"
@@ -47,7 +48,8 @@ class LargePromptLimit final : public Probe {
   std::vector<double> variances_ = {1, 1, 1, 1};
   double norm_ = 0.81;
   std::vector<Index> lengths_ = {100, 1000, 10000, 100000};
-  Index draws_ = 64, skip_ = 16;
+  Index draws_ = 64;
+  std::optional<Index> skip_;
 };
 
 }  // namespace plait::probe

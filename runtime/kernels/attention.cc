@@ -156,6 +156,8 @@ class SpanWalk {
     weights_ = scope.take(sizes.accumulators * n * leading_);
     cursor_ = scope.take<Index>(n);
     std::fill_n(cursor_, n, Index{0});
+    for (const QueryRow& row : tile.rows)
+      if (!row.visible.empty()) last_ = std::max(last_, row.visible.back().end);
   }
 
   // partials [rows][sizes.partial]. Spans of one SpanWalk must come in ascending order.
@@ -163,7 +165,7 @@ class SpanWalk {
     partials_ = partials;
     for (Index r = 0; r < rows(); ++r) partial(r).clear(sizes_.partial);
     for (Index block = next_block(begin); block < end; block = next_block(block + key_block_)) {
-      run_block(block, std::min(block + key_block_, end));
+      run_block(block, std::min({block + key_block_, end, last_}));
     }
   }
 
@@ -519,7 +521,8 @@ class SpanWalk {
   float* keys_ = nullptr;    // [key_width][key_block] of one block, where the cache has them otherwise
   float* values_ = nullptr;  // [key_block][value_width]
   Index* cursor_ = nullptr;  // per row, the first visible range not yet passed
-  Index block_ = 0;
+  Index block_ = 0;          // its first position
+  Index last_ = 0;           // behind the last key that some row sees
   std::vector<Piece> pieces_;
   std::vector<KeyRange> runs_;     // by piece, then row
   std::vector<Index> offsets_;     // by piece, rows() + 1 each

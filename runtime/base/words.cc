@@ -38,11 +38,15 @@ std::vector<std::string> split(const std::string& text, char separator) {
 }
 
 std::string nearest(const std::string& mistyped, const std::vector<std::string>& words) {
-  constexpr std::size_t kLongest = 64;
+  constexpr std::size_t kLongest = 64, kTelling = 3;
   const std::string word = mistyped.substr(0, kLongest);
-  const auto found = std::min_element(words.begin(), words.end(), [&](const auto& a, const auto& b) {
-    return edit_distance(word, a) < edit_distance(word, b);
-  });
+  auto found = words.end();
+  if (word.size() >= kTelling)
+    found = std::find_if(words.begin(), words.end(), [&](const auto& w) { return w.starts_with(word); });
+  if (found == words.end())
+    found = std::min_element(words.begin(), words.end(), [&](const auto& a, const auto& b) {
+      return edit_distance(word, a) < edit_distance(word, b);
+    });
   return found == words.end() ? "" : *found;
 }
 

@@ -10,8 +10,8 @@ namespace plait {
 std::string joined(const std::vector<std::string>& words, const char* between = ", ");
 // "a;b" at ';': "a", "b". A separator at the end begins no further word.
 std::vector<std::string> split(const std::string& text, char separator);
-// The word that a typing error most likely meant: the first of those at the least edit distance; of the
-// mistyped one the first 64 bytes count. Empty if there are no words.
+// The word that was most likely meant: the first that begins with what was typed (3 bytes or more), else the
+// first of those at the least edit distance from its first 64 bytes. Empty if there are no words.
 std::string nearest(const std::string& mistyped, const std::vector<std::string>& words);
 
 }  // namespace plait

@@ -46,8 +46,8 @@ struct RecordRequest {
   std::vector<Site> inner_rows = {};  // sites to keep every row of: head, norm, gate
 };
 
-// Runs every text as a stream of its own, of an encoder whole, without edits. Sums are f64 chains in the order
-// of the rows. Throws Error on a node that is none, and on state_at where there is no such state.
+// Runs every text as a stream of its own, of an encoder whole, without edits. Sums are f64 chains in the
+// order of the rows. Throws Error on a node that is none, and on state_at where there is no such state.
 Recording record(const Model& model, std::span<const std::vector<Token>> texts, const RecordRequest& request,
                  const Compute& compute);
 

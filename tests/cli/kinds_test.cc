@@ -166,11 +166,10 @@ std::set<std::string> settings_of(const std::string& key) {
 
 // Kinds, settings, choices, names that only a help text has, probes.
 TEST(Kinds, SuggestWhatWasMeant) {
-  const std::pair<const char*, const char*> mistakes[] = {{"gated_deltanet", "gated_delta_net"},
-                                                          {"laser_atention", "laser_attention"},
-                                                          {"sigmoid_gat", "sigmoid_gate"},
-                                                          {"gate_granularty", "gate_granularity"},
-                                                          {"atention_sink", "attention_sinks"}};
+  const std::pair<const char*, const char*> mistakes[] = {
+      {"gated_deltanet", "gated_delta_net"},   {"laser", "laser_attention"},
+      {"laser_atention", "laser_attention"},   {"sigmoid_gat", "sigmoid_gate"},
+      {"gate_granularty", "gate_granularity"}, {"atention_sink", "attention_sinks"}};
   for (const auto& [mistyped, meant] : mistakes)
     expect_error(plait(cat("kinds ", mistyped)), 3,
                  cat("option or probe '", mistyped, "'; did you mean '", meant, "'?").c_str());

@@ -451,6 +451,18 @@ TEST(Stream, WhatNeedsAllTokensSaysThatTheyAreNotThere) {
   EXPECT_EQ(resent["prompt_tokens_run"], 0) << "the digest tells that the text is the same";
 }
 
+TEST(Stream, TheFileOfLossesStandsAtTheEndHoweverLittleWasScored) {
+  const std::vector<std::string> whole = whole_run();
+  remove_outputs("again");
+  ASSERT_EQ(plait(resume("again")).code, 0);
+  const std::string complete = read(file("again.h5"));
+  write(file("again.h5"), complete.substr(0, 99));  // as if killed between the snapshot and it
+  ASSERT_EQ(plait(resume("again")).code, 0);
+  EXPECT_EQ(files_of("again"), whole) << "this run scored no token";
+  ASSERT_EQ(plait(cat("stream ", small(), " --quiet --in /dev/null --per-token none.h5")).code, 0);
+  EXPECT_TRUE(exists("none.h5"));
+}
+
 TEST(Stream, GoesOnFromASnapshot) {
   const std::string whole = long_text();
   ASSERT_EQ(shell(cat("head -c 1500 ", whole, " > a.txt; tail -c +1501 ", whole, " > b.txt")).code, 0);

@@ -231,7 +231,7 @@ void Session::checkpoint() {
   if (health_) health_->flush();
   if (!outputs_.save.empty()) save_snapshot(outputs_.save, stream_.snapshot());
   // As often as the journal has doubled: all of them together cost as much as the last.
-  if (scored_ > 0 && scored_ >= 2 * written_) write_per_token();
+  if (scored_ > 0 && scored_ >= 2 * written_.value_or(0)) write_per_token();
 }
 
 void Session::write_per_token() {

@@ -78,7 +78,7 @@ class Session {
   std::optional<LossJournal> journal_;
   std::optional<AppendFile> health_;
   std::deque<Sequence> earlier_;  // the stream as it was kHealthTokens tokens before its next healths
-  Index written_ = 0;             // records in the HDF5 file
+  std::optional<Index> written_;  // records of this run in the HDF5 file, once it was built
 
   std::span<const Token> running_;
   std::vector<float> last_;

@@ -28,7 +28,7 @@ struct SoftmaxFreeAttentionSettings {
   Index columns(Index tokens) const { return grid_width == 0 ? tokens : grid_width; }
   Index patches_across(Index tokens) const { return columns(tokens) / ratio; }
   Index landmarks(Index tokens) const {
-    if (ratio == 1) return tokens;
+    if (ratio == 1 || tokens == 0) return tokens;
     return tokens / columns(tokens) / rows_of(ratio) * patches_across(tokens);
   }
   // The i-th token of a patch.

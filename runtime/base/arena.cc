@@ -10,7 +10,7 @@ namespace plait {
 
 void poison([[maybe_unused]] void* data, [[maybe_unused]] std::size_t bytes) {
 #ifdef PLAIT_POISON
-  std::memset(data, 0xff, bytes);  // all bits set is a NaN in every float format
+  if (bytes > 0) std::memset(data, 0xff, bytes);  // all bits set is a NaN in every float format
 #endif
 }
 

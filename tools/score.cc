@@ -98,6 +98,7 @@ class Scorer {
         progress_(args.common, "scoring") {
     options_.compute = args.common.compute(Numerics::exact);
     options_.edits = read_edits(args.edits, args.window, args.sinks, *model_);
+    if (!model_->card().causal) plan_.emplace(*model_, options_.edits);
     if (!args.store.folder.empty()) prefixes_.emplace(args.store);
     if (!args.dump_logits.empty()) {
       dump_.emplace(args.dump_logits);
@@ -174,10 +175,13 @@ class Scorer {
   // An encoder on tokens [begin, end): every token under the outputs of its own place, which has seen it.
   void score_reconstruction(Index begin, Index end) {
     const std::span<const Token> tokens = window(begin, end);
-    encode_batch(*model_, {&tokens, 1}, encoder_options(), [&](std::size_t, View<const float> output) {
-      for (Index r = 0; r < output.rows; ++r)
-        take(begin + r, begin + r, end, {output.row(r), static_cast<std::size_t>(output.cols)});
-    });
+    encode_batch(
+        *model_, {&tokens, 1}, encoder_options(),
+        [&](std::size_t, View<const float> output) {
+          for (Index r = 0; r < output.rows; ++r)
+            take(begin + r, begin + r, end, {output.row(r), static_cast<std::size_t>(output.cols)});
+        },
+        &*plan_);
   }
 
   // An encoder on tokens [begin, end): every token under the outputs of its place when the mask stands there
@@ -191,10 +195,14 @@ class Scorer {
       for (Index i = 0; i < count; ++i)
         masked[static_cast<std::size_t>(i)][static_cast<std::size_t>(first + i - begin)] = *args_.mask;
       const std::vector<std::span<const Token>> sequences(masked.begin(), masked.end());
-      encode_batch(*model_, sequences, encoder_options(), [&](std::size_t i, View<const float> output) {
-        const Index position = first + static_cast<Index>(i);
-        take(position, position, end, {output.row(position - begin), static_cast<std::size_t>(output.cols)});
-      });
+      encode_batch(
+          *model_, sequences, encoder_options(),
+          [&](std::size_t i, View<const float> output) {
+            const Index position = first + static_cast<Index>(i);
+            take(position, position, end,
+                 {output.row(position - begin), static_cast<std::size_t>(output.cols)});
+          },
+          &*plan_);
     }
   }
 
@@ -219,6 +227,7 @@ class Scorer {
   std::vector<Token> tokens_;
   Split split_;
   StreamOptions options_;
+  std::optional<EditPlan> plan_;  // of an encoder
   std::optional<Prefixes> prefixes_;
   std::optional<OutputFile> dump_;
   Tally tally_;
@@ -264,7 +273,6 @@ void check_model(const Score& args, const Model& model) {
   }
   if (args.stream) refuse("--stream", "goes along a text");
   if (args.split != "all") refuse("--split", "feeds a stream");
-  if (!args.edits.empty()) refuse("--edits", "acts on streams");
   if (args.window) refuse("--window", "acts on streams");
   if (!args.store.folder.empty()) refuse("--store", "keeps streams");
   const Index width = model.width(model.graph().output());

@@ -54,8 +54,15 @@ class ValueMaximum final : public Score {
 
 class LogSum final : public Readout {
  public:
+  // -infinity where no key has a weight.
   void finish(const QueryRow& row, const RowSums& sums, float, Index width, const Kernels& k) const override {
-    k.log(sums.sums, row.out, width);
+    if (k.maximum(sums.sums, width) == 0) {
+      std::fill_n(row.out, width, -kInfinity);
+      return;
+    }
+    // Without muted keys every sum is e^kLowest at least; what is left of muted rows is held to a normal f32.
+    k.clamp(sums.sums, std::numeric_limits<float>::min(), kInfinity, row.out, width);
+    k.log(row.out, row.out, width);
     k.add_scalar(row.out, sums.maximum, row.out, width);
   }
 };
@@ -76,7 +83,7 @@ void subtract_log_masses(View<const float> log_masses, std::span<const Segment> 
     for_each_row(segment.first_row, segment.rows, compute.threads, [&](Index r) {
       for (Index h = 0; h < log_masses.cols; ++h) {
         float* head = heads.row(r) + h * width;
-        if (log_masses(r, h) == -kInfinity)
+        if (*head == -kInfinity)
           std::fill_n(head, width, 0.0f);
         else
           kernels(compute).add_scalar(head, -log_masses(r, h), head, width);

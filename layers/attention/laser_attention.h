@@ -32,7 +32,8 @@ class LogMassRule final : public KeyRule {
   const StagedRule& rule_;
 };
 
-// heads [rows, num_heads * width] -= log_masses [rows, num_heads]; rows that saw no key become 0.
+// heads [rows, num_heads * width] -= log_masses [rows, num_heads]; rows of -infinity, whose keys
+// are all hidden or muted, become 0.
 void subtract_log_masses(View<const float> log_masses, std::span<const Segment> segments, View<float> heads,
                          const Compute& compute);
 

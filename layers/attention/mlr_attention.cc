@@ -11,20 +11,27 @@ class SharedLevels final : public Score {
  public:
   explicit SharedLevels(std::vector<KeyLevel> levels) : levels_(std::move(levels)) {}
 
-  // Nearer keys share more levels: those from the begin of the row's own block of a level on share it.
+  // The row's own blocks lie in one another: what is outside the next one shares no more levels, on both
+  // sides.
   void apply(const QueryRow& row, Index first, Index count, const double*, float* s,
              const Kernels& k) const override {
-    for (std::size_t l = 0; l < levels_.size(); ++l) {
-      const Index begin = begin_of(l, row, first), end = std::min(begin_of(l + 1, row, first), first + count);
+    const auto divide = [&](Index begin, Index end, std::size_t shared) {
+      begin = std::max(begin, first), end = std::min(end, first + count);
       if (begin < end)
-        k.scale(s + (begin - first), 1.0f / static_cast<float>(l + 1), s + (begin - first), end - begin);
+        k.scale(s + (begin - first), 1.0f / static_cast<float>(shared), s + (begin - first), end - begin);
+    };
+    for (std::size_t l = 0; l < levels_.size(); ++l) {
+      const KeyRange own = block(l, row);
+      const KeyRange inner = l + 1 < levels_.size() ? block(l + 1, row) : KeyRange{own.end, own.end};
+      divide(own.begin, inner.begin, l + 1);
+      divide(inner.end, own.end, l + 1);
     }
   }
 
  private:
-  Index begin_of(std::size_t level, const QueryRow& row, Index first) const {
-    if (level == levels_.size()) return row.position + 1;
-    return std::max(first, row.position / levels_[level].block * levels_[level].block);
+  KeyRange block(std::size_t level, const QueryRow& row) const {
+    const Index size = levels_[level].block, begin = row.position / size * size;
+    return {begin, begin + size};
   }
 
   std::vector<KeyLevel> levels_;

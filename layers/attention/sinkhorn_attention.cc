@@ -5,6 +5,7 @@
 #include "layers/reference/sinkhorn_attention.h"
 #include "runtime/base/arena.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
 
 namespace plait {
@@ -76,9 +77,12 @@ class SinkhornAttention final : public Layer {
         projection_(settings.projection, parameters),
         o_(parameters.tensor("o")) {
     if (settings.output_bias) o_bias_ = to_float(parameters.tensor("o_bias"));
+    sites_ = {head_site(settings.projection.num_heads, settings.projection.value_head_dim)};
+    add_projection_sites(settings.projection, sites_);
   }
 
   Signature signature() const override { return {{settings_.projection.width}, o_.out()}; }
+  std::span<const SiteSpec> sites() const override { return sites_; }
 
   void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
     const View<const float> x = ports.input();
@@ -90,6 +94,7 @@ class SinkhornAttention final : public Layer {
       const auto own = [&](View<float> all) { return all.slice_rows(segment.first_row, segment.rows); };
       attend(own(rows.q), own(rows.k), own(rows.v), own(heads), context.compute);
     }
+    edit_heads(segments, settings_.projection.num_heads, heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index count) {
       const View<float> y = ports.output.slice_rows(first, count);
       o_.run(heads.slice_rows(first, count), y, context.compute);
@@ -131,6 +136,7 @@ class SinkhornAttention final : public Layer {
   Projection projection_;
   Linear o_;
   std::vector<float> o_bias_;
+  std::vector<SiteSpec> sites_;
 };
 
 }  // namespace

@@ -49,6 +49,9 @@ class SoftmaxAttention final : public Layer {
     mix_ = make_head_mix(settings, parameters);
     add_cache_sites(p.num_heads, sites_);
     add_projection_sites(p, sites_);
+    // Without the norm that bounds the logits nothing is known to be beyond reach.
+    if (const KeyPruning* pruning = pruning_of(settings.score); pruning && pruning->bound == 0)
+      std::erase_if(sites_, [](const SiteSpec& spec) { return spec.site == Site::qk_norm; });
     if (settings.gate != SoftmaxAttentionSettings::Gate::none)
       sites_.push_back(gate_site(settings.heads_out(), settings.gate_width()));
   }
@@ -311,6 +314,10 @@ Kind softmax_attention_kind() {
       R"({"num_heads": 2, "head_dim": 16, "normaliser": "sigmoid_attention", "window": 40,
           "sigmoid_attention": {"bias_mode": "neg_log_ni"}})",
       R"({"num_heads": 2, "head_dim": 16, "readout": "laser_attention", "window": 40})",
+      R"({"num_heads": 2, "head_dim": 24, "score": ["mlr_attention"],
+          "mlr_attention": {"ranks": [8, 8, 8], "block_size": 48, "divide_by": "shared_levels"}})",
+      R"({"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "score": ["mlr_attention"], "window": 70, "sinks": 3,
+          "mlr_attention": {"ranks": [4, 0, 9, 3], "block_size": 160, "divide_by": "shared_levels"}})",
   };
   kind.tensors = [](Config& config) { return softmax_attention_tensors(read_softmax_attention(config)); };
   kind.make = [](Config& config, const Parameters& parameters) -> std::unique_ptr<Layer> {

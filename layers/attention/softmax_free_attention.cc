@@ -8,6 +8,7 @@
 #include "runtime/base/arena.h"
 #include "runtime/kernels/linear.h"
 #include "runtime/kernels/rowwise.h"
+#include "runtime/run/edit_rows.h"
 #include "runtime/run/rows.h"
 
 namespace plait {
@@ -66,6 +67,7 @@ class SoftmaxFreeAttention final : public Layer {
         v_(parameters.tensor("v")),
         o_(parameters.tensor("o")),
         landmark_(parameters.tensor("landmark")),
+        sites_{head_site(s_.num_heads, s_.head_dim)},
         gain_(to_float(parameters.tensor("landmark_norm"))),
         shift_(to_float(parameters.tensor("landmark_norm_bias"))) {
     if (s_.conv > 0) taps_ = to_float(parameters.tensor("taps"));
@@ -76,6 +78,7 @@ class SoftmaxFreeAttention final : public Layer {
   }
 
   Signature signature() const override { return {{s_.width}, s_.width}; }
+  std::span<const SiteSpec> sites() const override { return sites_; }
 
   void run(const Ports& ports, std::span<const Segment> segments, Context& context) const override {
     const Compute& compute = context.compute;
@@ -95,6 +98,7 @@ class SoftmaxFreeAttention final : public Layer {
       attend(own(q), own(v), own(heads), compute);
       if (s_.conv > 0) convolve(own(v), own(heads), compute);
     }
+    edit_heads(segments, s_.num_heads, heads, HeadEdits::all);
     for_each_block(segments, [&](Index first, Index count) {
       affine(o_, o_bias_, heads.slice_rows(first, count), ports.output.slice_rows(first, count), compute);
     });
@@ -259,6 +263,7 @@ class SoftmaxFreeAttention final : public Layer {
   SoftmaxFreeAttentionSettings s_;
   Grids grids_;
   Linear q_, v_, o_, landmark_;
+  std::vector<SiteSpec> sites_;
   std::vector<float> gain_, shift_, taps_, q_bias_, v_bias_, o_bias_;
 };
 

@@ -58,6 +58,7 @@ void Visibility::append(Index position, std::vector<KeyRange>& ranges) const {
   subtract(ranges, from, own_.gap(position));
   if (!causal_) subtract(ranges, from, own_.gap_ahead(position));
   if (edited_) subtract(ranges, from, edited_->gap(position));
+  if (edited_ && !causal_) subtract(ranges, from, edited_->gap_ahead(position));
   for (const KeyRange& hidden : hidden_) subtract(ranges, from, hidden);
 }
 

@@ -13,6 +13,8 @@ namespace {
 
 using Weights = std::vector<double>;
 
+constexpr double kLargestExponent = 88;  // e^88 is an f32
+
 SigmoidAttention read_sigmoid(Config& config) {
   using Bias = SigmoidAttention::Bias;
   Config& own =
@@ -25,6 +27,7 @@ SigmoidAttention read_sigmoid(Config& config) {
   if (s.bias_mode == Bias::neg_log_n)
     s.bias = -std::log(static_cast<double>(own.integer("n", "tokens of a training sequence")));
   s.t = own.number_or("t", 0, "logits are multiplied by e^t");
+  if (s.t > kLargestExponent) own.refuse("t is ", s.t, ", but e^t must be a number that f32 holds");
   s.row_scale = static_cast<SigmoidAttention::RowScale>(own.choice(
       "row_scale", {"none", "inv_sqrt_n", "inv_n"}, "factor on the row's weights, n = keys it sees"));
   return s;

@@ -152,6 +152,8 @@ NormaliserOption read_normaliser(Config& config);
 ReadoutOption read_readout(Config& config, const std::vector<ScoreOption>& scores,
                            const NormaliserOption& normaliser);
 
+// Null without pruning.
+const KeyPruning* pruning_of(const std::vector<ScoreOption>& scores);
 // Key j is left out of row i where c_i - c_j is below this.
 double prune_threshold(const KeyPruning& pruning, const ProjectionSettings& shape, double scale,
                        const Parameters& parameters);

@@ -17,8 +17,9 @@ SelfAdjustSoftmax read_self_adjust(Config& config) {
       "factor on a weight: the logit's place between the row's least and greatest, the logit, or the "
       "logit less the least (UNCONFIRMED)"));
   if (s.variant == SelfAdjustSoftmax::Variant::normalised) {
-    s.c_num = own.number_or("c_num", 0, "added to the numerator");
+    s.c_num = own.number_or("c_num", 0, "added to the numerator", 0);
     s.c_den = own.number_or("c_den", 2e-10, "added to the denominator");
+    if (!(s.c_den > 0)) own.refuse("c_den is ", s.c_den, ", but must be positive");
   }
   return s;
 }
@@ -45,7 +46,7 @@ DifferentialAttention read_differential(Config& config) {
   const Index layer = own.integer_or("layer_index", 0, "from 0; sets lambda_init");
   s.lambda_init = own.number_or("lambda_init", 0.8 - 0.6 * std::exp(-0.3 * static_cast<double>(layer)),
                                 "part of lambda that is not learned; 0.8 - 0.6 e^(-0.3 layer_index)");
-  s.eps = own.number_or("eps", 1e-5, "of the norm per head");
+  s.eps = own.number_or("eps", 1e-5, "of the norm per head", 0);
   return s;
 }
 

@@ -273,6 +273,12 @@ std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& s
   return options;
 }
 
+const KeyPruning* pruning_of(const std::vector<ScoreOption>& scores) {
+  for (const ScoreOption& score : scores)
+    if (const auto* s = std::get_if<ForgettingAttention>(&score); s && s->pruning) return &*s->pruning;
+  return nullptr;
+}
+
 double prune_threshold(const KeyPruning& pruning, const ProjectionSettings& shape, double scale,
                        const Parameters& parameters) {
   const auto greatest = [&](const char* name) {
@@ -282,10 +288,11 @@ double prune_threshold(const KeyPruning& pruning, const ProjectionSettings& shap
           std::max(most, std::abs(shape.qk_norm->form == QkNormSettings::Form::one_plus ? 1 + gain : gain));
     return most;
   };
-  // A normed head is at most sqrt(head_dim) times its greatest gain long.
+  // A normed head is at most sqrt(head_dim) times its greatest gain long; yarn stretches its rotary channels.
+  const double stretch = shape.rope ? std::max(1.0, std::abs(rope_attention_factor(*shape.rope))) : 1;
   const double bound = pruning.bound > 0 ? pruning.bound
-                                         : std::abs(scale) * static_cast<double>(shape.head_dim) *
-                                               greatest("q_norm") * greatest("k_norm");
+                                         : std::abs(scale) * static_cast<double>(shape.head_dim) * stretch *
+                                               stretch * greatest("q_norm") * greatest("k_norm");
   return pruning.log_tol - 2 * bound - std::log(static_cast<double>(pruning.max_length));
 }
 

@@ -8,7 +8,7 @@ FeatureAttentionSettings read_based(Config& config) {
   FeatureAttentionSettings s;
   read_feature_heads(config, s);
   read_narrow_keys(config, s);
-  s.eps = config.number_or("eps", 1e-12, "added to the sum of the weights; UNCONFIRMED");
+  s.eps = config.number_or("eps", 1e-12, "added to the sum of the weights; UNCONFIRMED", 0);
   s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;

@@ -23,7 +23,7 @@ DeltaNetSettings read_delta_net(Config& config) {
   s.negative_eigenvalues =
       config.boolean_or("negative_eigenvalues", s.negative_eigenvalues, "strength times 2");
   s.gate = read_output_gate(config, {"none", "silu", "sigmoid"});
-  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
+  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm", 0);
   s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
   s.query = read_query(config, s.num_heads, false);

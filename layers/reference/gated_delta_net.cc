@@ -20,7 +20,7 @@ GatedDeltaNetSettings read_gated_delta_net(Config& config) {
   s.negative_eigenvalues =
       config.boolean_or("negative_eigenvalues", s.negative_eigenvalues, "beta in (0, 2)");
   s.gate = read_output_gate(config, {"silu", "sigmoid", "none"});
-  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
+  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm", 0);
   config.choice("qk_norm", {"l2"}, "norm of queries and keys");
   s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));

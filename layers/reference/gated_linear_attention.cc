@@ -19,7 +19,7 @@ GatedLinearAttentionSettings read_gated_linear_attention(Config& config) {
   s.decay_temperature = config.number_or("decay_temperature", s.decay_temperature, "divides the log decay");
   s.gate = read_output_gate(config, {"silu", "sigmoid", "none"});
   config.choice("norm_order", {"norm_then_gate"}, "order of output norm and gate");
-  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
+  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm", 0);
   s.conv =
       config.integer_or("conv", s.conv, "kernel of the short convolution on q, k, v (with silu); 0 = none");
   s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");

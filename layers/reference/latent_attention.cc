@@ -37,7 +37,7 @@ Settings read_latent_attention(Config& config) {
   s.rope = read_rope(config, s.qk_rope_head_dim);
   s.scale = config.number_or("scale", 0, "factor on q.k; 0 = 1 / sqrt(qk_nope_head_dim + qk_rope_head_dim)");
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.query_dim()));
-  s.norm_eps = config.number_or("norm_eps", 1e-6, "added to the mean square of a latent");
+  s.norm_eps = config.number_or("norm_eps", 1e-6, "added to the mean square of a latent", 0);
   s.gate_width = read_gate_width(config, s.value_head_dim);
   s.cache = read_cache(config);
   config.finish();

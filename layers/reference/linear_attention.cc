@@ -20,6 +20,7 @@ void read_division(Config& config, LinearAttentionSettings& s) {
   }
   s.division = normalise ? Division::plus_eps : Division::none;
   s.eps = config.number_or("eps", 1e-10, "added to that sum; UNCONFIRMED");
+  if (!(s.eps > 0)) config.refuse("eps is ", s.eps, ", but must be positive: weights may sum to 0");
 }
 
 }  // namespace
@@ -37,7 +38,7 @@ LinearAttentionSettings read_linear_attention(Config& config) {
         config.integer("M", "number of random features, the same for all heads (UNCONFIRMED)");
   read_division(config, s);
   s.output_norm = config.boolean_or("output_norm", s.output_norm, "RMS norm per head");
-  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
+  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm", 0);
   if (s.feature_map != Features::positive_random_features) {
     s.scale = config.number_or("scale", 0, "of the queries; 0 = head_dim^-1/2");
     if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));

@@ -21,7 +21,7 @@ Mamba2Settings read_mamba2(Config& config) {
   s.dt_max = config.number_or("dt_max", s.dt_max, "upper limit of the step; absent = none");
   s.norm = static_cast<Mamba2Settings::Norm>(config.choice(
       "norm", {"gated_rms", "gate_only", "norm_before_gate"}, "gated_rms: gate, then norm per group"));
-  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
+  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm", 0);
   s.skip_d = config.boolean_or("skip_d", s.skip_d, "adds D x to a head's output");
   s.in_bias = config.boolean_or("in_bias", s.in_bias, "bias of the input projection");
   s.out_bias = config.boolean_or("out_bias", s.out_bias, "bias of the output projection");

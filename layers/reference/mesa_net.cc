@@ -17,17 +17,15 @@ MesaNetSettings read_mesa_net(Config& config) {
   s.solver = static_cast<MesaNetSettings::Solver>(config.choice(
       "solver", {"cg", "cholesky"}, "conjugate gradient with cg_steps steps, or the exact solution"));
   s.cg_steps = config.integer_or("cg_steps", s.cg_steps, "steps of conjugate gradient");
-  s.cg_eps = config.number_or("cg_eps", s.cg_eps, "added to the denominators of conjugate gradient");
+  s.cg_eps = config.number_or("cg_eps", s.cg_eps, "added to the denominators of conjugate gradient", 0);
   s.cg_start = static_cast<MesaNetSettings::Start>(config.choice(
       "cg_start", {"zero", "diagonal"}, "first x: 0, or q over the diagonal, for every row alike"));
-  s.cg_tolerance = config.number_or("cg_tolerance", s.cg_tolerance,
-                                    "a row stops at |residual| <= cg_tolerance |q|; 0 = never; UNCONFIRMED");
-  s.lambda_min = config.number_or("lambda_min", s.lambda_min, "added to softplus(lambda)");
+  s.cg_tolerance =
+      config.number_or("cg_tolerance", s.cg_tolerance,
+                       "a row stops at |residual| <= cg_tolerance |q|; 0 = never; UNCONFIRMED", 0);
+  s.lambda_min = config.number_or("lambda_min", s.lambda_min, "added to softplus(lambda)", 0);
   s.gate = read_output_gate(config, {"none", "silu", "sigmoid"});
-  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm");
-  for (const auto& [name, value] :
-       {std::pair{"cg_eps", s.cg_eps}, {"cg_tolerance", s.cg_tolerance}, {"lambda_min", s.lambda_min}})
-    if (!(value >= 0)) config.refuse(name, " ", value, " is negative");
+  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of the output norm", 0);
   const MesaNetSettings plain;
   if (s.solver == MesaNetSettings::Solver::cholesky &&
       (s.cg_steps != plain.cg_steps || s.cg_eps != plain.cg_eps || s.cg_start != plain.cg_start ||

@@ -25,8 +25,7 @@ void read_weights(Config& config, Settings& s) {
 void read_readout(Config& config, Settings& s) {
   s.denominator = static_cast<Settings::Denominator>(config.choice(
       "denominator", {"none", "sum", "one_plus_sum"}, "what the weighted values are divided by"));
-  s.eps = config.number_or("eps", s.eps, "added to the denominator `sum`");
-  if (s.eps < 0) config.refuse("eps is ", s.eps, ", but it must not be negative");
+  s.eps = config.number_or("eps", s.eps, "added to the denominator `sum`", 0);
   s.scale_mode = static_cast<Settings::ScaleMode>(
       config.choice("scale_mode", {"fixed", "row"},
                     "without denominator: factor c, or 1 / sqrt(position + 1); UNCONFIRMED"));

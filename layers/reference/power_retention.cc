@@ -19,11 +19,9 @@ PolynomialAttentionSettings read_power_retention(Config& config) {
   if (s.logit_scale == 0) s.logit_scale = 1 / std::sqrt(static_cast<double>(s.projection.head_dim));
   s.grid =
       config.integer_or("switch_over_seq_len", 512, "tokens kept as they are before the state takes them", 1);
-  s.offset = config.number_or("log_eps", 1e-7, "added to |q.k|, scaled, of the tokens kept");
+  s.offset = config.number_or("log_eps", 1e-7, "added to |q.k|, scaled, of the tokens kept", 0);
   s.relative_eps =
-      config.number_or("sum_eps", 1e-6, "added to the sum of weights, in units of the largest kept one");
-  if (s.offset < 0 || s.relative_eps < 0)
-    config.refuse("log_eps ", s.offset, " and sum_eps ", s.relative_eps, " must not be negative");
+      config.number_or("sum_eps", 1e-6, "added to the sum of weights, in units of the largest kept one", 0);
   s.output_norm = config.boolean_or("output_norm", s.output_norm,
                                     "layer norm of each head's output, without parameters; UNCONFIRMED");
   s.denominator = Settings::Denominator::sum;

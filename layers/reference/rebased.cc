@@ -12,8 +12,9 @@ RebasedSettings read_rebased(Config& config) {
       config.choice("qk_norm", {"layer_wide", "per_head_shared", "none", "scale", "scale_and_shift"},
                     "layer norm of queries and of keys over all heads, one that every head shares, none, or "
                     "gains without a norm, with biases or not; which a checkpoint has is UNCONFIRMED"));
-  if (s.normalises_queries()) s.qk_norm_eps = config.number_or("qk_norm_eps", s.qk_norm_eps, "of that norm");
-  s.eps = config.number_or("eps", 1e-12, "added to the sum of the weights; UNCONFIRMED");
+  if (s.normalises_queries())
+    s.qk_norm_eps = config.number_or("qk_norm_eps", s.qk_norm_eps, "of that norm", 0);
+  s.eps = config.number_or("eps", 1e-12, "added to the sum of the weights; UNCONFIRMED", 0);
   s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;

@@ -104,6 +104,11 @@ void read_score_and_readout(Config& config, Settings& s) {
     config.refuse("sinks is ", s.sinks, ", but without a window every row sees the first keys anyway");
   s.normaliser = read_normaliser(config);
   s.readout = read_readout(config, s.score, s.normaliser);
+  if (pruning_of(s.score) &&
+      !(std::holds_alternative<Softmax>(s.normaliser) && std::holds_alternative<MeanReadout>(s.readout)))
+    config.refuse(
+        "prune promises how much a row loses of weights that are e^logit over their sum: normaliser softmax, "
+        "sink_softmax or softmax_one and readout mean");
   s.cache = read_cache(config);
   if (s.cache != DType::f32 && std::holds_alternative<LaserAttention>(s.readout))
     config.refuse(
@@ -161,7 +166,7 @@ SoftmaxAttentionSettings read_softmax_attention(Config& config) {
   read_score_and_readout(config, s);
   if (Config* norm =
           config.object("output_norm", "root-mean-square norm of every head's output, before the gate"))
-    s.output_norm = norm->number_or("eps", 1e-6, "added to the mean square");
+    s.output_norm = norm->number_or("eps", 1e-6, "added to the mean square", 0);
   read_gate(config, s);
   config.finish();
   return s;

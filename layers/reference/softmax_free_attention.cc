@@ -19,8 +19,7 @@ SoftmaxFreeAttentionSettings read_softmax_free_attention(Config& config) {
       config.boolean_or("normalised", false, "SOFT++: the inverse is scaled by its kernel's row sums");
   if (s.ratio > 1) {
     s.iterations = config.integer_or("iterations", s.iterations, "of Newton's method for the inverse", 1);
-    if (!s.normalised) s.ridge = config.number_or("ridge", s.ridge, "added to the landmarks' kernel");
-    if (s.ridge < 0) config.refuse("ridge is ", s.ridge, ", but must not be negative");
+    if (!s.normalised) s.ridge = config.number_or("ridge", s.ridge, "added to the landmarks' kernel", 0);
   }
   s.conv = config.integer_or("conv", 0, "side of the taps that add neighbours' values; 0 = none");
   if (s.conv > 0 && s.conv % 2 == 0)

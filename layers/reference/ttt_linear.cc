@@ -21,8 +21,8 @@ TttLinearSettings read_ttt_linear(Config& config) {
   s.conv = config.integer_or("conv", s.conv, "kernel of conv_q and conv_k on a shared projection; 0 = none");
   s.gate = read_output_gate(config, {"none", "gelu_tanh", "sigmoid"});
   s.post_norm_eps =
-      config.number_or("post_norm_eps", s.post_norm_eps, "of the layer norm before the projection");
-  s.ln_eps = config.number_or("ln_eps", s.ln_eps, "of the inner model's layer norm");
+      config.number_or("post_norm_eps", s.post_norm_eps, "of the layer norm before the projection", 0);
+  s.ln_eps = config.number_or("ln_eps", s.ln_eps, "of the inner model's layer norm", 0);
   if (s.rope_theta != 0 && s.head_dim % 2 != 0)
     config.refuse("head_dim ", s.head_dim, " is odd, but rope_theta ", s.rope_theta, " rotates pairs");
   if (s.rope_theta < 0) config.refuse("rope_theta ", s.rope_theta, " is negative");

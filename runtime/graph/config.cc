@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace plait {
 
@@ -55,17 +56,23 @@ Index Config::integer_or(const std::string& key, Index fallback, const std::stri
   return value->get<Index>();
 }
 
-double Config::number(const std::string& key, const std::string& help) {
-  const Json* value = take(key, "number", "required", help);
-  if (!value->is_number()) refuse("setting '", prefix_, key, "' must be a number, found ", value->dump());
-  return value->get<double>();
+double Config::checked_number(const std::string& key, const Json& value, double low) const {
+  if (!value.is_number()) refuse("setting '", prefix_, key, "' must be a number, found ", value.dump());
+  const auto number = value.get<double>();
+  if (std::abs(number) > std::numeric_limits<float>::max())
+    refuse("setting '", prefix_, key, "' must be a number that f32 holds, found ", value.dump());
+  if (number < low)
+    refuse("setting '", prefix_, key, "' must be a number of at least ", low, ", found ", value.dump());
+  return number;
 }
 
-double Config::number_or(const std::string& key, double fallback, const std::string& help) {
+double Config::number(const std::string& key, const std::string& help) {
+  return checked_number(key, *take(key, "number", "required", help), std::numeric_limits<double>::lowest());
+}
+
+double Config::number_or(const std::string& key, double fallback, const std::string& help, double low) {
   const Json* value = take(key, "number", number_text(fallback), help);
-  if (!value) return fallback;
-  if (!value->is_number()) refuse("setting '", prefix_, key, "' must be a number, found ", value->dump());
-  return value->get<double>();
+  return value ? checked_number(key, *value, low) : fallback;
 }
 
 bool Config::boolean_or(const std::string& key, bool fallback, const std::string& help) {
@@ -104,6 +111,7 @@ std::vector<double> Config::numbers_or(const std::string& key, const std::vector
   const bool good = value->is_array() &&
                     std::all_of(value->begin(), value->end(), [](const Json& v) { return v.is_number(); });
   if (!good) refuse("setting '", prefix_, key, "' must be a list of numbers, found ", value->dump());
+  for (const Json& number : *value) checked_number(key, number, std::numeric_limits<double>::lowest());
   return value->get<std::vector<double>>();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <limits>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -49,10 +50,12 @@ class Config {
 
   // Required: no default. `low` is the smallest legal value.
   Index integer(const std::string& key, const std::string& help, Index low = 1);
+  // A number that f32 holds.
+  double number(const std::string& key, const std::string& help);
   // Optional.
   Index integer_or(const std::string& key, Index fallback, const std::string& help, Index low = 0);
-  double number(const std::string& key, const std::string& help);
-  double number_or(const std::string& key, double fallback, const std::string& help);
+  double number_or(const std::string& key, double fallback, const std::string& help,
+                   double low = std::numeric_limits<double>::lowest());
   bool boolean_or(const std::string& key, bool fallback, const std::string& help);
   // One of `choices`, the first of which is the default; returns its index.
   int choice(const std::string& key, std::initializer_list<const char*> choices, const std::string& help);
@@ -79,6 +82,7 @@ class Config {
   const Json* take(const std::string& key, const std::string& type, const std::string& fallback,
                    const std::string& help);
   Config& child(const std::string& key, const Json& settings);
+  double checked_number(const std::string& key, const Json& value, double low) const;
   [[noreturn]] void refuse_text(const std::string& message) const;
   std::string node_;
   Json settings_;

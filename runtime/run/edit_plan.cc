@@ -72,6 +72,14 @@ void refuse_stale_beside(std::span<const EditPlan::Entry> entries) {
            "', which leaves no earlier states to read");
 }
 
+// An encoder's rows are computed together and nothing of them is kept.
+void refuse_along_a_stream(const Edit& edit) {
+  if (edit.begin != 0 || edit.end >= 0 || edit.phase != Phase::always)
+    fail("edit of '", edit.node,
+         "': an encoder reads a sequence whole; 'tokens' and 'phase' are for streams");
+  if (edit.site == Site::state) fail("edit of '", edit.node, "': an encoder keeps no state to edit");
+}
+
 }  // namespace
 
 class EditPlan::Builder {
@@ -332,7 +340,10 @@ EditPlan::EditPlan(const Model& model, EditList edits, const References& referen
   for (const Edit& edit : edits)
     if (edit.strength != 0) edits_.push_back(with_full_strength(edit));
   Builder builder(*this, model, references);
-  for (const Edit& edit : edits_) builder.place(edit);
+  for (const Edit& edit : edits_) {
+    if (!model.card().causal) refuse_along_a_stream(edit);
+    builder.place(edit);
+  }
   for (const auto& entries : entries_) refuse_stale_beside(entries);
 }
 

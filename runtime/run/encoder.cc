@@ -9,12 +9,12 @@ namespace {
 // One walk over the nodes. A state lives as long as its node runs: what a layer keeps of a sequence, keys for
 // instance, is used while all of its rows are there.
 void run_walk(const Model& model, std::span<const std::span<const Token>> sequences, std::size_t first,
-              Walk& walk, Workspace& workspace, const EncoderSink& sink) {
+              Walk& walk, Workspace& workspace, const EncoderSink& sink, const EditPlan* plan) {
   std::vector<Slice> slices;
   std::vector<Token> tokens;
   for (const auto& sequence : sequences) {
     slices.push_back(
-        {nullptr, nullptr, 0, static_cast<Index>(tokens.size()), static_cast<Index>(sequence.size())});
+        {plan, nullptr, 0, static_cast<Index>(tokens.size()), static_cast<Index>(sequence.size())});
     tokens.insert(tokens.end(), sequence.begin(), sequence.end());
   }
   const auto rows = static_cast<Index>(tokens.size());
@@ -35,7 +35,7 @@ void run_walk(const Model& model, std::span<const std::span<const Token>> sequen
 }  // namespace
 
 void encode_batch(const Model& model, std::span<const std::span<const Token>> sequences,
-                  const RunOptions& options, const EncoderSink& sink) {
+                  const RunOptions& options, const EncoderSink& sink, const EditPlan* plan) {
   if (model.card().causal)
     fail("model '", model.card().name,
          "' is causal, and encode runs encoders (\"causal\": false) only; a stream runs it");
@@ -48,18 +48,21 @@ void encode_batch(const Model& model, std::span<const std::span<const Token>> se
     while (end < sequences.size() &&
            rows + sequences[end].size() <= static_cast<std::size_t>(options.row_block))
       rows += sequences[end++].size();
-    run_walk(model, sequences.subspan(first, end - first), first, walk, workspace, sink);
+    run_walk(model, sequences.subspan(first, end - first), first, walk, workspace, sink, plan);
     first = end;
   }
 }
 
-std::vector<float> encode(const Model& model, std::span<const Token> tokens, const Compute& compute) {
+std::vector<float> encode(const Model& model, std::span<const Token> tokens, const Compute& compute,
+                          const EditList& edits) {
   std::vector<float> all;
+  const EditPlan plan(model, edits);
   RunOptions options;
   options.compute = compute;
-  encode_batch(model, {&tokens, 1}, options, [&](std::size_t, View<const float> output) {
+  const auto keep = [&](std::size_t, View<const float> output) {
     all.assign(output.data, output.data + output.rows * output.cols);
-  });
+  };
+  encode_batch(model, {&tokens, 1}, options, keep, &plan);
   return all;
 }
 

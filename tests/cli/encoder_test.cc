@@ -28,7 +28,8 @@ std::string made(const std::string& card) {
 TEST(Encoder, IsShownAsWhatItIs) {
   const Json json = plait("inspect " + made("encoder") + " --json -").json();
   EXPECT_EQ(json["causal"], false);
-  for (const Json& node : json["nodes"]) EXPECT_TRUE(node["sites"].empty()) << node["name"];
+  for (const Json& node : json["nodes"])
+    for (const Json& site : node["sites"]) EXPECT_NE(site, "state") << node["name"];
   const Outcome shown = plait("inspect encoder.h5");
   EXPECT_NE(shown.out.find("encoder"), std::string::npos) << shown.out;
   EXPECT_EQ(shown.out.find("state of a stream"), std::string::npos) << shown.out;
@@ -70,6 +71,31 @@ TEST(Encoder, IsScoredByReconstructionOrBehindAMask) {
   EXPECT_EQ(plait("score " + small() + " --text small.txt --json -").json()["objective"], "next_token");
 }
 
+TEST(Encoder, IsEdited) {
+  const std::string score = "score " + made("encoder") + " --text " + text() + " --context 50 --json -";
+  const auto edited = [&](const std::string& edits, const std::string& more = "") {
+    write(file("edits.json"), edits);
+    return plait(score + " --edits edits.json" + more);
+  };
+  const std::string clean = plait(score).json()["logits_sha256"];
+  for (const char* where :
+       {"blocks.0.mixer.pathway/head", "blocks.1.mixer/head", "blocks.2.mixer/head", "blocks.2.mixer"}) {
+    const std::string zero = cat(R"([{"where": ")", where, R"(", "operator": "zero"}])");
+    EXPECT_NE(edited(zero).json()["logits_sha256"], clean) << where;
+    EXPECT_EQ(edited(zero).json()["edits"].size(), 1u);
+    EXPECT_NE(edited(zero, " --mask 0").json()["logits_sha256"],
+              plait(score + " --mask 0").json()["logits_sha256"]);
+  }
+  EXPECT_EQ(edited(R"([{"where": "blocks.1.mixer/head", "operator": "scale", "value": 1}])")
+                .json()["logits_sha256"],
+            clean);
+  expect_error(edited(R"([{"where": "blocks.1.mixer", "operator": "zero", "tokens": [3, 9]}])"), 3,
+               "reads a sequence whole");
+  const std::string sites = plait("inspect encoder.h5 --sites").out;
+  EXPECT_NE(sites.find("blocks.1.mixer/head"), std::string::npos) << sites;
+  EXPECT_EQ(sites.find("/state"), std::string::npos) << sites;
+}
+
 TEST(Encoder, HasNoStream) {
   const std::string model = made("encoder");
   text();
@@ -79,8 +105,6 @@ TEST(Encoder, HasNoStream) {
                "is an encoder");
   expect_error(plait("score " + model + " --text small.txt --split 7"), 3, "--split");
   expect_error(plait("score " + model + " --text small.txt --stream"), 3, "--stream");
-  write(file("none.json"), "[]");
-  expect_error(plait("score " + model + " --text small.txt --edits none.json"), 3, "--edits");
   expect_error(plait("score " + model + " --text small.txt --mask 256"), 3, "256");
   expect_error(plait("score " + small() + " --text small.txt --mask 0"), 3, "--mask");
   expect_error(plait("score " + made("equivariant") + " --text small.txt"), 3, "64 numbers a token");

@@ -9,6 +9,7 @@
 #include "runtime/run/recording.h"
 #include "runtime/run/wavefront.h"
 #include "tests/testing.h"
+#include "tests/typical_edit.h"
 #include "weights/model_file.h"
 #include "weights/temporary_file.h"
 
@@ -96,6 +97,33 @@ TEST_P(EncoderConformance, AnyThreadCount) {
     Compute compute = compute_;
     compute.threads = threads;
     EXPECT_TRUE(same_bits(encode(*model_, tokens_, compute), whole_)) << threads << " threads";
+  }
+}
+
+// Every operator of every site: it does something, and the same in any company and on any number of threads.
+TEST_P(ExactEncoderConformance, Edits) {
+  const std::string node = "blocks.0.mixer";
+  const std::vector<Token> other = Numbers(12).tokens(33, model_->card().vocab);
+  const std::vector<std::span<const Token>> sequences = {other, tokens_};
+  for (Edit edit : testing::typical_edits(node, model_->layer(model_->graph().find(node)), 0, kTokens)) {
+    SCOPED_TRACE(testing::describe(edit));
+    edit.end = -1;
+    const std::vector<float> alone = encode(*model_, tokens_, compute_, {edit});
+    for (float x : alone) ASSERT_TRUE(x == x) << "not a number in the outputs";
+    EXPECT_FALSE(same_bits(alone, whole_));
+    const EditPlan plan(*model_, {edit});
+    RunOptions options;
+    options.compute = compute_;
+    options.compute.threads = 3;
+    encode_batch(
+        *model_, sequences, options,
+        [&](std::size_t i, View<const float> output) {
+          if (i == 0) return;
+          EXPECT_TRUE(same_bits({output.data, static_cast<std::size_t>(output.rows * output.cols)}, alone));
+        },
+        &plan);
+    edit.strength = 0;
+    EXPECT_TRUE(same_bits(encode(*model_, tokens_, compute_, {edit}), whole_));
   }
 }
 
@@ -211,6 +239,32 @@ TEST(Graphs, KindsAreRefusedWhereTheyHaveNoPlace) {
 TEST(Graphs, ACausalModelHasNoEncoder) {
   const auto model = testing::random_model(testing::card_of_kind("gated_mlp", {{"hidden", 8}}), 1);
   EXPECT_THROW(encode(*model, std::vector<Token>{1, 2}), Error);
+}
+
+// Rows of an encoder are computed together: no edit of some of them, none of a state.
+TEST(Graphs, AnEncodersEditsCoverWholeSequences) {
+  const auto model =
+      testing::random_model(encoder_card({"softmax_attention", R"({"num_heads": 2, "head_dim": 8})"}), 1);
+  const auto refusal = [&](auto change) {
+    Edit edit;
+    edit.node = "blocks.0.mixer";
+    change(edit);
+    try {
+      encode(*model, std::vector<Token>{1, 2}, {}, {edit});
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refusal([](Edit&) {}), "");
+  const auto part = [](const std::string& message) {
+    return message.find("reads a sequence whole") != message.npos;
+  };
+  EXPECT_TRUE(part(refusal([](Edit& e) { e.begin = 1; })));
+  EXPECT_TRUE(part(refusal([](Edit& e) { e.end = 5; })));
+  EXPECT_TRUE(part(refusal([](Edit& e) { e.phase = Phase::prefill; })));
+  const std::string state = refusal([](Edit& e) { e.site = Site::state, e.op = Operator::reset; });
+  EXPECT_NE(state.find("keeps no state"), std::string::npos) << state;
 }
 
 TEST(Graphs, AnEncodersTokensAreChecked) {

@@ -668,6 +668,25 @@ TEST(AdaptiveComputationPruning, KnowsItsBoundFromTheNorm) {
   const auto& option = std::get<ForgettingAttention>(read.score[1]);
   EXPECT_NEAR(prune_threshold(*option.pruning, read.projection, scale_of(read.score[0]), parameters),
               -10 - 2 * std::sqrt(12.0) * 2 * 1.25 - std::log(64.0), 1e-12);
+  // yarn multiplies queries and keys behind their norm.
+  ProjectionSettings stretched = read.projection;
+  stretched.rope.emplace().scaling.type = RopeScaling::Type::yarn;
+  stretched.rope->scaling.attention_factor = 1.5;
+  EXPECT_NEAR(prune_threshold(*option.pruning, stretched, scale_of(read.score[0]), parameters),
+              -10 - 2 * 2.25 * std::sqrt(12.0) * 2 * 1.25 - std::log(64.0), 1e-12);
+}
+
+// Whoever takes the norm away takes the bound with it.
+TEST(AdaptiveComputationPruning, KeepsTheNormItsBoundIsFrom) {
+  const auto can_drop_norm = [](const Json& prune) {
+    const Json settings = with(pruned(prune), {{"qk_norm", Json::object()}});
+    const OneKind layer(kKind, settings, surroundings(),
+                        OneKind::random_values(kKind, settings, surroundings(), 42));
+    const auto sites = layer.layer().sites();
+    return std::any_of(sites.begin(), sites.end(), [](const SiteSpec& s) { return s.site == Site::qk_norm; });
+  };
+  EXPECT_FALSE(can_drop_norm({{"max_length", 64}}));
+  EXPECT_TRUE(can_drop_norm({{"max_length", 64}, {"bound", 3}}));
 }
 
 // -- normaliser
@@ -996,6 +1015,33 @@ TEST(LaserAttention, SurvivesWeightsThatUnderflow) {
   EXPECT_NEAR(two.run(row.input)[static_cast<std::size_t>(row.surroundings.width)], -87, 1e-4);
 }
 
+// score/zero takes keys from the mean of exponentials, not from its divisor; a row that has none left reads
+// 0.
+TEST(LaserAttention, MutedKeysWeighNothing) {
+  const Json settings = with(kPlain, {{"readout", "laser_attention"}});
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 43);
+  std::fill(values["q"].begin(), values["q"].end(), 0.0f);  // equal weights
+  const KindInput input = random_input(kRows, kWidth, 44);
+  const OneKind layer(kKind, settings, surroundings(), values);
+  Edit zero = inner_edit(Site::score, Operator::zero);
+  zero.key_begin = 0;
+  zero.key_end = 10;
+  const std::vector<float> muted = layer.run(input, {.edits = {zero}});
+  for (std::size_t i = 0; i < 10 * kWidth; ++i) EXPECT_EQ(muted[i], 0) << i;
+  // Row i: ln of (i - 9) / (i + 1) times the mean over the keys that are left, which the knockout gives.
+  zero.op = Operator::knockout;
+  const std::vector<float> left = layer.run(input, {.edits = {zero}});
+  const std::vector<double> o(values["o"].begin(), values["o"].end());
+  Numbers expected(left.begin(), left.end());
+  for (std::size_t i = 10; i < kRows; ++i) {
+    const double share = std::log((static_cast<double>(i) - 9) / static_cast<double>(i + 1));
+    for (std::size_t m = 0; m < kWidth; ++m)
+      for (std::size_t c = 0; c < o.size() / kWidth; ++c)
+        expected[i * kWidth + m] += share * o[m * (o.size() / kWidth) + c];
+  }
+  expect_near(muted, expected, 2, kRows);
+}
+
 // -- readouts over several heads
 
 // 5.2: the published start of lambda by layer.
@@ -1275,6 +1321,12 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
   expect_refused(with(pruned({{"max_length", 9}, {"bound", 1}}),
                       {{"score", {"scaled_dot", "alibi", "forgetting_attention"}}}),
                  "transforms");
+  const Json beyond_reach = pruned({{"max_length", 9}, {"bound", 1}});
+  for (const char* name :
+       {"softermax", "cog_attention", "sigmoid_attention", "taylor_softmax", "stick_breaking"})
+    expect_refused(with(beyond_reach, {{"normaliser", name}}), "prune promises");
+  for (const char* name : {"self_adjust_softmax", "affine_scaled_attention", "bayes_softmax"})
+    expect_refused(with(beyond_reach, {{"readout", name}}), "prune promises");
   expect_refused(mlr({5, 5}, 8), "head_dim");
   expect_refused(mlr({6, 6.5}, 8), "whole");
   expect_refused(mlr({4, 4, 4}, 6), "block_size");

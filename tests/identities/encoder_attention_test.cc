@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "runtime/base/error.h"
+#include "tests/identities/attention_rows.h"
 #include "tests/identities/tolerance.h"
 #include "tests/one_kind.h"
 
@@ -12,6 +13,7 @@ namespace plait {
 namespace {
 
 using testing::expect_near;
+using testing::inner_edit;
 using testing::KindInput;
 using testing::OneKind;
 using testing::random_input;
@@ -92,6 +94,36 @@ TEST(EncoderAttention, AWindowLooksBothWays) {
     for (Index r = 0; r < kRows; ++r)
       EXPECT_EQ(same_bits(row(z, r), row(y, r)), changed >= sinks && std::abs(r - changed) >= window)
           << "token " << changed << ", row " << r;
+  }
+}
+
+TEST(EncoderAttention, AWindowThatIsSetIsTheLayersOwn) {
+  const OneKind layer = random_kind(kPlain, 7),
+                own = random_kind(with(kPlain, {{"window", 9}, {"sinks", 2}}), 7);
+  const auto input = random_input(kRows, kWidth, 8);
+  Edit set = inner_edit(Site::window, Operator::set, {}, 9);
+  set.sinks = 2;
+  EXPECT_TRUE(same_bits(layer.run(input, {.edits = {set}}), own.run(input)));
+}
+
+// A head that is scaled before the output projection is one whose columns of it are.
+TEST(EncoderAttention, EditedHeadsOfEveryKind) {
+  const std::pair<const char*, Json> kinds[] = {
+      {kKind, {{"num_heads", 3}, {"head_dim", 8}}},
+      {"sinkhorn_attention", {{"num_heads", 3}, {"head_dim", 8}}},
+      {"softmax_free_attention", {{"num_heads", 3}, {"head_dim", 8}, {"ratio", 4}, {"conv", 3}}}};
+  const auto input = random_input(kRows, kWidth, 11);
+  for (const auto& [kind, settings] : kinds) {
+    SCOPED_TRACE(kind);
+    auto values = OneKind::random_values(kind, settings, surroundings(false), 12);
+    const OneKind layer(kind, settings, surroundings(false), values);
+    const std::vector<float> edited =
+        layer.run(input, {.edits = {inner_edit(Site::head, Operator::zero, {0}),
+                                    inner_edit(Site::head, Operator::scale, {2}, 3)}});
+    std::vector<float>& o = values["o"];  // [width, 3 heads of 8]
+    for (std::size_t i = 0; i < o.size(); ++i) o[i] *= i % 24 < 8 ? 0.0f : i % 24 < 16 ? 1.0f : 3.0f;
+    expect_near(edited, OneKind(kind, settings, surroundings(false), values).twin(input),
+                Registry::builtin().find(kind).bound_factor, kRows);
   }
 }
 

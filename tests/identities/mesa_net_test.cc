@@ -93,8 +93,9 @@ TEST(MesaNet, RefusesWhatMeansNothing) {
   EXPECT_EQ(refusal({{"cg_steps", 0}}), "");
   EXPECT_NE(refusal({{"solver", "cholesky"}, {"cg_eps", 0}}).find("mean nothing while solver is cholesky"),
             std::string::npos);
-  for (const char* key : {"cg_eps", "cg_tolerance", "lambda_min"})
-    EXPECT_NE(refusal({{key, -0.5}}).find(std::string(key) + " -0.5 is negative"), std::string::npos);
+  for (const char* key : {"cg_eps", "cg_tolerance", "lambda_min", "norm_eps"})
+    EXPECT_NE(refusal({{key, -0.5}}).find(cat("'", key, "' must be a number of at least 0, found -0.5")),
+              std::string::npos);
 }
 
 // A row that stops early is off by what its residual allows: |x - x*| <= |r| / lambda_min, and lambda is at

@@ -10,6 +10,7 @@
 #include "tools/ablate/sites.h"
 #include "tools/program.h"
 #include "tools/verbs.h"
+#include "tools/within.h"
 
 namespace plait {
 namespace {
@@ -156,7 +157,7 @@ void add_ablate(CLI::App& program, Action& chosen) {
                    "The text that mean, resample and their like take values from")
       ->type_name("F");
   verb->add_option("--scored", args->scored, "Share of the positions that are scored")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(within(0, 1))
       ->type_name("S");
   verb->add_option("--boot", args->boot, "Bootstrap resamples (default 10000)")->type_name("N");
   verb->add_option("--out,--output_path", args->out, "The run folder (default plait-STUDY)")

@@ -75,6 +75,12 @@ TEST(LargePromptLimit, SurrogateOfAHeadIsItsLimit) {
   EXPECT_DOUBLE_EQ(two.output[0], 4.5);
   EXPECT_DOUBLE_EQ(two.mean[0], 4);
   EXPECT_DOUBLE_EQ(two.surrogate[0], 4.5);  // 4 + ((-1)(-0.5) + (1)(0.5)) / 2
+  // A key that pruning left out is no key.
+  const double far = 100;
+  const SurrogateRow pruned = surrogate_row({0, 0.25, 0.75}, {-HUGE_VAL, 0, 1}, {&far, &first, &second}, 1);
+  EXPECT_DOUBLE_EQ(pruned.output[0], 4.5);
+  EXPECT_DOUBLE_EQ(pruned.mean[0], 4);
+  EXPECT_DOUBLE_EQ(pruned.surrogate[0], 4.5);
 }
 
 }  // namespace

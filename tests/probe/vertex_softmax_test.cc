@@ -184,6 +184,10 @@ TEST(VertexSoftmax, RefusesWhatItCannotBound) {
   refused(R"({"score": ["scaled_dot", "sin_softmax"]})", {"bf16", 0});
   refused(R"({"normaliser": "sigmoid_attention"})", {"bf16", 0});
   refused(R"({"readout": "laser_attention"})", {"bf16", 0});
+  refused(R"({"output_norm": {}})", {"", 0.01});
+  refused(
+      R"({"rope": null, "score": ["mlr_attention"], "mlr_attention": {"ranks": [8, 8], "block_size": 4}})",
+      {"bf16", 0});
   const Reading sine = read(settings(R"({"score": ["scaled_dot", "sin_softmax"]})"), 8);
   EXPECT_NO_THROW(bound_row(sine, sine.nodes[0], {"", 0.01}, 7));
 }

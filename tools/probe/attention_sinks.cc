@@ -7,6 +7,7 @@
 
 #include "runtime/base/error.h"
 #include "tools/plot/chart.h"
+#include "tools/within.h"
 
 namespace plait::probe {
 namespace {
@@ -148,7 +149,7 @@ void AttentionSinks::add_flags(CLI::App& verb) {
   verb.add_option("--eps", eps_,
                   "A strict sink has no weight below 1 - eps; the tables' (default 0.5,0.3,0.2,0.1)")
       ->delimiter(',')
-      ->check(CLI::Range(0.0, 0.5));
+      ->check(within(0, 0.5));
 }
 
 Findings AttentionSinks::run(const Common& common) const {

@@ -10,6 +10,7 @@
 #include "runtime/base/noise.h"
 #include "tools/plot/chart.h"
 #include "tools/plot/line_colour.h"
+#include "tools/within.h"
 
 namespace plait::probe {
 
@@ -50,16 +51,16 @@ void DegreesOfFreedom::add_flags(CLI::App& verb) {
   verb.get_option_group("input")->require_option(0, 1);  // without a text: normal vectors
   verb.add_option("--samples", samples_, "Vectors J per head (default 256)")
       ->check(CLI::Range(Index{2}, Index{1} << 13));
-  verb.add_option("--lambda", lambda_, "The ridge (default 2^-4)")->check(CLI::PositiveNumber);
+  verb.add_option("--lambda", lambda_, "The ridge (default 2^-4)")->check(within(1e-12, 1e12));
   verb.add_option("--features", average_, "Features C per layer on average (default 64)")
-      ->check(CLI::Range(1.0, 1e6));
+      ->check(within(1, 1e6));
   verb.add_option("--gram-scale", gram_scale_,
                   "Factor on the Gram matrix: one (default) or inverse (1 / J); UNCONFIRMED")
       ->check(CLI::IsMember({"one", "inverse"}));
   verb.add_option("--dim", dim_, "Without a text: width of normal vectors (default 16)")
       ->check(CLI::Range(Index{1}, Index{1} << 14));
   verb.add_option("--deviation", deviation_, "Without a text: their standard deviation (default 0.5)")
-      ->check(CLI::PositiveNumber);
+      ->check(within(1e-6, 1e6));
 }
 
 std::vector<DegreesOfFreedom::Spectrum> DegreesOfFreedom::of_gaussian(const Common& common) const {
@@ -80,7 +81,13 @@ std::vector<DegreesOfFreedom::Spectrum> DegreesOfFreedom::of_model(const Common&
   Progress progress(common, "heads");
   double done = 0;
   for (const AttentionNode& node : reading.nodes) {
-    const double scale = scale_of(node.settings.score.front());
+    const ScoreOption& first = node.settings.score.front();
+    if (!std::holds_alternative<Softmax>(node.settings.normaliser) ||
+        !(std::holds_alternative<ScaledDot>(first) || std::holds_alternative<IntegralAttention>(first)))
+      fail(node.name,
+           ": degrees of freedom are those of the kernel e^(scale q.k), which its normaliser or first "
+           "score does not have");
+    const double scale = scale_of(first);
     const Index width = node.settings.projection.head_dim;
     for (const Index head : node.heads) {
       // Numbers below the length are queries, the others keys; a partial shuffle draws them.

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <set>
 
 #include "layers/reference/attention_options.h"
 #include "layers/reference/dense.h"
@@ -9,6 +10,7 @@
 #include "runtime/base/error.h"
 #include "tools/plot/chart.h"
 #include "tools/plot/line_colour.h"
+#include "tools/within.h"
 
 namespace plait::probe {
 namespace {
@@ -133,9 +135,9 @@ void Frobenius::add_flags(CLI::App& verb) {
   verb.add_option("--head-dim", setting_.head_dim, "Columns d of queries and keys (default 32)")
       ->check(CLI::Range(Index{1}, Index{1} << 14));
   verb.add_option("--sx", setting_.input_deviation, "Standard deviation of the input (default 1)")
-      ->check(CLI::PositiveNumber);
+      ->check(within(1e-3, 1e3));
   verb.add_option("--st", weight_deviation_, "Standard deviation of the weights (default D^-1/2)")
-      ->check(CLI::PositiveNumber);
+      ->check(within(1e-3, 1e3));
   verb.add_option("--draws", draws_, "Draws per length (default 48)")
       ->check(CLI::Range(Index{2}, Index{1} << 24));
 }
@@ -153,6 +155,8 @@ struct Growth {
 }  // namespace
 
 Findings Frobenius::run(const Common& common) const {
+  if (std::set<Index>(lengths_.begin(), lengths_.end()).size() < lengths_.size())
+    throw UsageError("frobenius: --lengths names a length twice");
   FrobeniusSetting setting = setting_;
   setting.weight_deviation =
       weight_deviation_ > 0 ? weight_deviation_ : 1 / std::sqrt(static_cast<double>(setting.width));

@@ -7,6 +7,7 @@
 #include "runtime/base/error.h"
 #include "tools/plot/chart.h"
 #include "tools/plot/line_colour.h"
+#include "tools/within.h"
 
 namespace plait::probe {
 namespace {
@@ -55,16 +56,20 @@ double limit_square(const GaussianPrompt& prompt) {
 
 SurrogateRow surrogate_row(const std::vector<double>& weights, const std::vector<double>& logits,
                            const std::vector<const double*>& values, Index width) {
-  const double n = static_cast<double>(weights.size());
-  const double mean_logit = std::accumulate(logits.begin(), logits.end(), 0.0) / n;
+  double n = 0, sum = 0;
+  for (const double s : logits)
+    if (!std::isinf(s)) ++n, sum += s;
+  const double mean_logit = sum / n;
   const std::vector<double> zeros(static_cast<std::size_t>(width));
   SurrogateRow row{zeros, zeros, zeros};
-  for (std::size_t j = 0; j < weights.size(); ++j)
+  for (std::size_t j = 0; j < weights.size(); ++j) {
+    if (std::isinf(logits[j])) continue;
     for (std::size_t c = 0; c < zeros.size(); ++c) {
       row.output[c] += weights[j] * values[j][c];
       row.mean[c] += values[j][c] / n;
       row.surrogate[c] += (1 + logits[j] - mean_logit) * values[j][c] / n;
     }
+  }
   return row;
 }
 
@@ -76,9 +81,9 @@ void LargePromptLimit::add_flags(CLI::App& verb) {
       ->type_name("N");
   verb.add_option("--variances", variances_, "Of the tokens' coordinates (default 1,1,1,1)")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->check(within(1e-6, 1e6));
   verb.add_option("--norm", norm_, "Length of a, whose direction is random (default 0.81)")
-      ->check(CLI::Range(0.0, 10.0));
+      ->check(within(0, 10));
   verb.add_option("-n,--lengths", lengths_, "Tokens L (default 100,1000,10000,100000)")
       ->delimiter(',')
       ->check(CLI::Range(Index{1}, Index{1} << 26));
@@ -105,6 +110,10 @@ Findings LargePromptLimit::of_gaussian(const Common& common) const {
 
   Findings found;
   const double limit = std::sqrt(limit_square(prompt));
+  if (!std::isfinite(limit))
+    throw UsageError(
+        "large_prompt_limit: a limit that grows with e^(a.Sigma a) is beyond any number here; "
+        "--variances or --norm must be smaller");
   found.json = {{"variances", variances_}, {"a", prompt.logit}, {"draws", draws_}, {"limit", limit}};
   std::vector<std::vector<std::string>> rows = {{"L", "ERROR", "ROOT MEAN SQUARE", "TIMES SQRT L"}};
   plot::LineChart chart;

@@ -28,7 +28,8 @@ struct PromptError {
 PromptError prompt_error(const GaussianPrompt& prompt, Index length, const Sampling& sampling);
 double limit_square(const GaussianPrompt& prompt);  // of L E |err|^2
 
-// What one row of a head reads, and its surrogate. weights, logits [keys], values [keys] of [width] each.
+// What one row of a head reads, and its surrogate over the keys whose logit is not -infinity. weights, logits
+// [keys], values [keys] of [width] each.
 struct SurrogateRow {
   std::vector<double> output, surrogate, mean;
 };

@@ -8,6 +8,7 @@
 #include "runtime/base/error.h"
 #include "tools/plot/chart.h"
 #include "tools/plot/line_colour.h"
+#include "tools/within.h"
 
 namespace plait::probe {
 namespace {
@@ -84,10 +85,10 @@ void PeakSeparation::add_flags(CLI::App& verb) {
       ->check(CLI::Range(Index{2}, Index{1} << 24));
   verb.add_option("--degrees", degrees_, "Of the powers of 1 + s (default 1,2,3)")
       ->delimiter(',')
-      ->check(CLI::Range(0.1, 64.0));
+      ->check(within(0.1, 64));
   verb.add_option("--gap", gap_,
                   "How far the logit is raised (default ln(n - 1), where softmax gives a half)")
-      ->check(CLI::PositiveNumber);
+      ->check(within(1e-6, 700));
 }
 
 Findings PeakSeparation::run(const Common& common) const {

@@ -11,6 +11,7 @@
 #include "runtime/base/parallel.h"
 #include "tools/npy.h"
 #include "tools/plot/chart.h"
+#include "tools/within.h"
 
 namespace plait::probe {
 namespace {
@@ -191,7 +192,7 @@ void PooledRetrieval::add_flags(CLI::App& verb) {
   verb.add_option("--partners", partners_, "Of every row of A its row of B: .npy, int32 or int64")
       ->type_name("F.npy");
   verb.add_option("--temperature", temperature_, "Scores are cosines over this (default 0.07)")
-      ->check(CLI::Range(1e-6, 1e6));
+      ->check(within(1e-6, 1e6));
   verb.add_option("--top", top_, "Recall among the first k (default 1,10)")
       ->delimiter(',')
       ->check(CLI::Range(Index{1}, Index{1} << 40));

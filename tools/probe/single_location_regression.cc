@@ -8,6 +8,7 @@
 #include "tools/probe/head_task.h"
 #include "tools/probe/location_data.h"
 #include "tools/probe/location_layer.h"
+#include "tools/within.h"
 
 namespace plait::probe {
 namespace {
@@ -46,14 +47,14 @@ void SingleLocationRegression::add_flags(CLI::App& verb) {
       ->check(CLI::Range(Index{2}, Index{4096}));
   verb.add_option("--nu", nu_, "Signal strengths (default 1,2,5,10,20)")
       ->delimiter(',')
-      ->check(CLI::Range(0.0, 1e4));
+      ->check(within(0, 1e4));
   verb.add_option("--noise", task_.noise, "Standard deviation of the label's noise (default 0)")
-      ->check(CLI::Range(0.0, 1e6));
+      ->check(within(0, 1e6));
   verb.add_option("--key-cosine", task_.key_cosine, "Of the estimator's key with the hidden one (default 1)")
-      ->check(CLI::Range(-1.0, 1.0));
+      ->check(within(-1, 1));
   verb.add_option("--value-cosine", task_.value_cosine,
                   "Of the estimator's value with the hidden one (default 1)")
-      ->check(CLI::Range(-1.0, 1.0));
+      ->check(within(-1, 1));
   verb.add_option("--draws", draws_, "Draws of a risk (default 200000)")
       ->check(CLI::Range(Index{2}, Index{1} << 32));
   verb.add_option("--fit-draws", fit_draws_, "Draws that factors are fitted on (default 20000)")

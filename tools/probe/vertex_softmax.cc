@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <numeric>
 
@@ -11,6 +10,7 @@
 #include "runtime/base/half.h"
 #include "runtime/base/parallel.h"
 #include "tools/plot/chart.h"
+#include "tools/within.h"
 
 namespace plait::probe {
 namespace {
@@ -177,12 +177,20 @@ void add_head(OutputBounds& out, const HeadRow& head, Index h, Index dv, const R
 void require_bounds(const AttentionNode& node, const Uncertainty& uncertainty) {
   if (!std::holds_alternative<MeanReadout>(node.settings.readout))
     fail(node.name, ": its readout is no weighted mean of values, which the bound is for");
+  if (node.settings.output_norm)
+    fail(node.name, ": its output_norm divides a head by its own size, which no bound here follows");
   if (uncertainty.error > 0) return;
-  for (const ScoreOption& option : node.settings.score)
+  for (const ScoreOption& option : node.settings.score) {
+    if (std::holds_alternative<MlrAttention>(option))
+      fail(
+          node.name,
+          ": mlr_attention takes other channels for every pair, so that an interval of q.k gives no interval "
+          "of the logit; --logit-error gives that interval itself");
     if (std::holds_alternative<SinSoftmax>(option) || std::holds_alternative<RowStandardise>(option))
       fail(node.name,
            ": a score option of it does not rise with q.k, so that an interval of q.k gives no "
            "interval of the logit; --logit-error gives that interval itself");
+  }
 }
 
 double norm(const Row& x) { return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0)); }
@@ -266,12 +274,6 @@ double average(const Part& a, const Part& b) {
   return (a.sum * wa + b.sum * wb) / (a.mass * wa + b.mass * wb);
 }
 
-// CLI11's own check names the largest double in its message.
-std::string positive(const std::string& word) {
-  const double value = std::atof(word.c_str());
-  return value > 0 && std::isfinite(value) ? "" : cat(word, " is no positive number");
-}
-
 }  // namespace
 
 double least_average(std::span<const double> c, std::span<const double> low, std::span<const double> high) {
@@ -329,7 +331,7 @@ void VertexSoftmax::add_flags(CLI::App& verb) {
           ->check(CLI::IsMember({"bf16", "f16", "q8"}));
   verb.add_option("--logit-error", uncertainty_.error,
                   "Instead: every logit is known up to E, the values exactly")
-      ->check(positive)
+      ->check(within(1e-12, 1e6))
       ->type_name("E")
       ->excludes(cache);
   verb.add_option("--rows", rows_, "Bound the last N rows (default 32)")

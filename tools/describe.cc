@@ -225,7 +225,7 @@ Json to_json(const Kind& kind, const KindDescription& d) {
   return json;
 }
 
-std::size_t birth_bytes(const Layer& layer) { return State(layer.fields()).bytes(); }
+std::size_t birth_bytes(std::span<const Field> fields) { return State(fields).bytes(); }
 
 namespace {
 
@@ -235,16 +235,16 @@ std::size_t row_bytes(const Field& field) {
 
 }  // namespace
 
-std::size_t log_bytes_per_token(const Layer& layer) {
+std::size_t log_bytes_per_token(std::span<const Field> fields) {
   std::size_t bytes = 0;
-  for (const Field& field : layer.fields())
+  for (const Field& field : fields)
     if (field.kind == Field::Kind::log && field.window == 0) bytes += row_bytes(field);
   return bytes;
 }
 
-std::size_t window_bytes(const Layer& layer) {
+std::size_t window_bytes(std::span<const Field> fields) {
   std::size_t bytes = 0;
-  for (const Field& field : layer.fields())
+  for (const Field& field : fields)
     if (field.kind == Field::Kind::log && field.window > 0)
       bytes += row_bytes(field) * static_cast<std::size_t>(field.window + field.sinks);
   return bytes;

@@ -2,6 +2,7 @@
 // inspect`.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,11 +46,11 @@ std::string operators_of(const SiteSpec& site);  // "zero, scale, skip"
 Json to_json(const SiteSpec& site);  // {"site", "operators"}
 Json to_json(const Field& field);    // {"name", "kind", "shape", "dtype", "grid", "window", "sinks", "bytes"}
 
-// Bytes of one node's state at position 0, where logs are empty.
-std::size_t birth_bytes(const Layer& layer);
-// Bytes a node's unlimited logs grow by with each token.
-std::size_t log_bytes_per_token(const Layer& layer);
-// Bytes a node's windowed logs hold at most (window and sinks).
-std::size_t window_bytes(const Layer& layer);
+// Of the fields of one node's state: bytes at position 0, where logs are empty.
+std::size_t birth_bytes(std::span<const Field> fields);
+// Bytes its unlimited logs grow by with each token.
+std::size_t log_bytes_per_token(std::span<const Field> fields);
+// Bytes its windowed logs hold at most (window and sinks).
+std::size_t window_bytes(std::span<const Field> fields);
 
 }  // namespace plait

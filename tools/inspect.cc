@@ -2,8 +2,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "runtime/base/error.h"
+#include "runtime/run/edit_plan.h"
+#include "runtime/run/windows.h"
 #include "tools/describe.h"
 #include "tools/program.h"
 #include "tools/stream/session.h"
@@ -20,6 +23,8 @@ struct Inspect {
   Common common;
   std::string path;
   std::vector<Index> at = {0, 1024, 32768, 1048576};
+  std::optional<Index> window;
+  Index sinks = 0;
   bool graph = false, tensors = false, sites = false, state = false, card = false, check = false;
   bool details() const { return graph || tensors || sites || state || card; }
 
@@ -79,11 +84,21 @@ std::map<std::string, Index> kept_aside(const Model& model) {
   return counts;
 }
 
+// The fields of a stream's states by node.
+using Fields = std::vector<std::vector<Field>>;
+
+// Under --window.
+Fields stream_fields(const Model& model, const Inspect& args) {
+  const EditPlan plan(model, args.window ? window_edits(model, *args.window, args.sinks) : EditList());
+  Fields all;
+  for (int n = 0; n < model.node_count(); ++n) all.push_back(plan.fields(model.layer(n).fields(), n));
+  return all;
+}
+
 // Bytes of a stream's states after some tokens, by arithmetic: what Stream::state_bytes will say.
-std::size_t predicted_bytes(const Model& model, Index position) {
+std::size_t predicted_bytes(const Fields& fields, Index position) {
   std::size_t bytes = 0;
-  for (int n = 0; n < model.node_count(); ++n)
-    bytes += State::predicted_bytes(model.layer(n).fields(), position);
+  for (const auto& of_node : fields) bytes += State::predicted_bytes(of_node, position);
   return bytes;
 }
 
@@ -91,22 +106,22 @@ struct StateSize {
   std::size_t birth = 0, windows = 0, per_token = 0;
 };
 
-StateSize state_size(const Model& model) {
+StateSize state_size(const Fields& fields) {
   StateSize size;
-  for (int n = 0; n < model.node_count(); ++n) {
-    size.birth += birth_bytes(model.layer(n));
-    size.windows += window_bytes(model.layer(n));
-    size.per_token += log_bytes_per_token(model.layer(n));
+  for (const auto& of_node : fields) {
+    size.birth += birth_bytes(of_node);
+    size.windows += window_bytes(of_node);
+    size.per_token += log_bytes_per_token(of_node);
   }
   return size;
 }
 
-std::string summary(const Model& model, bool checked) {
+std::string summary(const Model& model, const Inspect& args) {
   const ModelData& data = model.data();
-  const StateSize size = state_size(model);
+  const StateSize size = state_size(stream_fields(model, args));
   const auto bytes = [](std::size_t b) { return human_bytes(static_cast<double>(b)); };
   Rows rows = {{"model", cat(model.card().name, " (family ", model.card().family, ", format ", kFormat, ")")},
-               {"sha256", data.digest + (checked ? " (checked)" : "")},
+               {"sha256", data.digest + (args.check ? " (checked)" : "")},
                {"made by", data.created_by + (data.source.empty() ? "" : "; " + data.source)},
                {"vocabulary", std::to_string(model.card().vocab)},
                {"width", std::to_string(model.card().width)},
@@ -145,8 +160,9 @@ std::string tensor_table(const Model& model) {
 
 // The sites of a node where it stands: only what is added to a residual stream can be skipped on its own.
 std::vector<SiteSpec> node_sites(const Model& model, int n) {
-  if (!model.card().causal) return {};  // edits act on streams
   std::vector<SiteSpec> sites = sites_of(model.layer(n));
+  if (!model.card().causal)  // nothing is kept
+    std::erase_if(sites, [](const SiteSpec& spec) { return spec.site == Site::state; });
   const auto& groups = model.graph().groups;
   const bool contributes = std::any_of(groups.begin(), groups.end(), [&](const Group& g) {
     return std::find(g.contributions.begin(), g.contributions.end(), n) != g.contributions.end();
@@ -163,51 +179,52 @@ std::string site_table(const Model& model) {
           {node_of(model, n).name + (site.site == Site::output ? "" : cat("/", name_of(site.site))),
            operators_of(site)});
   for (const Group& group : model.graph().groups)
-    if (model.card().causal) rows.push_back({group.name + " (group)", "zero, scale, skip"});
+    rows.push_back({group.name + " (group)", "zero, scale, skip"});
   return table(rows, "ll");
 }
 
-std::string state_table(const Model& model, std::span<const Index> at) {
+std::string state_table(const Model& model, const Inspect& args) {
   Rows rows = {{"NODE", "FIELD", "KIND", "SHAPE", "DTYPE", "BYTES", "GRID", "WINDOW",
                 "SINKS"}};  // of the whole, or of a token's row
   const auto some = [](Index value) { return value > 0 ? std::to_string(value) : std::string("-"); };
+  const auto fields = stream_fields(model, args);
   for (int n = 0; n < model.node_count(); ++n)
-    for (const Field& f : model.layer(n).fields())
+    for (const Field& f : fields[static_cast<std::size_t>(n)])
       rows.push_back({node_of(model, n).name, f.name, name_of(f.kind), to_string(f.shape), name_of(f.dtype),
                       std::to_string(static_cast<std::size_t>(f.width()) * bytes_of(f.dtype)), some(f.grid),
                       f.kind == Field::Kind::log && f.window == 0 ? "all" : some(f.window), some(f.sinks)});
   std::string text = table(rows, "lllllrrrr");
   rows = {};
   rows.push_back({"", "STATE", "TOKENS", "TOKENS OF RUN"});
-  for (const Index position : at)
+  for (const Index position : args.at)
     rows.push_back({cat("bytes of a stream of ", position, " tokens"),
-                    std::to_string(predicted_bytes(model, position)),
+                    std::to_string(predicted_bytes(fields, position)),
                     std::to_string(stream::predicted_token_bytes(position)),
                     std::to_string(static_cast<std::size_t>(position) * sizeof(Token))});
   return text + table(rows, "lrrr");
 }
 
-Json node_json(const Model& model, int n, const Inspect& args) {
-  const Layer& layer = model.layer(n);
+Json node_json(const Model& model, int n, const Inspect& args, const std::vector<Field>& fields) {
   Json json = {{"name", node_of(model, n).name},
                {"kind", node_of(model, n).kind},
                {"group", model.kind(n).group},
                {"parameters", model.parameter_count(n)},
-               {"state_bytes", birth_bytes(layer)},
-               {"window_bytes", window_bytes(layer)},
-               {"bytes_per_token", log_bytes_per_token(layer)},
+               {"state_bytes", birth_bytes(fields)},
+               {"window_bytes", window_bytes(fields)},
+               {"bytes_per_token", log_bytes_per_token(fields)},
                {"sites", Json::array()}};
   for (const SiteSpec& site : node_sites(model, n))
     json["sites"].push_back(args.sites ? to_json(site) : Json(name_of(site.site)));
   if (args.state) {
     json["fields"] = Json::array();
-    for (const Field& field : layer.fields()) json["fields"].push_back(to_json(field));
+    for (const Field& field : fields) json["fields"].push_back(to_json(field));
   }
   return json;
 }
 
 Json model_json(const Model& model, const Inspect& args) {
-  const StateSize size = state_size(model);
+  const Fields fields = stream_fields(model, args);
+  const StateSize size = state_size(fields);
   Json json = {{"format", kFormat},
                {"name", model.card().name},
                {"family", model.card().family},
@@ -226,11 +243,12 @@ Json model_json(const Model& model, const Inspect& args) {
                {"window_bytes", size.windows},
                {"bytes_per_token", size.per_token},
                {"nodes", Json::array()}};
-  for (int n = 0; n < model.node_count(); ++n) json["nodes"].push_back(node_json(model, n, args));
+  for (int n = 0; n < model.node_count(); ++n)
+    json["nodes"].push_back(node_json(model, n, args, fields[static_cast<std::size_t>(n)]));
   json["stream_bytes"] = Json::array();
   for (const Index position : args.at)
     json["stream_bytes"].push_back({{"tokens", position},
-                                    {"bytes", predicted_bytes(model, position)},
+                                    {"bytes", predicted_bytes(fields, position)},
                                     {"token_bytes", stream::predicted_token_bytes(position)}});
   if (args.check) json["checked"] = true;
   if (args.card) json["card"] = model.card().json;
@@ -250,13 +268,15 @@ Json model_json(const Model& model, const Inspect& args) {
 }
 
 int Inspect::inspect_model(const Model& model) const {
+  if (window && !model.card().causal)
+    throw UsageError(cat("'", path, "' is an encoder, which keeps no state; it takes no --window"));
   std::string text;
-  if (!details()) text += summary(model, check);
+  if (!details()) text += summary(model, *this);
   if (card) text += model.card().json.dump(2) + "\n";
   if (graph) text += explicit_graph(model.graph()).dump(2) + "\n";
   if (tensors) text += tensor_table(model);
   if (sites) text += site_table(model);
-  if (state) text += state_table(model, at);
+  if (state) text += state_table(model, *this);
   return finish(text, common.json.empty() ? Json() : model_json(model, *this));
 }
 
@@ -272,6 +292,8 @@ std::size_t image_bytes(const State::Image& image) {
 int Inspect::inspect_snapshot(const Snapshot& s) const {
   if (graph || tensors || sites || card)
     throw UsageError(cat("'", path, "' is a snapshot; of --graph, --tensors, --sites, --card it has none"));
+  if (window)
+    throw UsageError(cat("'", path, "' is a snapshot, saved with its own edits; it takes no --window"));
   std::size_t total = 0;
   Json nodes = Json::array();
   Rows fields = {{"NODE", "FIELD", "KIND", "SHAPE", "BYTES"}};
@@ -325,6 +347,7 @@ void add_inspect(CLI::App& program, Action& chosen) {
       ->check(CLI::Range(Index{0}, Index{1} << 40))
       ->type_name("N")
       ->allow_extra_args(false);
+  add_window(*verb, args->window, args->sinks);
   verb->add_flag("--card", args->card, "The card as stored (JSON)");
   verb->add_flag("--check", args->check, "Recompute the digest over all tensors and compare");
   add_common(*verb, args->common, "not used");

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "runtime/base/error.h"
+#include "tools/within.h"
 
 namespace plait {
 namespace {
@@ -18,8 +19,7 @@ void add_store(CLI::App& verb, StoreFlags& flags) {
                     ->type_name("DIR");
   verb.add_option("--store-bytes", flags.bytes,
                   "What the store may hold, e.g. 500MB (default: 4 GiB); the least recently used goes")
-      ->transform(CLI::AsSizeValue(true))
-      ->check(CLI::PositiveNumber)
+      ->transform(byte_size(1))
       ->needs(store)
       ->type_name("BYTES");
 }

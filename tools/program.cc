@@ -16,10 +16,13 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/parallel.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/run/stream.h"
 #include "runtime/run/windows.h"
 #include "runtime/text/utf8.h"
 #include "tools/ablate/spec.h"
 #include "tools/npy.h"
+#include "tools/within.h"
 #include "weights/json_text.h"
 #include "weights/model_file.h"
 #include "weights/snapshot_file.h"
@@ -65,7 +68,7 @@ void add_common(CLI::App& verb, Common& common, const char* numerics) {
       ->type_name("FILE");
   verb.add_flag("--quiet", common.quiet, "No progress line, no messages but errors");
   verb.add_option("--memory", common.memory, "Memory budget for weights and states, e.g. 2000000000 or 2GB")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(byte_size())
       ->type_name("BYTES");
 }
 
@@ -163,6 +166,18 @@ std::string read_file(const std::string& path) {
 }
 
 Json read_json(const std::string& path) { return parse_json(read_file(path), cat("'", path, "'")); }
+
+Compute compute_of(const Snapshot& snapshot, const std::string& path, const Common& common) {
+  const std::string saved = snapshot.arithmetic.value("mode", "");
+  if (!common.numerics.empty() && common.numerics != saved)
+    fail("snapshot '", path, "' was saved with ", saved, " numerics, but --numerics says ", common.numerics);
+  Compute compute = common.compute(parse_numerics(saved));
+  if (snapshot.arithmetic.contains("isa") && !std::getenv("PLAIT_ISA")) {
+    const Isa isa = parse_isa(snapshot.arithmetic.value("isa", ""));
+    if (machine_has(isa)) compute.isa = isa;
+  }
+  return compute;
+}
 
 EditList read_edits(const std::string& path, const Model& model) {
   if (path.empty()) return {};

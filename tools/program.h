@@ -23,6 +23,8 @@ class App;
 
 namespace plait {
 
+struct Snapshot;  // runtime/run/stream.h
+
 enum ExitCode : int {
   kDone = 0,
   kInternalError = 1,
@@ -90,6 +92,9 @@ EditList read_edits(const std::string& path, std::optional<Index> window, Index 
 // Token ids of a text file (separated by white space) or of a one-dimensional .npy of int32 or int64. Throws
 // Error naming the first id outside [0, vocab).
 std::vector<Token> read_tokens(const std::string& path, Index vocab);
+// The arithmetic of the snapshot in file `path`, so that it can be gone on with. Throws Error where
+// --numerics says otherwise.
+Compute compute_of(const Snapshot& snapshot, const std::string& path, const Common& common);
 // Throws Error when weights and states together exceed the budget.
 void check_budget(const Common& common, const Model& model, std::size_t state_bytes);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "runtime/base/error.h"
-#include "runtime/kernels/kernels.h"
 #include "runtime/run/sampler.h"
 #include "runtime/run/stream.h"
 #include "tools/chat.h"
@@ -62,20 +61,6 @@ Stops Run::what_stops(const Tokenizer& tokenizer) const {
   return what;
 }
 
-// The arithmetic of the snapshot, so that it can be gone on with; a flag that says otherwise is refused.
-Compute compute_of(const Snapshot& snapshot, const Common& common, const std::string& path) {
-  Compute compute = common.compute(Numerics::fast);
-  const std::string saved = snapshot.arithmetic.value("mode", "");
-  if (!common.numerics.empty() && common.numerics != saved)
-    fail("snapshot '", path, "' was saved with ", saved, " numerics, but --numerics says ", common.numerics);
-  compute.numerics = parse_numerics(saved);
-  if (snapshot.arithmetic.contains("isa") && !std::getenv("PLAIT_ISA")) {
-    const Isa isa = parse_isa(snapshot.arithmetic.value("isa", ""));
-    if (machine_has(isa)) compute.isa = isa;
-  }
-  return compute;
-}
-
 struct Prepared {
   Stream stream;
   Json sampler;
@@ -90,7 +75,7 @@ Prepared prepare(const Run& args, std::shared_ptr<const Model> model) {
     return {Stream(std::move(model), options), Json()};
   }
   const Snapshot snapshot = load_snapshot(args.load);
-  options.compute = compute_of(snapshot, args.common, args.load);
+  options.compute = compute_of(snapshot, args.load, args.common);
   try {
     return {Stream::restore(std::move(model), snapshot, options), snapshot.sampler};
   } catch (const Error& error) {

@@ -12,6 +12,7 @@
 #include "tools/program.h"
 #include "tools/stream/session.h"
 #include "tools/verbs.h"
+#include "tools/within.h"
 #include "weights/snapshot_file.h"
 #include "weights/temporary_file.h"
 
@@ -41,6 +42,9 @@ struct StreamVerb {
   bool follow = false, resume = false, no_special = false;
 
   int run() const;
+
+ private:
+  void check_names() const;
 };
 
 // An input's files where several share a folder.
@@ -72,7 +76,15 @@ class Streams {
   void open() {
     const auto tokenizer = tokenizer_of(*model_);
     std::optional<Snapshot> begin;
-    if (!args_.load.empty()) begin = load_snapshot(args_.load);
+    if (!args_.load.empty()) {
+      begin = load_snapshot(args_.load);
+      settings_.options.compute = compute_of(*begin, args_.load, args_.common);
+      try {  // what does not fit is said before any file is made
+        Stream::restore(model_, *begin, settings_.options);
+      } catch (const Error& error) {
+        fail("'", args_.load, "': ", error.what());
+      }
+    }
     std::error_code error;
     if (!args_.out.empty() && !std::filesystem::create_directories(args_.out, error) && error)
       fail("cannot make the folder '", args_.out, "': ", error.message());
@@ -148,10 +160,7 @@ class Streams {
     for (const Item& item : items) tokens_ += static_cast<Index>(item.tokens.size());
     if (args_.common.memory == 0) return true;
     std::size_t bytes = 0;
-    for (const Running& running : all_) {
-      const Stream& stream = running.session->stream();
-      bytes += stream.state_bytes() + stream.boundaries().bytes() + stream.history().bytes();
-    }
+    for (const Running& running : all_) bytes += running.session->bytes();
     check_budget(args_.common, *model_, bytes);
     return true;
   }
@@ -221,6 +230,34 @@ int Streams::report() const {
   return stop_asked ? kInterrupted : kDone;
 }
 
+// Each file has one part: read or written, by one stream.
+void StreamVerb::check_names() const {
+  const auto real = [](const std::string& path) {
+    std::error_code error;
+    const auto full = std::filesystem::weakly_canonical(std::filesystem::absolute(path), error);
+    return error ? path : full.string();
+  };
+  std::set<std::string> names, read, written;
+  for (const std::string& path : inputs)
+    if (!names.insert(out.empty() ? path : outputs_in(out, path).journal).second)
+      throw UsageError(cat("two inputs are called '", path, "'"));
+  for (const std::string& path : inputs)
+    if (path != "-") read.insert(real(path));
+  for (const std::string& path : {model, load, edits})
+    if (!path.empty()) read.insert(real(path));
+  for (const std::string& input : inputs) {
+    const stream::Outputs files = stream::with_journal(
+        out.empty() ? stream::Outputs{save, journal, per_token, health} : outputs_in(out, input));
+    for (const std::string& path : {files.save, files.journal, files.per_token, files.health}) {
+      if (path.empty()) continue;
+      if (read.contains(real(path))) throw UsageError(cat("'", path, "' would be read and written"));
+      if (!written.insert(real(path)).second)
+        throw UsageError(cat("'", path, "' is the name of two outputs"));
+    }
+    if (out.empty()) break;
+  }
+}
+
 int StreamVerb::run() const {
   if (inputs.size() > 1 && out.empty() &&
       !(save.empty() && journal.empty() && per_token.empty() && health.empty()))
@@ -230,13 +267,7 @@ int StreamVerb::run() const {
         "--out names all files of an input; it does not go with --save, --journal, --per-token, --health");
   if (resume && out.empty() && save.empty() && journal.empty() && per_token.empty())
     throw UsageError("--resume goes on with what --save, --journal, --per-token or --out name");
-  std::set<std::string> names, outputs;
-  for (const std::string& path : {save, journal, per_token, health})
-    if (!path.empty() && !outputs.insert(path).second)
-      throw UsageError(cat("'", path, "' is the name of two outputs"));
-  for (const std::string& path : inputs)
-    if (!names.insert(out.empty() ? path : outputs_in(out, path).journal).second)
-      throw UsageError(cat("two inputs are called '", path, "'"));
+  check_names();
   Streams streams(*this, open_model(model.empty() ? bundled_model() : model, common));
   streams.open();
   struct sigaction action = {};
@@ -277,7 +308,7 @@ void add_stream(CLI::App& program, Action& chosen) {
       ->type_name("DIR");
   verb->add_option("--keep", args->keep,
                    "Bytes of earlier states to keep for rollbacks, e.g. 64MB (default: 0)")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(byte_size())
       ->type_name("BYTES");
   add_edits(*verb, args->edits);
   add_window(*verb, args->window, args->sinks);

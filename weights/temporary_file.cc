@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <vector>
 
 #include "runtime/base/error.h"
 
@@ -195,6 +196,27 @@ void remove_temporary_files() noexcept {
   for (Slot& slot : slots)  // empty by now
     if (slot.state.load() == kFolder) ::rmdir(slot.path);
   errno = saved;
+}
+
+void remove_stale_temporaries(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path target = fs::absolute(path);
+  if (fs::is_symlink(target, error)) target = fs::weakly_canonical(target, error);
+  const std::string begin = target.filename().string() + ".";
+  std::vector<fs::path> stale;
+  for (const auto& item : fs::directory_iterator(target.parent_path(), error)) {
+    const std::string name = item.path().filename().string();
+    int process = 0, end = 0;
+    unsigned number = 0;
+    if (!name.starts_with(begin) ||
+        std::sscanf(name.c_str() + begin.size(), "%d-%u.tmp%n", &process, &number, &end) != 2 || end == 0 ||
+        begin.size() + static_cast<std::size_t>(end) != name.size())
+      continue;
+    // A process of this number that lives may be another one; then the file waits for another time.
+    if (process > 0 && ::kill(process, 0) != 0 && errno == ESRCH) stale.push_back(item.path());
+  }
+  for (const fs::path& file : stale) fs::remove(file, error);
 }
 
 }  // namespace plait

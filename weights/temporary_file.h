@@ -49,4 +49,7 @@ class TemporaryFolder {
 // more: it has to end next. Safe to call in a signal handler, in any thread.
 void remove_temporary_files() noexcept;
 
+// Removes the files that killed processes left half-written beside `path`. Nobody else may be writing it.
+void remove_stale_temporaries(const std::string& path);
+
 }  // namespace plait

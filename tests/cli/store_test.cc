@@ -109,7 +109,8 @@ TEST(Store, WhatDoesNotGoTogetherIsRefused) {
   expect_error(plait(score + " --context 64 " + store("s")), 2, "--context");
   expect_error(plait(score + " --dump-logits x.npy " + store("s")), 2, "--dump-logits");
   EXPECT_EQ(plait(run + "--store-bytes 5").code, 2);
-  EXPECT_EQ(plait(run + store("s") + " --store-bytes 0").code, 2);
+  for (const char* bytes : {"0", "-5", "some"})
+    expect_error(plait(run + store("s") + " --store-bytes " + bytes), 2, "--store-bytes");
   write(file("occupied"), "x");
   expect_error(plait(run + store("occupied")), 3, "cannot use 'occupied' as a prefix store");
   EXPECT_FALSE(exists("s"));

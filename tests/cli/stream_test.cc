@@ -134,6 +134,10 @@ TEST(Stream, KilledAtAnyMomentItGoesOnToTheSameBytes) {
   const Outcome last = plait(resume("killed"));
   ASSERT_EQ(last.code, 0) << last.error;
   EXPECT_EQ(files_of("killed"), whole) << "after " << ends << " whole runs between the kills";
+  for (const auto& item : std::filesystem::directory_iterator(folder())) {
+    const std::string name = item.path().filename().string();
+    EXPECT_FALSE(name.starts_with("killed") && name.ends_with(".tmp")) << name;
+  }
 }
 
 TEST(Stream, ASignalSavesAndEndsIt) {
@@ -348,9 +352,96 @@ TEST(Stream, ResumesOnlyTheSame) {
   expect_error(plait(cat("stream ", small(), " --quiet --resume --in else.txt", outputs("whole"))), 3,
                "another text");
   expect_error(plait(cat("stream ", small(), " --quiet --resume --in ", text(), outputs("whole"))), 3,
+               "token 1 of input 'small.txt'");
+  write(file("else.txt"), read(file(long_text())).substr(0, 400));
+  expect_error(plait(cat("stream ", small(), " --quiet --resume --in else.txt", outputs("whole"))), 3,
                "ends after 400 tokens");
   expect_error(plait(cat("stream ", small(), " --quiet --in ", long_text(), outputs("whole"))), 3,
                "--resume");
+}
+
+// A journal without its snapshot is compared with the text before a byte of it changes.
+TEST(Stream, AJournalOfAnotherTextIsLeftAlone) {
+  const std::vector<std::string> whole = whole_run();
+  const auto refuse = [&](const std::string& changed, const std::string& part) {
+    write(file("alone.txt"), changed);
+    write(file("alone.j"), whole[0]);
+    write(file("alone.health"), whole[2]);
+    expect_error(
+        plait(cat("stream ", small(),
+                  " --quiet --resume --every 512 --in alone.txt --journal alone.j --health alone.health")),
+        3, part);
+    EXPECT_EQ(read(file("alone.j")), whole[0]);
+  };
+  const std::string same = read(file(long_text()));
+  std::string late = same;
+  late[5000] = late[5000] == 'x' ? 'y' : 'x';
+  refuse(cat("E", same.substr(1)), "it is another text");  // which the first record tells of
+  refuse(late, "token 5000 of input 'alone.txt' is 120, but journal 'alone.j' has");
+  refuse(same.substr(0, 3000), "ends after 3000 tokens, but journal 'alone.j' has 6000; it is another text");
+  // Beside a snapshot of the text the journal of another one is found out as well.
+  ASSERT_EQ(plait(cat("stream ", small(), " --quiet --in alone.txt --save alone.snap")).code, 0);
+  write(file("alone.txt"), same);
+  std::string other = same;
+  other[2000] = other[2000] == 'x' ? 'y' : 'x';
+  write(file("other.txt"), other);
+  ASSERT_EQ(plait(cat("stream ", small(), " --quiet --in other.txt --journal other.j")).code, 0);
+  const std::string journal = read(file("other.j"));
+  expect_error(
+      plait(cat("stream ", small(), " --quiet --resume --in alone.txt --save alone.snap --journal other.j")),
+      3, "token 2000 of input 'alone.txt'");
+  EXPECT_EQ(read(file("other.j")), journal);
+}
+
+// --resume takes over what is its own, and nothing else.
+TEST(Stream, FilesOfOthersAreLeftAlone) {
+  const std::string stream =
+      cat("stream ", small(), " --quiet --resume --in ", text(), " --journal taken.j ");
+  std::filesystem::copy_file(file(small()), file("precious.h5"),
+                             std::filesystem::copy_options::overwrite_existing);
+  write(file("notes"), "my notes, without a last newline");
+  write(file("lines"), "{\"nodes\": 3}\n");
+  for (const auto& [flags, name, part] : std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"--health notes", "notes", "no health"},
+           {"--health lines", "lines", "no health"},
+           {"--per-token notes", "notes", "no file of losses"},
+           {"--per-token precious.h5", "precious.h5", "no file of losses"},
+           {"--save notes", "notes", "notes"}}) {
+    const std::string before = read(file(name));
+    expect_error(plait(stream + flags), 3, part);
+    EXPECT_EQ(read(file(name)), before) << flags;
+    std::filesystem::remove(file("taken.j"));
+  }
+  for (const std::string& name : {text(), small(), cat("./", text())})
+    for (const char* flag : {"--save", "--per-token", "--health"})
+      expect_error(plait(cat(stream, flag, " ", name)), 2, "read and written");
+  expect_error(plait(stream + "--save ./taken.j"), 2, "two outputs");
+  expect_error(plait(cat("stream ", small(), " --in ", text(), " --per-token a.h5 --save a.h5.journal")), 2,
+               "two outputs");
+  // The health of another stream.
+  const std::string mine = read(file(text()));
+  ASSERT_EQ(
+      plait(cat("stream ", small(), " --quiet --every 64 --in ", text(), " --health h1 --save s1")).code, 0);
+  const std::string health = read(file("h1"));
+  expect_error(plait(cat("stream ", small(), " --quiet --every 64 --window 9 --resume --in ", text(),
+                         " --health h1 --save s2")),
+               3, "belongs to another stream");
+  EXPECT_EQ(read(file("h1")), health);
+}
+
+// What a killed writer left half-written goes, that of a process which lives stays.
+TEST(Stream, HalfWrittenFilesOfTheDeadAreRemoved) {
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  end_of(child);
+  const std::string dead = cat("swept.snap.", child, "-0.tmp"),
+                    alive = cat("swept.snap.", getpid(), "-0.tmp"),
+                    other = cat("swept.snap.", child, "-0.tmpx");
+  for (const std::string& name : {dead, alive, other}) write(file(name), "half");
+  ASSERT_EQ(plait(cat("stream ", small(), " --quiet --in ", text(), " --save swept.snap")).code, 0);
+  EXPECT_FALSE(exists(dead));
+  EXPECT_TRUE(exists(alive));
+  EXPECT_TRUE(exists(other));
 }
 
 TEST(Stream, AFileThatGrowsIsFollowed) {
@@ -476,6 +567,18 @@ TEST(Stream, GoesOnFromASnapshot) {
   EXPECT_EQ(both, stream::LossJournal::read(file("whole.h5.journal")));
 }
 
+// `plait run` is fast unless it is told otherwise, `plait stream` exact: a snapshot says what it needs.
+TEST(Stream, GoesOnInTheNumericsOfASnapshot) {
+  ASSERT_EQ(plait(cat("run ", small(), " --quiet --prompt-file ", text(), " -n 0 --save run.snap")).code, 0);
+  const std::string stream = cat("stream ", small(), " --quiet --in ", text(), " --load run.snap ");
+  const Outcome outcome = plait(stream + "--json -");
+  ASSERT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_EQ(outcome.json()["numerics"], "fast");
+  expect_error(plait(stream + "--numerics exact"), 3,
+               "snapshot 'run.snap' was saved with fast numerics, but --numerics says exact");
+  expect_error(plait(stream + "--window 9"), 3, "'run.snap': ");
+}
+
 TEST(Stream, AWindowIsReportedAsAnIntervention) {
   const Json json =
       plait(cat("stream ", small(), " --in ", long_text(), " --window 64 --sinks 4 --json - --quiet")).json();
@@ -495,6 +598,27 @@ TEST(Stream, AWindowIsReportedAsAnIntervention) {
       plait(cat("score ", small(), " --text shorter.txt --window 64 --sinks 4 --json - --quiet")).json();
   EXPECT_EQ(shorter["state_bytes"], score["state_bytes"]);
   expect_error(plait(cat("score ", small(), " --text ", text(), " --sinks 4")), 2, "--window");
+  // Its memory is known before.
+  const std::string inspect = cat("inspect ", small(), " --window 64 --sinks 4 ");
+  const Json inspected = plait(inspect + "--state --at 6000 --at 640006000 --json -").json();
+  for (const Json& predicted : inspected["stream_bytes"])
+    EXPECT_EQ(predicted["bytes"], json["inputs"][0]["state_bytes"]) << predicted["tokens"];
+  EXPECT_EQ(inspected["bytes_per_token"], 0);
+  EXPECT_NE(plait(inspect).out.find("the state does not grow"), std::string::npos);
+  ASSERT_EQ(plait(cat("stream ", small(), " --quiet --in ", text(), " --save plain.snap")).code, 0);
+  expect_error(plait("inspect plain.snap --window 64"), 2, "takes no --window");
+}
+
+// Copies of the state 256 tokens before the next health are memory, too.
+TEST(Stream, HealthsCopiesAreCounted) {
+  const auto input = [](const std::string& flags) {
+    return plait(cat("stream ", small(), " --quiet --every 512 --in ", long_text(), " --json - ", flags))
+        .json()["inputs"][0];
+  };
+  const Json with = input("--health counted"), without = input("");
+  EXPECT_EQ(without["health_bytes"], 0);
+  EXPECT_GT(with["health_bytes"], 0);
+  EXPECT_LE(with["health_bytes"], with["state_bytes"]) << "one copy";
 }
 
 TEST(Stream, HealthSaysWhatTheStateIs) {
@@ -540,9 +664,12 @@ TEST(Stream, WrongUseIsRefused) {
                "--out");
   expect_error(plait(cat("stream ", small(), " --in ", text(), " --resume")), 2, "--save");
   expect_error(plait(cat("stream ", small(), " --in ", text(), " --every 0")), 2, "--every");
-  expect_error(plait(cat("stream ", small(), " --in ", text(), " --journal ", text())), 3, "--resume");
-  expect_error(plait(cat("stream ", small(), " --resume --in ", text(), " --journal ", text())), 3,
+  expect_error(plait(cat("stream ", small(), " --in ", long_text(), " --journal ", text())), 3, "--resume");
+  expect_error(plait(cat("stream ", small(), " --resume --in ", long_text(), " --journal ", text())), 3,
                "no journal");
+  for (const char* keep : {"-5", "lots"})
+    expect_error(plait(cat("stream ", small(), " --in ", text(), " --keep ", keep)), 2, "--keep");
+  expect_error(plait(cat("stream ", small(), " --in ", text(), " --memory -5")), 2, "--memory");
   expect_error(plait(cat("stream ", small(), " --resume --in ", text(), " --journal /dev/zero")), 3,
                "it is a device or pipe");
 }

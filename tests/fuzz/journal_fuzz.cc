@@ -57,9 +57,9 @@ void journal(const std::string& bytes) {
 }
 
 void health(std::string_view text) {
-  const std::size_t kept = stream::health_until(text, 512, "x");
+  const std::size_t kept = stream::health_until(text, 512, "s", "x");
   demand(kept <= text.size() && (kept == 0 || text[kept - 1] == '\n'));
-  demand(stream::health_until(text.substr(0, kept), 512, "x") == kept);
+  demand(stream::health_until(text.substr(0, kept), 512, "s", "x") == kept);
 }
 
 }  // namespace

@@ -132,17 +132,62 @@ TEST_F(Sessions, OfSeveralWritersOneIsRefused) {
   EXPECT_EQ(folder_.names(), (std::vector<std::string>{"in", "s.journal", "s.snap"}));
 }
 
+// A line as health_of writes it.
+std::string line(const char* position, const char* stream = "s") {
+  return cat(R"({"nodes":[],"position":)", position, R"(,"remembrance":{},"stream":")", stream, "\"}\n");
+}
+
 TEST(Health, LinesThatAreNoneAreRefused) {
-  const std::string one = "{\"position\":512}\n", two = "{\"position\":1024}\n";
-  EXPECT_EQ(health_until(one + two, 1024, "h"), one.size() + two.size());
-  EXPECT_EQ(health_until(one + two, 1023, "h"), one.size());
-  EXPECT_EQ(health_until(one + two.substr(0, 17), 1024, "h"), one.size());
-  EXPECT_EQ(health_until("", 1024, "h"), 0u);
-  for (const char* line : {"", "x", "[]", "512", "{}", "{\"position\":-1}", "{\"position\":\"512\"}",
-                           "{\"position\":5.5}", "{\"position\":1e300}", "{\"position\":[512]}"})
-    EXPECT_EQ(sentence([&] { health_until(one + line + "\n" + two, 1024, "h"); }),
-              "'h' holds a line that is no health of a stream")
-        << line;
+  const std::string one = line("512"), two = line("1024");
+  EXPECT_EQ(health_until(one + two, 1024, "s", "h"), one.size() + two.size());
+  EXPECT_EQ(health_until(one + two, 1023, "s", "h"), one.size());
+  for (const std::size_t torn : {0, 1, 5, 17})
+    EXPECT_EQ(health_until(one + two.substr(0, torn), 1024, "s", "h"), one.size()) << torn;
+  EXPECT_EQ(health_until(one + two.substr(0, 5) + std::string(20, '\0'), 1024, "s", "h"), one.size());
+  EXPECT_EQ(health_until("", 1024, "s", "h"), 0u);
+  for (const std::string& other :
+       {std::string("\n"), std::string("x\n"), std::string("[]\n"), std::string("512\n"), std::string("{}\n"),
+        line("-1"), line("\"512\""), line("5.5"), line("1e300"), line("[512]"),
+        std::string("{\"position\":512}\n")})
+    for (const std::string& text : {one + other + two, one + two + other})
+      EXPECT_EQ(sentence([&] { health_until(text, 512, "s", "h"); }),
+                "'h' holds a line that is no health of a stream")
+          << text;
+  for (const char* notes : {"notes", "{\"node", "{}"})
+    EXPECT_EQ(sentence([&] { health_until(one + notes, 1024, "s", "h"); }) == "",
+              std::string(notes) == "{\"node")
+        << notes;
+  EXPECT_NE(sentence([&] { health_until(one + line("600", "t"), 1024, "s", "h"); }).find("another stream"),
+            std::string::npos);
+}
+
+// Rows of two-byte elements are read as what they are: norms within a rounding of those of f32.
+TEST(Health, KnowsNarrowCaches) {
+  const auto norms = [](const char* cache) {
+    const auto model = testing::random_model(
+        testing::card_of_kind("softmax_attention", {{"num_heads", 2}, {"head_dim", 16}, {"cache", cache}}),
+        1);
+    Stream stream(model);
+    const Sequence before = stream.sequence();
+    stream.feed(testing::Numbers(1).tokens(100, 97));
+    std::vector<double> all;
+    const Json health = health_of(stream, before, "s");
+    for (const Json& node : health["nodes"])
+      for (const Json& field : node["fields"])
+        for (const char* key : {"norm", "largest"}) all.push_back(field[key]);
+    return all;
+  };
+  const std::vector<double> exact = norms("f32");
+  ASSERT_FALSE(exact.empty());
+  for (const auto& [cache, unit] : {std::pair{"f16", 0x1p-11}, {"bf16", 0x1p-8}}) {
+    const std::vector<double> narrow = norms(cache);
+    ASSERT_EQ(narrow.size(), exact.size());
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      EXPECT_GT(exact[i], 0);
+      // Of the second block the inputs differ, too, by the first one's rounded keys and values.
+      EXPECT_NEAR(narrow[i] / exact[i], 1, i < 4 ? unit : 8 * unit) << cache << " " << i;
+    }
+  }
 }
 
 }  // namespace

@@ -42,8 +42,8 @@ std::vector<int> chain_of(const Model& model, const Group& step, int contributio
 void count(const Model& model, int node, Component& component) {
   const Layer& layer = model.layer(node);
   component.parameters += model.parameter_count(node);
-  component.state_bytes += static_cast<Index>(birth_bytes(layer) + window_bytes(layer));
-  component.kv_bytes += static_cast<Index>(log_bytes_per_token(layer));
+  component.state_bytes += static_cast<Index>(birth_bytes(layer.fields()) + window_bytes(layer.fields()));
+  component.kv_bytes += static_cast<Index>(log_bytes_per_token(layer.fields()));
 }
 
 Component component(const Model& model, const std::string& name, int block, const std::vector<int>& nodes) {

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "runtime/base/error.h"
+#include "runtime/base/half.h"
 #include "runtime/run/state_matrix.h"
 
 namespace plait::stream {
@@ -14,6 +15,7 @@ namespace {
 // A decay that bf16 would round to 1 forgets nothing, its counterpart forgets all.
 const double kSaturated = std::ldexp(1.0, -9);
 constexpr std::array<Index, 3> kHistories = {16, 64, 256};
+constexpr std::string_view kLineBegin = "{\"nodes\":[";  // keys are in alphabetical order
 
 // exp of the entropy of the singular values as shares of their sum; 0 for no state.
 double effective_rank(const StateMatrix& matrix) {
@@ -53,6 +55,11 @@ Norm norm_of(const T* values, Index count) {
   return norm;
 }
 
+double number(double x) { return x; }
+double number(float x) { return x; }
+double number(bf16 x) { return to_float(x); }
+double number(f16 x) { return to_float(x); }
+
 // The newest row of a log.
 Norm newest_row(const State& state, Index field) {
   const Log& log = state.log(field);
@@ -62,13 +69,23 @@ Norm newest_row(const State& state, Index field) {
     const Index row = (log.end() - 1) % log.page_rows();
     const bool columns = declared.order == Field::Order::columns;
     for (Index c = 0; page && c < log.width(); ++c)
-      norm.add(columns ? page[c * log.stride() + row] : page[row * log.stride() + c]);
+      norm.add(number(columns ? page[c * log.stride() + row] : page[row * log.stride() + c]));
   };
-  if (log.end() == 0) return norm;
-  if (declared.dtype == DType::f64)
-    walk(log.page<double>(log.end() - 1));
-  else
-    walk(log.page<float>(log.end() - 1));
+  const Index newest = log.end() - 1;
+  if (newest < 0) return norm;
+  switch (declared.dtype) {
+    case DType::f64:
+      walk(log.page<double>(newest));
+      break;
+    case DType::f16:
+      walk(log.page<f16>(newest));
+      break;
+    case DType::bf16:
+      walk(log.page<bf16>(newest));
+      break;
+    default:
+      walk(log.page<float>(newest));
+  }
   return norm;
 }
 
@@ -150,7 +167,7 @@ std::vector<float> without_the_past(const Stream& stream, Index from) {
 
 }  // namespace
 
-Json health_of(const Stream& stream, const Sequence& before) {
+Json health_of(const Stream& stream, const Sequence& before, const std::string& stream_sha256) {
   const Model& model = stream.model();
   std::map<int, DecayWatch> decays;
   Sequence replayed = before;
@@ -159,7 +176,10 @@ Json health_of(const Stream& stream, const Sequence& before) {
   options.watches = [&](int node) { return &decays[node]; };
   run_batch(model, {&item, 1}, options, {});
 
-  Json json = {{"position", stream.position()}, {"nodes", Json::array()}, {"remembrance", Json::object()}};
+  Json json = {{"position", stream.position()},
+               {"stream", stream_sha256},
+               {"nodes", Json::array()},
+               {"remembrance", Json::object()}};
   for (int n = 0; n < model.node_count(); ++n) {
     const State& state = stream.sequence().states[static_cast<std::size_t>(n)];
     if (state.fields().empty()) continue;
@@ -177,15 +197,25 @@ Json health_of(const Stream& stream, const Sequence& before) {
   return json;
 }
 
-std::size_t health_until(std::string_view text, Index position, const std::string& path) {
-  std::size_t kept = 0;
-  for (std::size_t end; (end = text.find('\n', kept)) != text.npos; kept = end + 1) {
-    const Json line = Json::parse(text.substr(kept, end - kept), nullptr, false);
+std::size_t health_until(std::string_view text, Index position, const std::string& stream_sha256,
+                         const std::string& path) {
+  const auto refuse = [&] { fail("'", path, "' holds a line that is no health of a stream"); };
+  std::size_t kept = 0, end;
+  bool ahead = false;
+  for (std::size_t begin = 0; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
+    const Json line = Json::parse(text.substr(begin, end - begin), nullptr, false);
     const auto at = line.is_object() ? line.find("position") : line.end();
-    if (at == line.end() || !at->is_number_unsigned())
-      fail("'", path, "' holds a line that is no health of a stream");
-    if (at->get<std::uint64_t>() > static_cast<std::uint64_t>(position)) break;
+    if (at == line.end() || !at->is_number_unsigned() || line.value("stream", Json()) == Json()) refuse();
+    if (line["stream"] != stream_sha256)
+      fail("'", path,
+           "' belongs to another stream: its model, arithmetic, edits or the text before its start differ");
+    ahead = ahead || at->get<std::uint64_t>() > static_cast<std::uint64_t>(position);
+    if (!ahead) kept = end + 1;
   }
+  // What a killed writer leaves is the beginning of a line, or zeros in its place.
+  std::string_view torn = text.substr(text.rfind('\n') + 1);
+  torn = torn.substr(0, torn.find_last_not_of('\0') + 1);
+  if (!torn.starts_with(kLineBegin) && !kLineBegin.starts_with(torn)) refuse();
   return kept;
 }
 

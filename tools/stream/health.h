@@ -12,10 +12,12 @@ namespace plait::stream {
 constexpr Index kHealthTokens = 256;
 
 // One line of the health file. before: the stream kHealthTokens tokens earlier, or at its begin.
-Json health_of(const Stream& stream, const Sequence& before);
+// stream_sha256: what a journal knows the stream by.
+Json health_of(const Stream& stream, const Sequence& before, const std::string& stream_sha256);
 
 // Bytes of the whole lines of positions up to `position` that a health file begins with. Throws Error naming
-// `path` where a line before them is none.
-std::size_t health_until(std::string_view text, Index position, const std::string& path);
+// `path` where it holds something else than lines of this stream and the beginning of one.
+std::size_t health_until(std::string_view text, Index position, const std::string& stream_sha256,
+                         const std::string& path);
 
 }  // namespace plait::stream

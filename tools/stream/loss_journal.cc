@@ -1,17 +1,21 @@
 #include "tools/stream/loss_journal.h"
 
 #include <algorithm>
+#include <fstream>
 #include <string_view>
 
 #include "runtime/base/error.h"
 #include "runtime/run/history.h"
 #include "weights/array_file.h"
+#include "weights/h5.h"
 
 namespace plait::stream {
 namespace {
 
 constexpr std::string_view kMagic = "PLAITS01";
 constexpr std::size_t kDigest = 64, kHeader = 8 + 8 + kDigest + 4, kRecord = 8 + 8 + 4 + 4 + 4;
+
+const std::vector<std::string> kColumns = {"nll", "position", "token", "top1"};
 
 std::vector<char> header_of(Index start, const std::string& sha256) {
   std::vector<char> bytes(kMagic.begin(), kMagic.end());
@@ -117,12 +121,26 @@ void write_losses(const std::string& path, std::span<const Loss> losses) {
     nll.push_back(loss.nll);
     top1.push_back(loss.top1);
   }
-  ArrayFile file(path);
+  ArrayFile file(path);  // names as in kColumns
   file.add("position", position);
   file.add("token", token);
   file.add("nll", nll);
   file.add("top1", top1);
   file.finish();
+}
+
+bool holds_losses(const std::string& path) {
+  constexpr std::string_view kSignature = "\x89HDF\r\n\x1a\n";
+  std::string begin(kSignature.size(), '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  begin.resize(static_cast<std::size_t>(file.gcount()));
+  if (!kSignature.starts_with(begin)) return false;
+  try {
+    return h5::File::open(path).root().names() == kColumns;
+  } catch (const Error&) {
+    return true;  // torn
+  }
 }
 
 }  // namespace plait::stream

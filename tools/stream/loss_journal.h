@@ -46,5 +46,7 @@ class LossJournal {
 // Writes position, token, nll and top1 of all records as HDF5, renamed into place, as `score --per-token`
 // does.
 void write_losses(const std::string& path, std::span<const Loss> losses);
+// Whether a file is one of those, or the torn beginning of an HDF5 file.
+bool holds_losses(const std::string& path);
 
 }  // namespace plait::stream

@@ -1,6 +1,7 @@
 #include "tools/stream/session.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "runtime/base/digest.h"
@@ -8,9 +9,13 @@
 #include "tools/likelihood.h"
 #include "tools/stream/health.h"
 #include "weights/snapshot_file.h"
+#include "weights/temporary_file.h"
 
 namespace plait::stream {
 namespace {
+
+// The C library's exp and log, in double precision, may round otherwise on another machine.
+constexpr double kRounding = 1e-12;
 
 bool there(const std::string& path) {
   std::error_code ignored;
@@ -64,6 +69,11 @@ Stream opened(std::shared_ptr<const Model> model, const SessionSettings& setting
 
 }  // namespace
 
+Outputs with_journal(Outputs outputs) {
+  if (outputs.journal.empty() && !outputs.per_token.empty()) outputs.journal = outputs.per_token + ".journal";
+  return outputs;
+}
+
 std::size_t predicted_token_bytes(Index position) {
   return static_cast<std::size_t>(position - History::kept_from(position - kHealthTokens)) * sizeof(Token);
 }
@@ -72,30 +82,40 @@ Session::Session(std::shared_ptr<const Model> model, const SessionSettings& sett
                  std::unique_ptr<Input> input, Outputs outputs, const Snapshot* begin)
     : model_(model),
       input_(std::move(input)),
-      outputs_(std::move(outputs)),
+      outputs_(with_journal(std::move(outputs))),
       locks_(locked({outputs_.save, outputs_.per_token})),
       every_(settings.every),
       start_(begin ? begin->position() : 0),
       stream_(opened(std::move(model), settings, outputs_, begin)),
       seen_(history_of(begin)) {
-  if (outputs_.journal.empty() && !outputs_.per_token.empty())
-    outputs_.journal = outputs_.per_token + ".journal";
   if (!settings.resume)
     for (const std::string& path : {outputs_.save, outputs_.journal, outputs_.per_token, outputs_.health})
       if (there(path)) fail("'", path, "' is there already; --resume goes on with it");
   const History& fed = stream_.history();
   if (fed.end() < start_ || (fed.begin() <= start_ && !seen_->agrees_with(fed)))
     fail("'", outputs_.save, "' does not go on from the snapshot that --load names");
-  if (!outputs_.journal.empty()) journal_.emplace(outputs_.journal, start_, identity_of(stream_, *seen_));
+  check_replaced();
+  identity_ = identity_of(stream_, *seen_);
+  if (!outputs_.journal.empty()) journal_.emplace(outputs_.journal, start_, identity_);
   go_on(begin);
   if (!outputs_.health.empty()) {
     health_.emplace(outputs_.health);
-    cut_health();
+    const std::vector<char> bytes = health_->contents();
+    health_kept_ = health_until({bytes.data(), bytes.size()}, stream_.position(), identity_, outputs_.health);
   }
 }
 
-// A journal that is ahead of the snapshot is cut; a stream that is ahead of its journal (which somebody else
-// has cut), or of the place its next health begins at, goes back.
+// What is replaced as a whole is a file of this program, and what killed writers left beside it goes: whoever
+// holds their locks knows that nobody writes them.
+void Session::check_replaced() const {
+  if (there(outputs_.per_token) && !holds_losses(outputs_.per_token))
+    fail("'", outputs_.per_token, "' is there already and is no file of losses by position");
+  for (const std::string& path : {outputs_.save, outputs_.per_token})
+    if (!path.empty()) remove_stale_temporaries(path);
+}
+
+// A stream that is ahead of its journal (which somebody else has cut), or of the place its next health begins
+// at, goes back.
 void Session::go_on(const Snapshot* begin) {
   const Index end = journal_ ? journal_->end().value_or(start_) : stream_.position();
   if (end < stream_.position()) go_back(std::max(end - 1, start_), begin);
@@ -105,9 +125,11 @@ void Session::go_on(const Snapshot* begin) {
   }
   if (seen_->end() == stream_.position()) seen_.reset();
   if (!journal_) return;
-  // Behind a kept boundary there are no logits: the loss of the token there stays.
-  journal_->cut(stream_.position() + (stream_.logits().empty() ? 1 : 0));
-  for (const Loss& loss : LossJournal::read(journal_->path())) add(loss);
+  known_ = LossJournal::read(journal_->path());
+  // Behind a kept boundary there are no logits: the loss of the token there is the journal's.
+  const Index scored = stream_.position() + (stream_.logits().empty() ? 1 : 0);
+  for (const Loss& loss : known_)
+    if (loss.position < scored) add(loss);
 }
 
 // To the last boundary that is kept, or to where the input begins; the input, which is read anew anyway, has
@@ -124,11 +146,6 @@ void Session::add(const Loss& loss) {
   sum_ += loss.nll;
   correct_ += loss.top1;
   ++scored_;
-}
-
-void Session::cut_health() {
-  const std::vector<char> bytes = health_->contents();
-  health_->cut(health_until({bytes.data(), bytes.size()}, stream_.position(), outputs_.health));
 }
 
 bool Session::poll() {
@@ -159,12 +176,45 @@ std::size_t Session::recognise(std::span<const Token> pending) {
       fail("token ", seen_->end() - start_ + (differs.first - tokens.begin()), " of input '", input_->path(),
            "' is ", *differs.first, ", but the stream was fed ", *differs.second, "; it is another text");
   }
+  check_known(seen_->end(), tokens);
   seen_->append(tokens);
   seen_->forget_before(seen_->end());
   if (hidden && seen_->end() == fed.begin() && seen_->digest() != fed.digest())
     fail("the first ", seen_->end() - start_, " tokens of input '", input_->path(),
          "' are not those that the stream was fed; it is another text");
   return count;
+}
+
+const Loss* Session::known(Index position) const {
+  const Index at = known_.empty() ? -1 : position - known_.front().position;
+  return at >= 0 && at < std::ssize(known_) ? &known_[static_cast<std::size_t>(at)] : nullptr;
+}
+
+void Session::check_known(Index position, std::span<const Token> tokens) const {
+  for (const Token token : tokens) {
+    const Loss* loss = known(position++);
+    if (loss && loss->token != token)
+      fail("token ", loss->position - start_, " of input '", input_->path(), "' is ", token,
+           ", but journal '", journal_->path(), "' has ", loss->token, "; it is another text");
+  }
+}
+
+// The journal is as long as the stream or longer: records that it has are those of an earlier run. It has no
+// token that nothing predicted, but the loss behind it tells.
+void Session::journal_losses() {
+  std::size_t same = 0;
+  for (const Loss* loss; same < losses_.size() && (loss = known(losses_[same].position)); ++same) {
+    if (*loss == losses_[same]) continue;
+    if (!(std::abs(loss->nll - losses_[same].nll) <= kRounding * std::abs(loss->nll)))
+      fail("token ", loss->position - start_, " of input '", input_->path(), "' has a loss of ",
+           losses_[same].nll, " nats, but in journal '", journal_->path(), "' of ", loss->nll,
+           "; it is another text");
+    journal_->cut(loss->position);
+    known_.clear();
+    break;
+  }
+  journal_->append(std::span(losses_).subspan(same));
+  if (!known(stream_.position())) known_.clear();
 }
 
 Index Session::next_checkpoint() const { return (stream_.position() / every_ + 1) * every_; }
@@ -184,6 +234,7 @@ Index Session::ready() const {
 Item Session::begin(Index count) {
   running_ = input_->pending().first(static_cast<std::size_t>(count));
   check_tokens(*model_, running_);
+  check_known(stream_.position(), running_);
   losses_.clear();
   if (!stream_.logits().empty()) score(stream_.position(), stream_.logits(), running_.front());
   return {&stream_.sequence(), running_, Want::all, Origin::given};
@@ -207,11 +258,13 @@ void Session::end() {
   input_->take(running_.size());
   running_ = {};
   for (const Loss& loss : losses_) add(loss);
-  if (journal_) journal_->append(losses_);
+  if (journal_) journal_losses();
   const Index position = stream_.position();
   const bool at_checkpoint = position % every_ == 0;
   if (health_ && at_checkpoint) write_health();
   if (health_ && (position + kHealthTokens) % every_ == 0) keep_for_health();
+  while (!earlier_.empty() && earlier_.front().position < health_begin(next_checkpoint()))
+    earlier_.pop_front();
   if (at_checkpoint) checkpoint();
 }
 
@@ -220,10 +273,22 @@ Index Session::health_begin(Index position) const { return std::max(position - k
 
 void Session::keep_for_health() { earlier_.push_back(stream_.sequence()); }
 
+// Of the copies a health looks back to, beside the stream.
+std::size_t Session::health_bytes() const {
+  std::size_t bytes = 0;
+  for (const Sequence& sequence : earlier_)
+    for (const State& state : sequence.states) bytes += state.copy_bytes();
+  return bytes;
+}
+
+std::size_t Session::bytes() const {
+  return stream_.state_bytes() + stream_.history().bytes() + stream_.boundaries().bytes() + health_bytes();
+}
+
 void Session::write_health() {
-  const Index position = stream_.position();
-  while (earlier_.front().position < health_begin(position)) earlier_.pop_front();
-  health_->append(health_of(stream_, earlier_.front()).dump() + "\n");
+  if (health_kept_) health_->cut(*health_kept_);
+  health_kept_.reset();
+  health_->append(health_of(stream_, earlier_.front(), identity_).dump() + "\n");
 }
 
 void Session::checkpoint() {
@@ -236,11 +301,16 @@ void Session::checkpoint() {
 
 void Session::write_per_token() {
   if (outputs_.per_token.empty()) return;
-  write_losses(outputs_.per_token, LossJournal::read(journal_->path()));
+  std::vector<Loss> losses = LossJournal::read(journal_->path());
+  losses.resize(std::min(losses.size(), static_cast<std::size_t>(scored_)));  // not what it is ahead
+  write_losses(outputs_.per_token, losses);
   written_ = scored_;
 }
 
 void Session::finish() {
+  if (input_->ended() && !known_.empty() && known_.back().position >= stream_.position())
+    fail("input '", input_->path(), "' ends after ", stream_.position() - start_, " tokens, but journal '",
+         journal_->path(), "' has ", known_.back().position + 1 - start_, "; it is another text");
   checkpoint();
   if (written_ != scored_) write_per_token();
 }
@@ -257,6 +327,7 @@ Json Session::report() const {
                {"state_bytes", stream_.state_bytes()},
                {"token_bytes", stream_.history().bytes()},
                {"kept_bytes", stream_.boundaries().bytes()},
+               {"health_bytes", health_bytes()},
                {"stride", stream_.boundaries().stride()},
                {"kept", Json::array()}};
   for (const auto& boundary : stream_.boundaries().all()) json["kept"].push_back(boundary->position);

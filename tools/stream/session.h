@@ -20,6 +20,9 @@ struct Outputs {
   std::string save, journal, per_token, health;
 };
 
+// The same with the journal that a per_token file has.
+Outputs with_journal(Outputs outputs);
+
 // Bytes of the tokens that a session's stream keeps at a position, without --keep.
 std::size_t predicted_token_bytes(Index position);
 
@@ -51,13 +54,18 @@ class Session {
   void end();
   void finish();  // a last checkpoint, and the HDF5 file
   Json report() const;
+  std::size_t bytes() const;  // of the states, of what is kept of earlier ones, and of tokens
 
  private:
+  void check_replaced() const;
   void go_on(const Snapshot* begin);
   void go_back(Index position, const Snapshot* begin);
-  void cut_health();
   std::size_t recognise(std::span<const Token> pending);
+  const Loss* known(Index position) const;
+  void check_known(Index position, std::span<const Token> tokens) const;
+  void journal_losses();
   void keep_for_health();
+  std::size_t health_bytes() const;
   Index health_begin(Index position) const;
   void add(const Loss& loss);
   void score(Index position, std::span<const float> logits, Token token);
@@ -75,8 +83,13 @@ class Session {
   Stream stream_;
   // The tokens seen so far, with those before the input's; none once they are as many as the stream was fed.
   std::optional<History> seen_;
+  std::string identity_;
   std::optional<LossJournal> journal_;
+  // What the journal held at a resume; none once the input has been compared with all of it. Records from the
+  // stream's position on stay, too, and are not written again.
+  std::vector<Loss> known_;
   std::optional<AppendFile> health_;
+  std::optional<std::size_t> health_kept_;  // bytes that stay when the next line is written; none: all
   std::deque<Sequence> earlier_;  // the stream as it was kHealthTokens tokens before its next healths
   std::optional<Index> written_;  // records of this run in the HDF5 file, once it was built
 

@@ -347,6 +347,12 @@ PrefixEntry unpack(std::string_view bytes, const std::string& hash, const std::s
   return entry;
 }
 
+void keep_rows_only(PrefixEntry& entry) {
+  entry.logits = {};
+  for (Snapshot::NodeState& state : entry.states)
+    for (State::Image::Item& item : state.image.items) item.bytes = {};
+}
+
 Snapshot join(const std::vector<PrefixEntry>& chain, const std::string& what) {
   check_chain(chain, what);
   const PrefixEntry& last = chain.back();

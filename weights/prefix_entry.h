@@ -47,6 +47,10 @@ PackedEntry pack(const PrefixEntry& entry);
 // another hash (empty: any).
 PrefixEntry unpack(std::string_view bytes, const std::string& hash, const std::string& what);
 
+// Lets go of what join() takes from the last entry of a chain alone: of this one tokens, notes and the rows
+// of logs stay.
+void keep_rows_only(PrefixEntry& entry);
+
 // The stream at the end of a chain of entries, the first at base 0, each the parent of the next; its id is 0.
 // Throws Error naming `what` if they do not fit together.
 Snapshot join(const std::vector<PrefixEntry>& chain, const std::string& what);

@@ -171,8 +171,12 @@ PrefixIndex::PrefixIndex(const std::string& path, Access access) : database_(std
     }
     transaction.commit();
   }
-  if (number(database, "PRAGMA application_id") != kApplication)
-    throw DamagedIndex(cat("the index '", path, "' is not that of a prefix store"));
+  if (number(database, "PRAGMA application_id") != kApplication) {
+    const std::string text = cat("the index '", path, "' is not that of a prefix store");
+    if (number(database, "SELECT count(*) FROM sqlite_master WHERE name IN ('owners', 'entries')") < 2)
+      throw Error(text + "; it is left as it is");  // somebody else's
+    throw DamagedIndex(text);
+  }
   const std::int64_t version = number(database, "PRAGMA user_version");
   if (version != kVersion)
     fail("the index '", path, "' has version ", version, ", this program reads version ", kVersion);

@@ -45,9 +45,9 @@ class FolderLock {
   // LOCK_SH: held while an entry is written. LOCK_EX: nobody writes one.
   FolderLock(const std::string& folder, int how, std::chrono::milliseconds patience) {
     fd_ = ::open((folder + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd_ < 0) return;
-    if (lock_file(fd_, how, patience)) return;
-    ::close(fd_);
+    if (fd_ >= 0 && lock_file(fd_, how, patience)) return;
+    error_ = errno;
+    if (fd_ >= 0) ::close(fd_);
     fd_ = -1;
   }
   ~FolderLock() {
@@ -56,9 +56,14 @@ class FolderLock {
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
   bool held() const { return fd_ >= 0; }
+  // Why it is not held.
+  std::string trouble() const {
+    return error_ == EWOULDBLOCK || error_ == EINTR ? "is busy"
+                                                    : cat("cannot be locked: ", std::strerror(error_));
+  }
 
  private:
-  int fd_;
+  int fd_ = -1, error_ = 0;
 };
 
 // An entry that cannot be read now, and may be good all the same.
@@ -181,6 +186,7 @@ struct PrefixStore::Impl {
 
   void open();
   void open_index();
+  bool holds_entries() const;  // of a prefix store, in the folder
   void make_anew();
   void sweep();
   void forget(const std::vector<std::string>& hashes);
@@ -225,14 +231,29 @@ void PrefixStore::Impl::open_index() {
                   writable ? PrefixIndex::Access::read_write : PrefixIndex::Access::read_only);
   } catch (const DamagedIndex&) {
     if (!writable) throw;
+    if (!holds_entries())
+      fail("'", file("index.sqlite"), "' is no index of a prefix store, and '", options.folder,
+           "' holds nothing else of one; it is left as it is");
     make_anew();
   }
+}
+
+bool PrefixStore::Impl::holds_entries() const {
+  std::error_code error;
+  for (const auto& item : fs::directory_iterator(options.folder, error)) {
+    const std::string name = item.path().filename().string();
+    if (name.ends_with(kSuffix) &&
+        is_hash(std::string_view(name).substr(0, name.size() - std::strlen(kSuffix))))
+      return true;
+  }
+  return false;
 }
 
 // The entries go with their index: they are copies of what can be computed.
 void PrefixStore::Impl::make_anew() {
   const FolderLock lock(options.folder, LOCK_EX, kLockPatience);
-  if (!lock.held()) fail("the prefix store '", options.folder, "' is busy, and its index is damaged");
+  if (!lock.held())
+    fail("the index of the prefix store '", options.folder, "' is damaged, and the store ", lock.trouble());
   index.reset();
   for (const char* name : {"index.sqlite", "index.sqlite-journal"}) ::unlink(file(name).c_str());
   index.emplace(file("index.sqlite"), PrefixIndex::Access::read_write);
@@ -303,7 +324,7 @@ void PrefixStore::Impl::put(const PackedEntry& packed, const PrefixOwner& owner,
     });
   } else {
     const FolderLock lock(options.folder, LOCK_SH, kLockPatience);
-    if (!lock.held()) fail("the store is busy");
+    if (!lock.held()) fail("the store ", lock.trouble());
     const std::string path = entry_file(row.hash);
     TemporaryFile temporary(path);
     write_whole(temporary.path(), packed.bytes, path);
@@ -366,7 +387,8 @@ std::string PrefixStore::Impl::take(Found& found, const PrefixIndex::Row& row, c
     while (true) {
       hashes.push_back(at.hash);
       chain.push_back(unpack(bytes_of(at.hash), at.hash, name_of(at)));
-      const PrefixEntry& entry = chain.back();
+      PrefixEntry& entry = chain.back();
+      if (chain.size() > 1) keep_rows_only(entry);
       const std::string differences = entry.owner.differences(found.owner);
       if (!differences.empty()) fail(name_of(at), " is another's: ", differences);
       if (entry.position != at.position || entry.position > static_cast<Index>(prompt.size()) ||

@@ -161,6 +161,23 @@ TEST(PrefixEntry, ChainsAreJoinedAndWhatDoesNotFitIsRefused) {
   EXPECT_EQ(items[2].pieces[0].range, (Log::Range{7, 10}));
   EXPECT_EQ(items[2].pieces[0].rows, seen);
 
+  // Of all but the last the rows are enough.
+  std::vector<PrefixEntry> light = chain;
+  for (PrefixEntry* entry : {&light[0], &light[1]}) {
+    keep_rows_only(*entry);
+    EXPECT_TRUE(entry->logits.empty() && entry->states[0].image.items[0].bytes.empty());
+  }
+  const Snapshot again = join(light, "x");
+  EXPECT_EQ(again.tokens, whole.tokens);
+  EXPECT_EQ(again.logits, whole.logits);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const auto& item = again.states[0].image.items[i];
+    EXPECT_EQ(item.bytes, items[i].bytes);
+    ASSERT_EQ(item.pieces.size(), items[i].pieces.size());
+    for (std::size_t p = 0; p < item.pieces.size(); ++p)
+      EXPECT_EQ(item.pieces[p].rows, items[i].pieces[p].rows);
+  }
+
   const auto says = [&](const std::function<void(std::vector<PrefixEntry>&)>& change) {
     std::vector<PrefixEntry> changed = chain;
     change(changed);

@@ -520,6 +520,40 @@ TEST_F(Damaged, AnotherVersionIsRefusedNotRemoved) {
   EXPECT_EQ(entries(folder_).size(), 3u);
 }
 
+// An SQLite database of one page, without tables, that says it is a GeoPackage (sqlite.org/fileformat2.html).
+std::string geopackage() {
+  std::string bytes("SQLite format 3\0\x02\0\1\1\0\x40\x20\x20\0\0\0\1\0\0\0\1", 32);
+  bytes.resize(512);
+  bytes[43] = 7;  // the schema's version
+  bytes[47] = 4;  // and format
+  bytes[59] = 1;  // UTF-8
+  bytes.replace(68, 4, "GPKG");
+  bytes[95] = 1;     // the page count is that of change 1
+  bytes[100] = 0xD;  // the root of the table of tables: a leaf without cells
+  bytes[105] = 2;    // whose contents begin at byte 512
+  return bytes;
+}
+
+// What is called like an index and was never one is somebody's.
+TEST(PrefixStore, AnIndexOfSomebodyElseIsLeftAlone) {
+  const Folder folder;
+  const std::string index = folder / "index.sqlite";
+  for (const std::string& bytes : {geopackage(), std::string("a text that is called like that")}) {
+    testing::write_bytes(index, bytes);
+    EXPECT_SAYS(sentence([&] { PrefixStore store(in(folder.path())); }), "it is left as it is");
+    EXPECT_EQ(testing::read_bytes(index), bytes);
+  }
+}
+
+TEST(PrefixStore, ALockThatCannotBeHadSaysWhy) {
+  const Folder folder;
+  ASSERT_EQ(::mkdir((folder / "lock").c_str(), 0777), 0);
+  const ModelPtr model = small_model();
+  PrefixStore store(in(folder.path()));
+  through(store, model, Numbers(1).tokens(32, 97));
+  EXPECT_SAYS(store.tally().not_saved, "the store cannot be locked: Is a directory");
+}
+
 // -- The world around
 
 // The exit code of what runs in a child process.

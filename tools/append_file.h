@@ -28,11 +28,11 @@ T get(std::span<const char> bytes, std::size_t at) {
 }
 
 // A file that is written at its end, by one process at a time. Every member throws Error naming the file as
-// "journal 'PATH'" and the reason.
+// "WHAT 'PATH'" and the reason.
 class AppendFile {
  public:
   // Made if it is not there. Throws Error, too, while somebody else has it.
-  explicit AppendFile(const std::string& path);
+  explicit AppendFile(const std::string& path, std::string what = "journal");
   ~AppendFile();
   AppendFile(const AppendFile&) = delete;
   AppendFile& operator=(const AppendFile&) = delete;
@@ -41,13 +41,13 @@ class AppendFile {
   std::vector<char> contents() const;
   void cut(std::size_t bytes);  // keeps that many from its beginning
   void append(std::span<const char> bytes);
-  void flush();  // to the disk
+  void flush();  // to the disk; throws Error, too, if the file was removed meanwhile
 
   // Of a file that is there; nothing is made.
-  static std::vector<char> read(const std::string& path);
+  static std::vector<char> read(const std::string& path, const std::string& what = "journal");
 
  private:
-  std::string path_;
+  std::string path_, what_;
   int file_ = -1;
 };
 

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <set>
 
 #include "runtime/base/error.h"
 #include "runtime/base/parallel.h"
@@ -240,6 +241,23 @@ namespace {
 }
 
 }  // namespace
+
+void check_files(const std::vector<std::string>& read, const std::vector<std::string>& written) {
+  const auto is_file = [](const std::string& path) {
+    std::error_code error;
+    return !path.empty() && path != "-" &&
+           (!std::filesystem::exists(path, error) || std::filesystem::is_regular_file(path, error));
+  };
+  std::set<std::string> inputs, outputs;
+  for (const std::string& path : read)
+    if (is_file(path)) inputs.insert(file_named(path));
+  for (const std::string& path : written) {
+    if (!is_file(path)) continue;
+    const std::string file = file_named(path);
+    if (inputs.contains(file)) throw UsageError(cat("'", path, "' would be read and written"));
+    if (!outputs.insert(file).second) throw UsageError(cat("'", path, "' is the name of two outputs"));
+  }
+}
 
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) output_failed();

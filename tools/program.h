@@ -100,6 +100,9 @@ void check_budget(const Common& common, const Model& model, std::size_t state_by
 
 // Output.
 
+// That a verb overwrites nothing that it reads, and no file twice. Names are compared as files, through
+// links; empty ones, "-", devices and pipes are nobody's. Throws UsageError naming the second.
+void check_files(const std::vector<std::string>& read, const std::vector<std::string>& written);
 // Standard output. Throws Error when it cannot be written (full disk) and ReaderGone when nobody reads it.
 void print(std::string_view text);
 void flush_output();

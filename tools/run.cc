@@ -160,6 +160,7 @@ int Run::run() const {
     throw UsageError("--store and --resend both find what of a prompt is known; give one of them");
   if (!chat && chat_settings.given()) throw UsageError("--system, --tools and --chat-option want --chat");
   const std::string path = model.empty() ? bundled_model() : model;
+  check_files({path, prompt_file, edits}, {save, common.json});
   const auto opened = open_model(path, common);
   const auto tokenizer = tokenizer_of(*opened);
   std::optional<Prefixes> store_of_prefixes;

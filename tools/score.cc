@@ -301,6 +301,7 @@ int Score::run() const {
         "--store holds one stream's scores, not windows or all logits; it does not go with --context or "
         "--dump-logits");
   checked_split(split);
+  check_files({model, text, tokens, edits}, {dump_logits, per_token, common.json});
   const auto opened = open_model(model, common);
   check_model(*this, *opened);
   const bool counts_bytes = !text.empty() || has_tokenizer(*opened);

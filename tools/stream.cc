@@ -13,6 +13,7 @@
 #include "tools/stream/session.h"
 #include "tools/verbs.h"
 #include "tools/within.h"
+#include "weights/file_lock.h"
 #include "weights/snapshot_file.h"
 #include "weights/temporary_file.h"
 
@@ -42,6 +43,7 @@ struct StreamVerb {
   bool follow = false, resume = false, no_special = false;
 
   int run() const;
+  stream::Outputs outputs_of(const std::string& input) const;
 
  private:
   void check_names() const;
@@ -55,9 +57,14 @@ stream::Outputs outputs_in(const std::string& folder, const std::string& input) 
           path.string() + ".health.jsonl"};
 }
 
+stream::Outputs StreamVerb::outputs_of(const std::string& input) const {
+  return out.empty() ? stream::Outputs{save, journal, per_token, health} : outputs_in(out, input);
+}
+
 struct Running {
-  std::unique_ptr<stream::Session> session;
-  std::string failure = {};  // why it ended early
+  std::string input;
+  std::unique_ptr<stream::Session> session = {};  // none if it could not begin
+  std::string failure = {};                       // why it ended early
   bool finished = false;
   bool open() const { return failure.empty() && !session->ended(); }
 };
@@ -88,17 +95,17 @@ class Streams {
     std::error_code error;
     if (!args_.out.empty() && !std::filesystem::create_directories(args_.out, error) && error)
       fail("cannot make the folder '", args_.out, "': ", error.message());
+    // A text that goes on from another one does not begin.
+    const stream::TextPieces pieces(tokenizer,
+                                    args_.no_special || begin ? Specials::without : Specials::with);
     for (const std::string& path : args_.inputs) {
-      // A text that goes on from another one does not begin.
-      const Specials specials = args_.no_special || begin ? Specials::without : Specials::with;
-      auto input = std::make_unique<stream::Input>(
-          path, stream::TextPieces(tokenizer, specials),
-          args_.follow ? stream::Input::AtEnd::follow : stream::Input::AtEnd::finish);
-      const stream::Outputs outputs =
-          args_.out.empty() ? stream::Outputs{args_.save, args_.journal, args_.per_token, args_.health}
-                            : outputs_in(args_.out, path);
-      all_.push_back({std::make_unique<stream::Session>(model_, settings_, std::move(input), outputs,
-                                                        begin ? &*begin : nullptr)});
+      all_.push_back({path});
+      guard(all_.back(), [&] {
+        auto input = std::make_unique<stream::Input>(
+            path, pieces, args_.follow ? stream::Input::AtEnd::follow : stream::Input::AtEnd::finish);
+        all_.back().session = std::make_unique<stream::Session>(
+            model_, settings_, std::move(input), args_.outputs_of(path), begin ? &*begin : nullptr);
+      });
     }
   }
 
@@ -112,8 +119,9 @@ class Streams {
       if (!step() && !recognised) wait();
       for (Running& running : all_)
         if (!running.open()) finish(running);
+      check_memory();
     }
-    for (Running& running : all_) finish(running);
+    finish();
     seconds_ = watch_.seconds();
   }
 
@@ -127,8 +135,8 @@ class Streams {
       f();
     } catch (const Error& error) {
       running.failure = error.what();
-      if (all_.size() > 1)
-        note(args_.common, cat("input '", running.session->input().path(), "' ends here: ", error.what()));
+      if (args_.inputs.size() > 1)
+        note(args_.common, cat("input '", running.input, "' ends here: ", error.what()));
     }
   }
 
@@ -136,6 +144,24 @@ class Streams {
     if (running.finished || !running.failure.empty()) return;
     running.finished = true;
     guard(running, [&] { running.session->finish(); });
+  }
+
+  void finish() {
+    for (Running& running : all_) finish(running);
+  }
+
+  // Nothing is lost where the budget ends.
+  void check_memory() {
+    if (args_.common.memory == 0) return;
+    std::size_t bytes = 0;
+    for (const Running& running : all_)
+      if (running.session) bytes += running.session->bytes();
+    try {
+      check_budget(args_.common, *model_, bytes);
+    } catch (const Error&) {
+      finish();
+      throw;
+    }
   }
 
   // One run of what is ready, shared fairly; false if nothing is.
@@ -158,10 +184,6 @@ class Streams {
               });
     for (Running* running : in) guard(*running, [&] { running->session->end(); });
     for (const Item& item : items) tokens_ += static_cast<Index>(item.tokens.size());
-    if (args_.common.memory == 0) return true;
-    std::size_t bytes = 0;
-    for (const Running& running : all_) bytes += running.session->bytes();
-    check_budget(args_.common, *model_, bytes);
     return true;
   }
 
@@ -194,11 +216,14 @@ int Streams::report() const {
                             : running.session->ended() ? "end"
                                                        : "stopped";
     if (!running.failure.empty() && ++failures == 1) failed = &running;
-    Json json = running.session->report();
-    rows.push_back({running.session->input().path(), json["tokens"].dump(),
-                    json["nll"].is_null() ? "-" : fixed(json["nll"].get<double>(), 5),
-                    json["top1"].is_null() ? "-" : fixed(100 * json["top1"].get<double>(), 2),
-                    human_bytes(json["state_bytes"].get<double>()), how});
+    Json json = {{"input", running.input}};
+    if (running.session) json = running.session->report();
+    const auto shown = [&](const char* key, double factor, int decimals) -> std::string {
+      return !json.contains(key) || json[key].is_null() ? "-"
+                                                        : fixed(factor * json[key].get<double>(), decimals);
+    };
+    rows.push_back({running.input, shown("tokens", 1, 0), shown("nll", 1, 5), shown("top1", 100, 2),
+                    running.session ? human_bytes(json["state_bytes"].get<double>()) : "-", how});
     json["ended"] = how;
     if (!running.failure.empty()) json["failure"] = running.failure;
     inputs.push_back(std::move(json));
@@ -223,39 +248,30 @@ int Streams::report() const {
                             {"arithmetic", arithmetic(model_->card(), compute)},
                             {"seconds", seconds_},
                             {"tokens_per_second", rate}});
+  flush_output();  // failures below end the program
   note(args_.common, cat(tokens_, " tokens in ", fixed(seconds_, 2), " s, ", fixed(rate, 0), " tokens/s"));
   if (failures > 0)
-    fail(failures, " of ", all_.size(), " inputs ended early, '", failed->session->input().path(),
+    fail(failures, " of ", all_.size(), " inputs ended early, '", failed->input,
          "' because of this: ", failed->failure);
   return stop_asked ? kInterrupted : kDone;
 }
 
 // Each file has one part: read or written, by one stream.
 void StreamVerb::check_names() const {
-  const auto real = [](const std::string& path) {
-    std::error_code error;
-    const auto full = std::filesystem::weakly_canonical(std::filesystem::absolute(path), error);
-    return error ? path : full.string();
-  };
-  std::set<std::string> names, read, written;
+  std::set<std::string> names;
   for (const std::string& path : inputs)
     if (!names.insert(out.empty() ? path : outputs_in(out, path).journal).second)
       throw UsageError(cat("two inputs are called '", path, "'"));
-  for (const std::string& path : inputs)
-    if (path != "-") read.insert(real(path));
-  for (const std::string& path : {model, load, edits})
-    if (!path.empty()) read.insert(real(path));
+  std::vector<std::string> read = inputs, written = {common.json};
+  read.insert(read.end(), {model, load, edits});
   for (const std::string& input : inputs) {
-    const stream::Outputs files = stream::with_journal(
-        out.empty() ? stream::Outputs{save, journal, per_token, health} : outputs_in(out, input));
-    for (const std::string& path : {files.save, files.journal, files.per_token, files.health}) {
-      if (path.empty()) continue;
-      if (read.contains(real(path))) throw UsageError(cat("'", path, "' would be read and written"));
-      if (!written.insert(real(path)).second)
-        throw UsageError(cat("'", path, "' is the name of two outputs"));
-    }
+    const stream::Outputs files = stream::with_journal(outputs_of(input));
+    written.insert(written.end(), {files.save, files.journal, files.per_token, files.health});
+    for (const std::string& path : {files.save, files.per_token})
+      if (!path.empty()) written.push_back(WriterLock::name_for(path));
     if (out.empty()) break;
   }
+  check_files(read, written);
 }
 
 int StreamVerb::run() const {

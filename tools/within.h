@@ -1,5 +1,5 @@
 // Checks of a flag's number. CLI::Range lets NaN through and writes its bounds with all their digits;
-// CLI::AsSizeValue takes -5 for a number near 2^64.
+// CLI::AsSizeValue takes -5 for a number near 2^64, and 0x10 for 16.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -27,7 +27,8 @@ inline CLI::Validator byte_size(std::uint64_t least = 0) {
   return CLI::Validator(
       [=](std::string& word) -> std::string {
         const std::string given = word;
-        if (given.find('-') != given.npos) return given + " is no number of bytes";
+        if (given.find_first_of("-xX") != given.npos) return given + " is no number of bytes";
+        if (std::strtod(given.c_str(), nullptr) >= 0x1p63) return given + " is more bytes than there are";
         const std::string trouble = CLI::AsSizeValue(true)(word);
         if (trouble.empty() && std::strtoull(word.c_str(), nullptr, 10) < least)
           return cat(given, " is less than ", least);

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "runtime/base/error.h"
+#include "weights/temporary_file.h"
 
 namespace plait {
 namespace {
@@ -46,6 +47,13 @@ bool still_named(int descriptor, const std::string& path) {
          open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
+// What is not empty is no lock, but somebody's file.
+void check_empty(int descriptor, const std::string& name) {
+  struct stat stats {};
+  if (::fstat(descriptor, &stats) != 0 || !S_ISREG(stats.st_mode) || stats.st_size > 0)
+    fail("'", name, "', which would be the lock, is there already and is none");
+}
+
 }  // namespace
 
 bool lock_file(int descriptor, int how, std::chrono::milliseconds patience) {
@@ -62,11 +70,14 @@ void lock_for_writing(int descriptor, const std::string& path) {
     fail("'", path, "' is being written by ", holder_of(descriptor));
 }
 
-WriterLock::WriterLock(const std::string& path) : name_(path + ".lock") {
+std::string WriterLock::name_for(const std::string& path) { return file_named(path) + ".lock"; }
+
+WriterLock::WriterLock(const std::string& path) : name_(name_for(path)) {
   for (;;) {
     descriptor_ = ::open(name_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (descriptor_ < 0) fail("cannot write file '", path, "': ", std::strerror(errno));
     try {
+      check_empty(descriptor_, path + ".lock");
       lock_for_writing(descriptor_, path);
     } catch (...) {
       ::close(descriptor_);

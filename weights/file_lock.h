@@ -16,12 +16,14 @@ bool lock_file(int descriptor, int how, std::chrono::milliseconds patience);
 // process that does. File systems without locks give none, and no error.
 void lock_for_writing(int descriptor, const std::string& path);
 
-// The same for a file that is replaced as a whole: PATH.lock is locked, which exists as long as the lock.
+// The same for a file that is replaced as a whole, through whatever link it is named: FILE.lock is locked,
+// which exists as long as the lock. A FILE.lock that is not empty is no lock, and an Error.
 class WriterLock {
  public:
   // Throws Error like lock_for_writing, or because it cannot be made.
   explicit WriterLock(const std::string& path);
   ~WriterLock();
+  static std::string name_for(const std::string& path);  // FILE.lock
   WriterLock(const WriterLock&) = delete;
   WriterLock& operator=(const WriterLock&) = delete;
 

@@ -39,7 +39,7 @@ constexpr const char* kSchema =
     case SQLITE_MISMATCH:
       throw DamagedIndex(text);
     default:
-      throw Error(text);
+      throw BusyIndex(text);
   }
 }
 
@@ -162,9 +162,14 @@ PrefixIndex::PrefixIndex(const std::string& path, Access access) : database_(std
   sqlite3_busy_timeout(database.handle, kBusyMilliseconds);
   sqlite3_db_config(database.handle, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   database.run(kSettings);
-  if (access == Access::read_write && number(database, "PRAGMA schema_version") == 0) {
+  const auto fresh = [&] {
+    for (const char* what : {"PRAGMA schema_version", "PRAGMA application_id", "PRAGMA user_version"})
+      if (number(database, what) != 0) return false;
+    return true;
+  };
+  if (access == Access::read_write && fresh()) {
     Transaction transaction(database);  // another process may be making it, too
-    if (number(database, "PRAGMA schema_version") == 0) {
+    if (fresh()) {
       database.run(kSchema);
       database.run(
           cat("PRAGMA application_id = ", kApplication, "; PRAGMA user_version = ", kVersion).c_str());

@@ -19,11 +19,18 @@ class DamagedIndex : public Error {
   using Error::Error;
 };
 
+// It cannot be used now and may be good: busy, full disk, no permission.
+class BusyIndex : public Error {
+ public:
+  using Error::Error;
+};
+
 class PrefixIndex {
  public:
   enum class Access { read_write, read_only };
-  // `path`: a file, made if it is not there; ":memory:" for none. Every member throws Error when the database
-  // cannot be used (busy for ten seconds, full disk, read-only, other version) and DamagedIndex.
+  // `path`: a file, made if it is not there; ":memory:" for none. Every member throws DamagedIndex, and
+  // BusyIndex when the database cannot be used (busy for ten seconds, full disk, read-only); this one Error,
+  // too, where it is of another version or somebody else's.
   PrefixIndex(const std::string& path, Access access);
   ~PrefixIndex();
   PrefixIndex(PrefixIndex&&) noexcept;

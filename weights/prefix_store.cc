@@ -10,7 +10,9 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <future>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -171,9 +173,11 @@ struct PrefixStore::Impl {
 
   PrefixStoreOptions options;
   bool writable = true;
-  std::optional<PrefixIndex> index;           // none where it could not be made anew
-  std::map<std::string, std::string> memory;  // hash -> entry, without a folder
-  std::string news;                           // what happened to the index, until a find tells it
+  std::optional<PrefixIndex> index;                 // none where it could not be made anew
+  std::map<std::string, std::string> memory;        // hash -> entry, without a folder
+  std::string news;                                 // what happened to the index, until a find tells it
+  std::string no_index = "the store has no index";  // why
+  bool damaged = false;                             // the index turned out to be
   Tally tally;
   std::future<void> writing;  // all else waits for it: nothing here is used by two threads at once
 
@@ -186,8 +190,9 @@ struct PrefixStore::Impl {
 
   void open();
   void open_index();
-  bool holds_entries() const;  // of a prefix store, in the folder
+  bool holds_a_store() const;
   void make_anew();
+  void mend();
   void sweep();
   void forget(const std::vector<std::string>& hashes);
   void drop(const std::string& hash);
@@ -202,9 +207,10 @@ struct PrefixStore::Impl {
                      const std::vector<std::pair<std::int64_t, PrefixOwner>>& owners) const;
   std::vector<std::pair<std::int64_t, PrefixOwner>> owners() const;
   void save(const PrefixOwner& owner, const Stream& stream, const std::string& notes);
-  void not_saved(Index position, const Error& error);
+  void not_saved(Index position, const std::exception& error);
   void wait() {
     if (writing.valid()) writing.get();
+    if (damaged) mend();
   }
 };
 
@@ -221,24 +227,32 @@ void PrefixStore::Impl::open() {
     fail("cannot use '", options.folder,
          "' as a prefix store: ", error ? error.message() : std::string("it is no folder"));
   writable = ::faccessat(AT_FDCWD, options.folder.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) == 0;
-  open_index();
-  if (writable) sweep();
+  try {
+    open_index();
+  } catch (const BusyIndex& busy) {
+    index.reset();
+    no_index = busy.what();
+  }
 }
 
 void PrefixStore::Impl::open_index() {
   try {
     index.emplace(file("index.sqlite"),
                   writable ? PrefixIndex::Access::read_write : PrefixIndex::Access::read_only);
-  } catch (const DamagedIndex&) {
-    if (!writable) throw;
-    if (!holds_entries())
+    if (writable) sweep();
+  } catch (const DamagedIndex& damage) {
+    if (!holds_a_store())
       fail("'", file("index.sqlite"), "' is no index of a prefix store, and '", options.folder,
            "' holds nothing else of one; it is left as it is");
-    make_anew();
+    if (!writable) throw BusyIndex(damage.what());
+    mend();
   }
 }
 
-bool PrefixStore::Impl::holds_entries() const {
+// Whether an index that is none was one: entries lie beside it, or it is all zeros, as after a power cut.
+bool PrefixStore::Impl::holds_a_store() const {
+  std::ifstream bytes(file("index.sqlite"), std::ios::binary);
+  if (std::all_of(std::istreambuf_iterator<char>(bytes), {}, [](char c) { return c == 0; })) return true;
   std::error_code error;
   for (const auto& item : fs::directory_iterator(options.folder, error)) {
     const std::string name = item.path().filename().string();
@@ -258,6 +272,18 @@ void PrefixStore::Impl::make_anew() {
   for (const char* name : {"index.sqlite", "index.sqlite-journal"}) ::unlink(file(name).c_str());
   index.emplace(file("index.sqlite"), PrefixIndex::Access::read_write);
   news = "the store's index was damaged and made anew";
+}
+
+void PrefixStore::Impl::mend() {
+  damaged = false;
+  if (!writable || !on_disk()) return;
+  try {
+    make_anew();
+    if (!tally.not_saved.empty()) tally.not_saved += "; " + news;
+  } catch (const Error& error) {
+    index.reset();
+    no_index = error.what();
+  }
 }
 
 // Removes what killed writers left: temporary files and entries that are in no index. Nobody writes
@@ -422,7 +448,7 @@ std::string PrefixStore::Impl::take(Found& found, const PrefixIndex::Row& row, c
 // Returns why the prompt was not found whole.
 std::string PrefixStore::Impl::search(Found& found, const Request& request) {
   const std::span<const Token> prompt = request.prompt;
-  if (!index) fail("the store has no index");
+  if (!index) fail(no_index);
   const auto all = owners();
   const auto mine = std::find_if(all.begin(), all.end(),
                                  [&](const auto& o) { return o.second.differences(found.owner).empty(); });
@@ -468,7 +494,7 @@ std::string PrefixStore::Impl::reason(const Found& found, std::span<const Token>
 
 void PrefixStore::Impl::save(const PrefixOwner& owner, const Stream& stream, const std::string& notes) {
   const Index position = stream.position();
-  if (!index) fail("the store has no index");
+  if (!index) fail(no_index);
   if (!writable) fail("the folder '", options.folder, "' is read-only");
   if (stream.logits().empty()) fail("the stream has no logits there");
   if (stream.history().begin() > 0) fail("the stream does not keep its first tokens");
@@ -503,13 +529,14 @@ void PrefixStore::Impl::save(const PrefixOwner& owner, const Stream& stream, con
   writing = std::async(std::launch::async, [this, entry = std::move(entry), row = std::move(row)] {
     try {
       put(pack(entry), entry.owner, row);
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       not_saved(row.position, error);
     }
   });
 }
 
-void PrefixStore::Impl::not_saved(Index position, const Error& error) {
+void PrefixStore::Impl::not_saved(Index position, const std::exception& error) {
+  damaged = damaged || dynamic_cast<const DamagedIndex*>(&error);
   if (tally.not_saved.empty()) tally.not_saved = cat("the entry at ", position, ": ", error.what());
 }
 
@@ -519,7 +546,9 @@ PrefixStore::PrefixStore(PrefixStoreOptions options) : impl_(std::make_unique<Im
   impl_->options = std::move(options);
   impl_->open();
 }
-PrefixStore::~PrefixStore() = default;  // a future of std::async waits
+PrefixStore::~PrefixStore() {
+  if (impl_) impl_->wait();
+}
 PrefixStore::PrefixStore(PrefixStore&&) noexcept = default;
 
 Index PrefixStore::Found::next_save(Index position) const {
@@ -537,12 +566,7 @@ PrefixStore::Found PrefixStore::find(std::shared_ptr<const Model> model, const S
     found.miss = impl_->search(found, {std::move(model), options, prompt});
   } catch (const Error& error) {
     found.miss = error.what();
-    try {
-      if (dynamic_cast<const DamagedIndex*>(&error) && impl_->writable && impl_->on_disk())
-        impl_->make_anew();
-    } catch (const Error& again) {
-      found.miss = again.what();
-    }
+    if (dynamic_cast<const DamagedIndex*>(&error)) impl_->mend();
   }
   if (!impl_->news.empty()) found.miss = std::exchange(impl_->news, {});
   found.saves =
@@ -555,7 +579,7 @@ void PrefixStore::save(const PrefixOwner& owner, const Stream& stream, const std
   impl_->wait();
   try {
     impl_->save(owner, stream, notes);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     impl_->not_saved(stream.position(), error);
   }
 }
@@ -566,7 +590,11 @@ const PrefixStore::Tally& PrefixStore::tally() const {
 }
 std::uint64_t PrefixStore::bytes() const {
   impl_->wait();
-  return impl_->index ? impl_->index->bytes() : 0;
+  try {
+    return impl_->index ? impl_->index->bytes() : 0;
+  } catch (const Error&) {
+    return 0;
+  }
 }
 
 }  // namespace plait

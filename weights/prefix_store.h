@@ -69,7 +69,7 @@ class PrefixStore {
     std::string not_saved;    // why the first failure failed; empty if nothing did
   };
   const Tally& tally() const;
-  std::uint64_t bytes() const;  // of all entries held
+  std::uint64_t bytes() const;  // of all entries held; 0 where the index cannot be read
 
  private:
   struct Impl;

@@ -6,11 +6,14 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cctype>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 #include <vector>
 
 #include "runtime/base/error.h"
@@ -102,14 +105,21 @@ void flush(const std::string& path, int flags, const std::string& shown) {
 
 }  // namespace
 
-TemporaryFile::TemporaryFile(const std::string& path) : destination_(path) {
+std::string file_named(const std::string& path) {
+  namespace fs = std::filesystem;
+  constexpr int kMostLinks = 40;  // as the kernel follows
+  std::error_code error;
+  fs::path target = fs::absolute(path, error);
+  if (error) return path;
+  for (int links = 0; links < kMostLinks && fs::is_symlink(target, error); ++links)
+    target = target.parent_path() / fs::read_symlink(target, error);
+  const fs::path folder = fs::weakly_canonical(target.parent_path(), error);
+  return error ? target.string() : (folder / target.filename()).string();
+}
+
+TemporaryFile::TemporaryFile(const std::string& path) : destination_(path), target_(file_named(path)) {
   std::error_code ignored;
-  std::filesystem::path target = std::filesystem::absolute(path);
-  if (std::filesystem::is_symlink(target, ignored)) {
-    const auto real = std::filesystem::weakly_canonical(target, ignored);
-    if (!ignored) target = real;
-  }
-  target_ = target.string();
+  const std::filesystem::path target = target_;
   if (std::filesystem::is_directory(target, ignored)) fail("cannot write file '", path, "': it is a folder");
   // Renaming would put a file in the place of a device or pipe.
   if (std::filesystem::exists(target, ignored) && !std::filesystem::is_regular_file(target, ignored))
@@ -198,23 +208,40 @@ void remove_temporary_files() noexcept {
   errno = saved;
 }
 
+namespace {
+
+// The N of "N" or "N<rest>", digits only; 0 without one.
+int leading_number(std::string_view& text) {
+  int number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || !std::isdigit(static_cast<unsigned char>(text.front()))) return 0;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  return number;
+}
+
+// The process whose temporary file beside `target` is called `name` (fresh_name); 0 for another file.
+int owner_of(std::string_view name, const std::string& target) {
+  if (!name.starts_with(target + ".")) return 0;
+  name.remove_prefix(target.size() + 1);
+  const int process = leading_number(name);
+  if (!name.starts_with("-") || !name.ends_with(".tmp")) return 0;
+  name = name.substr(1, name.size() - 5);
+  const bool digits = !name.empty() && name.find_first_not_of("0123456789") == name.npos;
+  return digits ? process : 0;
+}
+
+}  // namespace
+
 void remove_stale_temporaries(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code error;
-  fs::path target = fs::absolute(path);
-  if (fs::is_symlink(target, error)) target = fs::weakly_canonical(target, error);
-  const std::string begin = target.filename().string() + ".";
+  const fs::path target = file_named(path);
   std::vector<fs::path> stale;
-  for (const auto& item : fs::directory_iterator(target.parent_path(), error)) {
-    const std::string name = item.path().filename().string();
-    int process = 0, end = 0;
-    unsigned number = 0;
-    if (!name.starts_with(begin) ||
-        std::sscanf(name.c_str() + begin.size(), "%d-%u.tmp%n", &process, &number, &end) != 2 || end == 0 ||
-        begin.size() + static_cast<std::size_t>(end) != name.size())
-      continue;
+  for (fs::directory_iterator item(target.parent_path(), error), end; !error && item != end;
+       item.increment(error)) {
+    const int process = owner_of(item->path().filename().string(), target.filename().string());
     // A process of this number that lives may be another one; then the file waits for another time.
-    if (process > 0 && ::kill(process, 0) != 0 && errno == ESRCH) stale.push_back(item.path());
+    if (process > 0 && ::kill(process, 0) != 0 && errno == ESRCH) stale.push_back(item->path());
   }
   for (const fs::path& file : stale) fs::remove(file, error);
 }

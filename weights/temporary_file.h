@@ -6,6 +6,9 @@
 
 namespace plait {
 
+// The file a path names: absolute, and behind symbolic links, whether it is there or not.
+std::string file_named(const std::string& path);
+
 // Owns a file of a fresh name in the folder of `path` until commit() renames it to `path`; removed by the
 // destructor otherwise. Where `path` is a symbolic link, the file it points to is the one replaced.
 class TemporaryFile {

@@ -223,11 +223,16 @@ Snapshot Stream::snapshot() const {
   s.logits = logits_;
   s.states = node_states(*model_, sequence_.states, State::LogRows::all);
   s.stride = boundaries_.stride();
-  for (const auto& boundary : boundaries_.all())
-    if (shown_by(sequence_.states, boundary->states))
-      s.boundaries.push_back(
-          {boundary->position, node_states(*model_, boundary->states, State::LogRows::windowed)});
+  for (const auto& boundary : boundaries_.all()) add_boundary(s, boundary->position, boundary->states);
   return s;
+}
+
+void Stream::add_boundary(Snapshot& snapshot, Index position, const std::vector<State>& then) const {
+  const auto at = std::find_if(snapshot.boundaries.begin(), snapshot.boundaries.end(),
+                               [&](const Snapshot::Boundary& b) { return b.position >= position; });
+  if ((at != snapshot.boundaries.end() && at->position == position) || !shown_by(sequence_.states, then))
+    return;
+  snapshot.boundaries.insert(at, {position, node_states(*model_, then, State::LogRows::windowed)});
 }
 
 namespace {
@@ -275,7 +280,7 @@ void Stream::restore_states(const std::vector<Snapshot::NodeState>& saved, Index
 }
 
 void Stream::restore_boundaries(const Snapshot& snapshot) {
-  if (snapshot.boundaries.empty()) return;
+  if (snapshot.boundaries.empty() && snapshot.stride == 0) return;
   if (snapshot.stride <= 0 || snapshot.stride > kMostTokens || snapshot.stride % model_->boundary() != 0)
     fail("the snapshot keeps boundaries every ", snapshot.stride, " tokens, which is no multiple of ",
          model_->boundary());
@@ -286,10 +291,15 @@ void Stream::restore_boundaries(const Snapshot& snapshot) {
       fail("the snapshot has a boundary at ", boundary.position, " after one at ", last, " in ", position(),
            " tokens");
     last = boundary.position;
-    Sequence earlier(*model_, options_.rollback_depth, sequence_.plan);
-    restore_states(boundary.states, boundary.position, &sequence_.states, earlier.states);
-    boundaries_.keep(boundary.position, earlier.states);
+    boundaries_.keep(boundary.position, earlier(boundary).states);
   }
+}
+
+Sequence Stream::earlier(const Snapshot::Boundary& boundary) const {
+  Sequence then(*model_, options_.rollback_depth, sequence_.plan);
+  restore_states(boundary.states, boundary.position, &sequence_.states, then.states);
+  then.position = boundary.position;
+  return then;
 }
 
 Stream Stream::restore(std::shared_ptr<const Model> model, const Snapshot& snapshot, StreamOptions options) {

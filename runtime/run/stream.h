@@ -52,8 +52,8 @@ struct Snapshot {
     State::Image image;
   };
   std::vector<NodeState> states;  // nodes with fields, in graph order
-  // Earlier states of the same nodes, ascending. Images of windowed rows: the other logs' rows are the first
-  // ones of `states`.
+  // Earlier states of the same nodes, ascending; those at multiples of the stride are kept again. Images of
+  // windowed rows: the other logs' rows are the first ones of `states`.
   struct Boundary {
     Index position;
     std::vector<NodeState> states;
@@ -100,6 +100,12 @@ class Stream {
   Resent resend(std::span<const Token> tokens);
 
   Snapshot snapshot() const;
+  // One boundary more for a snapshot of the stream as it stands: the states of a copy made at `position`,
+  // which is no token's before the first. Adds nothing if it is there, or if an intervention hid what it
+  // shows.
+  void add_boundary(Snapshot& snapshot, Index position, const std::vector<State>& then) const;
+  // What the stream was at a boundary of the snapshot it was restored from.
+  Sequence earlier(const Snapshot::Boundary& boundary) const;
   // Throws Error naming the difference if model, arithmetic or edits disagree.
   static Stream restore(std::shared_ptr<const Model> model, const Snapshot& snapshot,
                         StreamOptions options = {});

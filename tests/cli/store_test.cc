@@ -1,6 +1,8 @@
 // plait run and plait score with --store: the same output as without, and what they say about it.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "tests/cli/program.h"
 
 namespace plait::testing {
@@ -22,6 +24,31 @@ TEST(Store, RunWritesTheSameAndRunsTheModelLess) {
   EXPECT_EQ(second["store"]["hit"], plain["prompt_tokens"]);
   EXPECT_TRUE(second["store"]["miss"].is_null());
   EXPECT_EQ(second["store"]["stored"], 0);
+}
+
+// Whatever page of the index is hit, a run gives what it gives without a store, and the next one finds the
+// store mended or sound.
+TEST(Store, ADamagedIndexIsMadeAnew) {
+  const std::string arguments =
+      "run " + small() + " --prompt-file " + text() + " -n 3 --seed 3 --threads 1 --json - --quiet ";
+  const Json plain = plait(arguments).json();
+  plait(arguments + store("sound"));
+  const std::string sound = read(file("sound/index.sqlite"));
+  ASSERT_EQ(sound.size() % 4096, 0u);
+  for (std::size_t page = 0; page < sound.size(); page += 4096) {
+    std::filesystem::remove_all(file("hit"));
+    std::filesystem::copy(file("sound"), file("hit"));
+    write(file("hit/index.sqlite"), std::string(sound).replace(page, 4096, 4096, '\0'));
+    for (int run = 0; run < 3; ++run) {
+      const Outcome outcome = plait(arguments + store("hit"));
+      ASSERT_EQ(outcome.code, 0) << page << ": " << outcome.error;
+      const Json json = outcome.json();
+      EXPECT_EQ(json["tokens"], plain["tokens"]) << page;
+      if (run < 2) continue;
+      EXPECT_EQ(json["store"]["hit"], 400) << page << ": " << json["store"];
+      EXPECT_TRUE(json["store"]["not_stored"].is_null()) << page << ": " << json["store"];
+    }
+  }
 }
 
 // What a run wrote is the beginning of the next prompt.

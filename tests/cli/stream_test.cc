@@ -13,7 +13,9 @@
 #include "runtime/base/error.h"
 #include "tests/cli/program.h"
 #include "tests/testing.h"
+#include "tools/append_file.h"
 #include "tools/stream/loss_journal.h"
+#include "weights/file_lock.h"
 
 namespace plait {
 namespace {
@@ -160,6 +162,17 @@ TEST(Stream, ASignalSavesAndEndsIt) {
   }
 }
 
+// A file has one writer whatever it is called, and a link is followed though it leads nowhere yet.
+TEST(Stream, ALinkIsTheFileItNames) {
+  std::filesystem::create_symlink("linked.snap", file("link.snap"));
+  const std::string run = cat("stream ", small(), " --quiet --in ", text(), " --save ");
+  ASSERT_EQ(plait(run + "link.snap").code, 0);
+  EXPECT_TRUE(std::filesystem::is_symlink(file("link.snap")));
+  EXPECT_TRUE(std::filesystem::is_regular_file(file("linked.snap")));
+  const WriterLock other(file("linked.snap"));
+  expect_error(plait(run + "link.snap --resume"), 3, "'link.snap' is being written by process");
+}
+
 TEST(Stream, AFullDiskLeavesWhatCanBeGoneOnWith) {
   const std::vector<std::string> whole = whole_run();
   // The limit, in units of 1024 bytes, is met by the snapshot or by the journal.
@@ -262,14 +275,14 @@ TEST(Stream, AFullOrReadOnlyStoreChangesNothingElse) {
   const std::string run = "run " + small() + " --prompt-file " + text() + " --seed 3 --threads 1 -n ";
   const std::string plain = plait(run + "8 --quiet").out;
   const Outcome outcome = on_a_small_disk(
-      cat("\"$PLAIT\" ", run, "0 --quiet --store disk/s\n",  // an index, and some entries
-          "head -c 20m /dev/zero > disk/filler 2>&- || true\n", "\"$PLAIT\" ", run, "8 --store disk/s\n",
-          "mount -o remount,ro disk\n\"$PLAIT\" ", run, "8 --store disk/s\n", "code=0; \"$PLAIT\" stream ",
-          small(), " --quiet --in ", text(), " --journal disk/j || code=$?; [ $code = 3 ]\n",
-          "code=0; \"$PLAIT\" stream ", small(), " --quiet --in ", text(),
-          " --save disk/s.snap || code=$?; [ $code = 3 ]"));
+      cat("\"$PLAIT\" ", run, "0 --quiet --store disk/s\nmkdir disk/new\n",  // an index, and some entries
+          "head -c 20m /dev/zero > disk/filler 2>&- || true\n\"$PLAIT\" ", run, "8 --store disk/new\n",
+          "\"$PLAIT\" ", run, "8 --store disk/s\n", "mount -o remount,ro disk\n\"$PLAIT\" ", run,
+          "8 --store disk/s\n", "code=0; \"$PLAIT\" stream ", small(), " --quiet --in ", text(),
+          " --journal disk/j || code=$?; [ $code = 3 ]\n", "code=0; \"$PLAIT\" stream ", small(),
+          " --quiet --in ", text(), " --save disk/s.snap || code=$?; [ $code = 3 ]"));
   EXPECT_EQ(outcome.code, 0) << outcome.error;
-  EXPECT_EQ(outcome.out, plain + plain);
+  EXPECT_EQ(outcome.out, plain + plain + plain);
   for (const char* part : {"not stored: ", "is read-only", "'disk/j' cannot be opened: Read-only file system",
                            "'disk/s.snap': Read-only file system"})
     EXPECT_NE(outcome.error.find(part), std::string::npos) << part << " is not in " << outcome.error;
@@ -365,20 +378,21 @@ TEST(Stream, AJournalOfAnotherTextIsLeftAlone) {
   const std::vector<std::string> whole = whole_run();
   const auto refuse = [&](const std::string& changed, const std::string& part) {
     write(file("alone.txt"), changed);
-    write(file("alone.j"), whole[0]);
+    write(file("alone.h5.journal"), whole[0]);
+    write(file("alone.h5"), whole[1]);
     write(file("alone.health"), whole[2]);
     expect_error(
         plait(cat("stream ", small(),
-                  " --quiet --resume --every 512 --in alone.txt --journal alone.j --health alone.health")),
+                  " --quiet --resume --every 512 --in alone.txt --per-token alone.h5 --health alone.health")),
         3, part);
-    EXPECT_EQ(read(file("alone.j")), whole[0]);
+    EXPECT_TRUE(files_of("alone") == whole) << part;
   };
   const std::string same = read(file(long_text()));
   std::string late = same;
   late[5000] = late[5000] == 'x' ? 'y' : 'x';
   refuse(cat("E", same.substr(1)), "it is another text");  // which the first record tells of
-  refuse(late, "token 5000 of input 'alone.txt' is 120, but journal 'alone.j' has");
-  refuse(same.substr(0, 3000), "ends after 3000 tokens, but journal 'alone.j' has 6000; it is another text");
+  refuse(late, "token 5000 of input 'alone.txt' is 120, but 'alone.h5.journal' has");
+  refuse(same.substr(0, 3000), "ends after 3000 tokens, but 'alone.h5.journal' has 6000; it is another text");
   // Beside a snapshot of the text the journal of another one is found out as well.
   ASSERT_EQ(plait(cat("stream ", small(), " --quiet --in alone.txt --save alone.snap")).code, 0);
   write(file("alone.txt"), same);
@@ -391,6 +405,124 @@ TEST(Stream, AJournalOfAnotherTextIsLeftAlone) {
       plait(cat("stream ", small(), " --quiet --resume --in alone.txt --save alone.snap --journal other.j")),
       3, "token 2000 of input 'alone.txt'");
   EXPECT_EQ(read(file("other.j")), journal);
+  // Without a journal the losses that were built of it tell.
+  std::filesystem::remove(file("alone.h5.journal"));
+  write(file("alone.txt"), late);
+  expect_error(plait(cat("stream ", small(), " --quiet --resume --in alone.txt --per-token alone.h5")), 3,
+               "but 'alone.h5' has");
+  EXPECT_TRUE(read(file("alone.h5")) == whole[1]);
+  // A loss that was rounded otherwise, as by another machine, is the same loss, and what follows is compared.
+  std::string ulp = whole[0];
+  const std::size_t record = 84 + 28 * 100;  // tools/stream/README.md
+  ulp[record + 8] ^= 1;
+  const std::uint32_t crc = crc_of(std::span(ulp).subspan(record, 24));
+  ulp.replace(record + 24, 4, reinterpret_cast<const char*>(&crc), 4);
+  const std::string alone = cat("stream ", small(), " --quiet --resume --in alone.txt --journal alone.j");
+  for (const auto& [text, code] : {std::pair{late, 3}, {same, 0}}) {
+    write(file("alone.txt"), text);
+    write(file("alone.j"), ulp);
+    EXPECT_EQ(plait(alone).code, code);
+    EXPECT_TRUE(read(file("alone.j")) == ulp);
+  }
+}
+
+// A stream whose losses are not numbers is gone on with like any other, and its health says so.
+TEST(Stream, LossesThatAreNoNumbersAreGoneOnWith) {
+  write(file("nan.json"), R"([{"where": "blocks.0.mixer", "operator": "scale", "value": 1e38}])");
+  const std::string run =
+      cat("stream ", small(), " --quiet --every 256 --edits nan.json --in ", long_text(), outputs("nan"));
+  ASSERT_EQ(plait(run).code, 0);
+  const std::vector<std::string> whole = files_of("nan");
+  const Json line = Json::parse(whole[2].substr(0, whole[2].find('\n')));
+  bool seen = false;
+  for (const Json& node : line["nodes"])
+    for (const Json& field : node["fields"]) {
+      EXPECT_EQ(field["norm"].is_null(), field["largest"].is_null()) << field;
+      if (!field["norm"].is_null() || !field.contains("effective_rank")) continue;
+      seen = true;
+      for (const Json& rank : field["effective_rank"]) EXPECT_NE(rank, 0.0) << field;
+    }
+  ASSERT_TRUE(seen) << line;
+  std::filesystem::remove(file("nan.snap"));
+  const Outcome outcome = plait(run + " --resume");
+  ASSERT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_TRUE(files_of("nan") == whole);
+}
+
+// Ended within the tokens that the next health looks back to, a stream has with its snapshot what it needs.
+TEST(Stream, AHealthThatWasBegunIsGoneOnWith) {
+  const auto tokens_run = [](const Outcome& outcome) {
+    const std::size_t at = outcome.error.find(" tokens in ");
+    EXPECT_NE(at, std::string::npos) << outcome.error;
+    return std::stol(outcome.error.substr(7, at - 7));
+  };
+  for (const int every : {512, 128, 64}) {
+    const std::string run = cat("stream ", small(), " --every ", every, " --in ");
+    remove_outputs("ended");
+    remove_outputs("straight");
+    ASSERT_EQ(plait(cat(run, long_text(), outputs("straight"))).code, 0);
+    write(file("part.txt"), read(file(long_text())).substr(0, 5000));
+    ASSERT_EQ(plait(cat(run, "part.txt", outputs("ended"))).code, 0);
+    const Outcome outcome = plait(cat(run, long_text(), outputs("ended"), " --resume"));
+    ASSERT_EQ(outcome.code, 0) << outcome.error;
+    EXPECT_EQ(tokens_run(outcome), 1000) << every;
+    EXPECT_TRUE(files_of("ended") == files_of("straight")) << every;
+    EXPECT_TRUE(read(file("ended.snap")) == read(file("straight.snap"))) << every;
+  }
+}
+
+// A stream that goes back leaves the snapshot that is further on.
+TEST(Stream, ASnapshotIsNotReplacedByAnEarlierOne) {
+  const std::string run = cat("stream ", small(), " --quiet --every 512 --save back.snap --journal back.j ");
+  write(file("part.txt"), read(file(long_text())).substr(0, 5000));
+  ASSERT_EQ(plait(run + "--in part.txt").code, 0);
+  std::filesystem::resize_file(file("back.j"), 84);
+  const std::string snapshot = read(file("back.snap"));
+  const Outcome outcome = shell(
+      cat("mkfifo back.p; { head -c 100 part.txt; exec sleep 30; } > back.p & writer=$!; \"$PLAIT\" ", run,
+          "--resume --in back.p & child=$!; while [ $(stat -c %s back.j) -lt 2000 ]; do sleep 0.05; done; "
+          "kill -TERM $child; wait $child; code=$?; kill $writer; exit $code"));
+  EXPECT_EQ(outcome.code, 130) << outcome.error;
+  EXPECT_TRUE(read(file("back.snap")) == snapshot);
+  std::string other = read(file("part.txt"));
+  other[4900] = other[4900] == 'x' ? 'y' : 'x';
+  write(file("other.txt"), other);
+  expect_error(plait(run + "--resume --in other.txt"), 3, "token 4900 of input 'other.txt'");
+  EXPECT_EQ(plait(run + "--resume --in part.txt").code, 0);
+  EXPECT_EQ(stream::LossJournal::read(file("back.j")).size(), 4999u);
+}
+
+// The stride that boundaries have grown to is part of a snapshot, though none is left of them.
+TEST(Stream, AResumedSnapshotIsThatOfAnUninterruptedRun) {
+  for (const char* keep : {"0", "300kB", "2MB"}) {
+    const std::string run = cat("stream ", small(), " --quiet --every 256 --window 200 --sinks 3 --keep ",
+                                keep, " --resume --in ", long_text());
+    remove_outputs("straight");
+    remove_outputs("again");
+    ASSERT_EQ(plait(cat(run, outputs("straight"))).code, 0);
+    for (const int bytes : {700, 1000, 2222, 4100}) {
+      write(file("part.txt"), read(file(long_text())).substr(0, static_cast<std::size_t>(bytes)));
+      const std::string part = cat("stream ", small(), " --quiet --every 256 --window 200 --sinks 3 --keep ",
+                                   keep, " --resume --in part.txt", outputs("again"));
+      ASSERT_EQ(plait(part).code, 0);
+      const std::string snapshot = read(file("again.snap"));
+      ASSERT_EQ(plait(part).code, 0);
+      EXPECT_TRUE(read(file("again.snap")) == snapshot) << keep << ", " << bytes;
+    }
+    ASSERT_EQ(plait(cat(run, outputs("again"))).code, 0);
+    EXPECT_TRUE(files_of("again") == files_of("straight")) << keep;
+    EXPECT_TRUE(read(file("again.snap")) == read(file("straight.snap"))) << keep;
+  }
+}
+
+// Where the budget ends nothing of what was scored is lost.
+TEST(Stream, WhereMemoryEndsItIsSaved) {
+  const std::string run =
+      cat("stream ", small(), " --quiet --every 4096 --in ", long_text(), " --save over.snap");
+  expect_error(plait(run + " --memory 1MB"), 3, "budget");
+  const Json snapshot = plait("inspect over.snap --json -").json();
+  EXPECT_GT(snapshot["position"], 0);
+  EXPECT_NE(snapshot["position"].get<int>() % 4096, 0);
 }
 
 // --resume takes over what is its own, and nothing else.
@@ -401,21 +533,37 @@ TEST(Stream, FilesOfOthersAreLeftAlone) {
                              std::filesystem::copy_options::overwrite_existing);
   write(file("notes"), "my notes, without a last newline");
   write(file("lines"), "{\"nodes\": 3}\n");
+  write(file("part.h5"), read(file(small())).substr(0, 60000));
+  write(file("locked.lock"), "notes");
   for (const auto& [flags, name, part] : std::vector<std::tuple<std::string, std::string, std::string>>{
            {"--health notes", "notes", "no health"},
            {"--health lines", "lines", "no health"},
            {"--per-token notes", "notes", "no file of losses"},
            {"--per-token precious.h5", "precious.h5", "no file of losses"},
-           {"--save notes", "notes", "notes"}}) {
+           {"--save notes", "notes", "notes"},
+           {"--per-token part.h5", "part.h5", "no file of losses"},
+           {"--save locked", "locked.lock", "'locked.lock'"},
+           {"--per-token locked", "locked.lock", "'locked.lock'"}}) {
     const std::string before = read(file(name));
     expect_error(plait(stream + flags), 3, part);
     EXPECT_EQ(read(file(name)), before) << flags;
-    std::filesystem::remove(file("taken.j"));
+    EXPECT_FALSE(exists("taken.j")) << flags << ": nothing is begun";
   }
+  const Outcome pipe = shell(cat("mkfifo pipe; timeout 20 \"$PLAIT\" ", stream, "--per-token pipe"));
+  expect_error(pipe, 3, "not a regular file");
   for (const std::string& name : {text(), small(), cat("./", text())})
-    for (const char* flag : {"--save", "--per-token", "--health"})
+    for (const char* flag : {"--save", "--per-token", "--health", "--json"})
       expect_error(plait(cat(stream, flag, " ", name)), 2, "read and written");
   expect_error(plait(stream + "--save ./taken.j"), 2, "two outputs");
+  expect_error(plait(stream + "--json taken.j"), 2, "two outputs");
+  write(file("s3.lock"), "a text");
+  expect_error(plait(cat("stream ", small(), " --in s3.lock --save s3")), 2, "read and written");
+  EXPECT_EQ(read(file("s3.lock")), "a text");
+  for (const std::string& verb : {cat("score ", small(), " --text ", text(), " --per-token ", text()),
+                                  cat("score ", small(), " --text ", text(), " --json ", small()),
+                                  cat("run ", small(), " --prompt-file ", text(), " -n 1 --json ", text()),
+                                  cat("run ", small(), " --prompt hi -n 1 --save ", small())})
+    expect_error(plait(verb), 2, "read and written");
   expect_error(plait(cat("stream ", small(), " --in ", text(), " --per-token a.h5 --save a.h5.journal")), 2,
                "two outputs");
   // The health of another stream.
@@ -457,7 +605,17 @@ TEST(Stream, AFileThatGrowsIsFollowed) {
 
 TEST(Stream, SeveralInputsGiveWhatEachGivesAlone) {
   whole_run();
-  expect_error(plait(cat("stream ", small(), " --in ", text(), " --in . --out none")), 3, "folder");
+  // One that cannot begin is no other's matter.
+  const Outcome bad = plait(
+      cat("stream ", small(), " --in ", text(), " --in . --in nowhere.txt --out none --json - --quiet"));
+  EXPECT_EQ(bad.code, 3);
+  EXPECT_EQ(
+      bad.error,
+      "plait: error: 2 of 3 inputs ended early, '.' because of this: cannot read '.': it is a folder.\n");
+  EXPECT_EQ(bad.json()["inputs"][0]["scored"], 399);
+  EXPECT_EQ(bad.json()["inputs"][1]["ended"], "failed");
+  EXPECT_EQ(stream::LossJournal::read(file("none/small.txt.journal")).size(), 399u);
+  EXPECT_FALSE(exists("none/nowhere.txt.journal"));
   const Outcome good = shell(cat("mkfifo slow; { sleep 1; head -c 200 ", long_text(),
                                  "; } > slow & \"$PLAIT\" stream ", small(), " --every 512 --in ",
                                  long_text(), " --in slow --in ", text(), " --out several --json - --quiet"));
@@ -667,7 +825,8 @@ TEST(Stream, WrongUseIsRefused) {
   expect_error(plait(cat("stream ", small(), " --in ", long_text(), " --journal ", text())), 3, "--resume");
   expect_error(plait(cat("stream ", small(), " --resume --in ", long_text(), " --journal ", text())), 3,
                "no journal");
-  for (const char* keep : {"-5", "lots"})
+  expect_error(plait(cat("stream ", small(), " --in ''")), 3, "''");
+  for (const char* keep : {"-5", "lots", "0x10", "18446744073709551617"})
     expect_error(plait(cat("stream ", small(), " --in ", text(), " --keep ", keep)), 2, "--keep");
   expect_error(plait(cat("stream ", small(), " --in ", text(), " --memory -5")), 2, "--memory");
   expect_error(plait(cat("stream ", small(), " --resume --in ", text(), " --journal /dev/zero")), 3,

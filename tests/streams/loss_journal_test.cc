@@ -67,20 +67,6 @@ TEST_F(LossJournals, NoChangedByteIsTakenForARecord) {
   }
 }
 
-TEST_F(LossJournals, CutForgetsFromAPositionOn) {
-  LossJournal journal(path_, 3, id_);
-  journal.append(losses(3, 9));
-  journal.cut(20);
-  EXPECT_EQ(journal.end(), 9);
-  journal.cut(6);
-  EXPECT_EQ(LossJournal::read(path_), losses(3, 6));
-  journal.append(losses(6, 7));
-  EXPECT_EQ(LossJournal::read(path_), losses(3, 7));
-  journal.cut(0);
-  EXPECT_FALSE(journal.end());
-  EXPECT_TRUE(LossJournal::read(path_).empty());
-}
-
 TEST_F(LossJournals, ForeignFilesAreRefusedAndLeftAlone) {
   { LossJournal(path_, 0, id_).append(losses(1, 3)); }
   const std::string bytes = read_bytes(path_);

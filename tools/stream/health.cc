@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include "runtime/base/error.h"
@@ -15,14 +16,16 @@ namespace {
 // A decay that bf16 would round to 1 forgets nothing, its counterpart forgets all.
 const double kSaturated = std::ldexp(1.0, -9);
 constexpr std::array<Index, 3> kHistories = {16, 64, 256};
+constexpr double kRounding = 1e-9;                       // of what the C library computes on another machine
 constexpr std::string_view kLineBegin = "{\"nodes\":[";  // keys are in alphabetical order
 
-// exp of the entropy of the singular values as shares of their sum; 0 for no state.
+// exp of the entropy of the singular values as shares of their sum; 0 for a matrix of zeros.
 double effective_rank(const StateMatrix& matrix) {
   const std::vector<double> singular = singular_values(matrix);
   double sum = 0, entropy = 0;
   for (const double s : singular) sum += s;
-  if (!(sum > 0)) return 0;
+  if (sum == 0) return 0;
+  if (!std::isfinite(sum)) return std::numeric_limits<double>::quiet_NaN();
   for (const double s : singular)
     if (s > 0) entropy -= s / sum * std::log(s / sum);
   return std::exp(entropy);
@@ -44,7 +47,7 @@ struct Norm {
   double squares = 0, largest = 0;
   void add(double x) {
     squares += x * x;
-    largest = std::max(largest, std::abs(x));
+    if (std::isnan(x) || std::abs(x) > largest) largest = std::abs(x);  // a NaN stays
   }
 };
 
@@ -195,6 +198,18 @@ Json health_of(const Stream& stream, const Sequence& before, const std::string& 
       json["remembrance"][std::to_string(history)] =
           divergence(stream.logits(), without_the_past(stream, stream.position() - history));
   return json;
+}
+
+bool same_health(const Json& a, const Json& b) {
+  if (a.is_number() && b.is_number()) {
+    const double x = a.get<double>(), y = b.get<double>();
+    return std::abs(x - y) <= kRounding * std::max(1.0, std::abs(x));
+  }
+  if (!a.is_structured() || a.type() != b.type() || a.size() != b.size()) return a == b;
+  if (a.is_array()) return std::equal(a.begin(), a.end(), b.begin(), same_health);
+  return std::all_of(a.items().begin(), a.items().end(), [&](const auto& item) {
+    return b.contains(item.key()) && same_health(item.value(), b[item.key()]);
+  });
 }
 
 std::size_t health_until(std::string_view text, Index position, const std::string& stream_sha256,

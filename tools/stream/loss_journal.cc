@@ -1,13 +1,13 @@
 #include "tools/stream/loss_journal.h"
 
 #include <algorithm>
-#include <fstream>
 #include <string_view>
 
 #include "runtime/base/error.h"
 #include "runtime/run/history.h"
 #include "weights/array_file.h"
 #include "weights/h5.h"
+#include "weights/probe.h"
 
 namespace plait::stream {
 namespace {
@@ -84,15 +84,8 @@ LossJournal::LossJournal(const std::string& path, Index start, const std::string
     fail("journal '", path,
          "' belongs to another stream: its model, arithmetic, edits or the text before its start differ");
   const std::vector<Loss> all = records(bytes);
-  if (!all.empty()) first_ = all.front().position, end_ = all.back().position + 1;
+  if (!all.empty()) end_ = all.back().position + 1;
   file_.cut(kHeader + all.size() * kRecord);
-}
-
-void LossJournal::cut(Index position) {
-  if (!end_ || position >= *end_) return;
-  const Index left = std::max<Index>(position - *first_, 0);
-  file_.cut(kHeader + static_cast<std::size_t>(left) * kRecord);
-  end_ = left > 0 ? std::optional(position) : std::nullopt;
 }
 
 void LossJournal::append(std::span<const Loss> losses) {
@@ -101,7 +94,6 @@ void LossJournal::append(std::span<const Loss> losses) {
   bytes.reserve(losses.size() * kRecord);
   for (const Loss& loss : losses) put_record(bytes, loss);
   file_.append(bytes);
-  if (!end_) first_ = losses.front().position;
   end_ = losses.back().position + 1;
 }
 
@@ -129,18 +121,45 @@ void write_losses(const std::string& path, std::span<const Loss> losses) {
   file.finish();
 }
 
-bool holds_losses(const std::string& path) {
-  constexpr std::string_view kSignature = "\x89HDF\r\n\x1a\n";
-  std::string begin(kSignature.size(), '\0');
-  std::ifstream file(path, std::ios::binary);
-  file.read(begin.data(), static_cast<std::streamsize>(begin.size()));
-  begin.resize(static_cast<std::size_t>(file.gcount()));
-  if (!kSignature.starts_with(begin)) return false;
-  try {
-    return h5::File::open(path).root().names() == kColumns;
-  } catch (const Error&) {
-    return true;  // torn
+namespace {
+
+// A column of `rows` elements; with a null `to` it is read and dropped.
+void read_column(const h5::File& file, const h5::Dataset& column, h5::Element element, Index rows, void* to,
+                 const h5::Beat& beat) {
+  if (column.element() != element || column.shape() != Shape{rows} || column.bytes() > file.size())
+    fail(column.where(), ": is no column of ", rows, " losses");
+  column.read(static_cast<std::byte*>(to), beat);
+}
+
+// rehearse: reads everything and keeps nothing.
+std::vector<Loss> columns_of(const std::string& path, bool rehearse, const h5::Beat& beat) {
+  const h5::File file = h5::File::open(path);
+  const h5::Group root = file.root();
+  if (root.names() != kColumns) fail("'", path, "' is no file of losses by position");
+  const h5::Dataset position = root.dataset("position");
+  const Index rows = position.shape().size() == 1 ? position.shape()[0] : 0;
+  const auto n = rehearse ? 0 : static_cast<std::size_t>(rows);
+  std::vector<std::int64_t> positions(n), tokens(n), top1(n);
+  std::vector<double> nll(n);
+  const auto into = [&](auto& values) -> void* { return rehearse ? nullptr : values.data(); };
+  read_column(file, position, h5::Element::i64, rows, into(positions), beat);
+  read_column(file, root.dataset("token"), h5::Element::i64, rows, into(tokens), beat);
+  read_column(file, root.dataset("top1"), h5::Element::i64, rows, into(top1), beat);
+  read_column(file, root.dataset("nll"), h5::Element::f64, rows, into(nll), beat);
+  std::vector<Loss> losses;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (positions[i] != positions[0] + static_cast<std::int64_t>(i))
+      fail("'", path, "' is damaged: position ", positions[i], " follows ", positions[i - 1]);
+    losses.push_back({static_cast<Index>(positions[i]), static_cast<Token>(tokens[i]), top1[i] != 0, nll[i]});
   }
+  return losses;
+}
+
+}  // namespace
+
+std::vector<Loss> read_losses(const std::string& path) {
+  probe(path, [&](const h5::Beat& beat) { columns_of(path, true, beat); });
+  return columns_of(path, false, {});
 }
 
 }  // namespace plait::stream

@@ -30,7 +30,6 @@ class LossJournal {
 
   // One past the last position it has; none without records.
   std::optional<Index> end() const { return end_; }
-  void cut(Index position);  // forgets records of positions at and after it
   void append(std::span<const Loss> losses);
   void flush() { file_.flush(); }
   const std::string& path() const { return file_.path(); }
@@ -40,13 +39,13 @@ class LossJournal {
 
  private:
   AppendFile file_;
-  std::optional<Index> first_, end_;
+  std::optional<Index> end_;
 };
 
 // Writes position, token, nll and top1 of all records as HDF5, renamed into place, as `score --per-token`
 // does.
 void write_losses(const std::string& path, std::span<const Loss> losses);
-// Whether a file is one of those, or the torn beginning of an HDF5 file.
-bool holds_losses(const std::string& path);
+// The records of such a file. Throws Error where it is none, or damaged.
+std::vector<Loss> read_losses(const std::string& path);
 
 }  // namespace plait::stream

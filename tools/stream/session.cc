@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
+#include <string_view>
 
 #include "runtime/base/digest.h"
 #include "runtime/base/error.h"
@@ -16,6 +18,12 @@ namespace {
 
 // The C library's exp and log, in double precision, may round otherwise on another machine.
 constexpr double kRounding = 1e-12;
+
+constexpr const char* kHealthFile = "health";
+
+bool same_loss(double a, double b) {
+  return a == b || std::abs(a - b) <= kRounding * std::abs(a) || (std::isnan(a) && std::isnan(b));
+}
 
 bool there(const std::string& path) {
   std::error_code ignored;
@@ -44,6 +52,16 @@ StreamOptions options_of(const SessionSettings& settings) {
   return options;
 }
 
+std::string_view text_of(const std::vector<char>& bytes) { return {bytes.data(), bytes.size()}; }
+
+bool begins_like_hdf5(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return false;
+  std::string begin(8, '\0');
+  std::ifstream(path, std::ios::binary).read(begin.data(), 8);
+  return begin == "\x89HDF\r\n\x1a\n";
+}
+
 std::list<WriterLock> locked(std::initializer_list<std::string> paths) {
   std::list<WriterLock> locks;
   for (const std::string& path : paths)
@@ -56,12 +74,16 @@ Stream begun(std::shared_ptr<const Model> model, const StreamOptions& options, c
   return Stream(std::move(model), options);
 }
 
+std::unique_ptr<const Snapshot> saved_in(const SessionSettings& settings, const Outputs& outputs) {
+  if (!settings.resume || !there(outputs.save)) return nullptr;
+  return std::make_unique<const Snapshot>(load_snapshot(outputs.save));
+}
+
 Stream opened(std::shared_ptr<const Model> model, const SessionSettings& settings, const Outputs& outputs,
-              const Snapshot* begin) {
-  if (!settings.resume || !there(outputs.save)) return begun(std::move(model), options_of(settings), begin);
-  const Snapshot saved = load_snapshot(outputs.save);
+              const Snapshot* begin, const Snapshot* saved) {
+  if (!saved) return begun(std::move(model), options_of(settings), begin);
   try {
-    return Stream::restore(std::move(model), saved, options_of(settings));
+    return Stream::restore(std::move(model), *saved, options_of(settings));
   } catch (const Error& error) {
     fail("'", outputs.save, "': ", error.what());
   }
@@ -86,7 +108,9 @@ Session::Session(std::shared_ptr<const Model> model, const SessionSettings& sett
       locks_(locked({outputs_.save, outputs_.per_token})),
       every_(settings.every),
       start_(begin ? begin->position() : 0),
-      stream_(opened(std::move(model), settings, outputs_, begin)),
+      saved_(saved_in(settings, outputs_)),
+      stream_(opened(std::move(model), settings, outputs_, begin, saved_.get())),
+      furthest_(stream_.position()),
       seen_(history_of(begin)) {
   if (!settings.resume)
     for (const std::string& path : {outputs_.save, outputs_.journal, outputs_.per_token, outputs_.health})
@@ -94,42 +118,82 @@ Session::Session(std::shared_ptr<const Model> model, const SessionSettings& sett
   const History& fed = stream_.history();
   if (fed.end() < start_ || (fed.begin() <= start_ && !seen_->agrees_with(fed)))
     fail("'", outputs_.save, "' does not go on from the snapshot that --load names");
-  check_replaced();
   identity_ = identity_of(stream_, *seen_);
+  // All that is there is looked at before anything is made.
+  std::vector<Loss> built = losses_built();
+  if (there(outputs_.health))
+    health_until(text_of(AppendFile::read(outputs_.health, kHealthFile)), 0, identity_, outputs_.health);
   if (!outputs_.journal.empty()) journal_.emplace(outputs_.journal, start_, identity_);
-  go_on(begin);
-  if (!outputs_.health.empty()) {
-    health_.emplace(outputs_.health);
-    const std::vector<char> bytes = health_->contents();
-    health_kept_ = health_until({bytes.data(), bytes.size()}, stream_.position(), identity_, outputs_.health);
+  if (!outputs_.health.empty()) health_.emplace(outputs_.health, kHealthFile);
+  for (const std::string& path : {outputs_.save, outputs_.per_token})
+    if (!path.empty()) remove_stale_temporaries(path);  // nobody else writes them: they are locked
+  go_on(begin, std::move(built));
+  saved_.reset();
+}
+
+// What the file that is replaced as a whole holds; nothing where it is torn and the journal has it all.
+std::vector<Loss> Session::losses_built() const {
+  const std::string& path = outputs_.per_token;
+  std::error_code ignored;
+  if (!there(path) || std::filesystem::file_size(path, ignored) == 0) return {};
+  try {
+    std::vector<Loss> losses = read_losses(path);
+    if (!losses.empty() && losses.front().position != start_ && losses.front().position != start_ + 1)
+      fail("it begins at position ", losses.front().position);
+    return losses;
+  } catch (const Error& error) {
+    if (begins_like_hdf5(path) && there(outputs_.journal) && !LossJournal::read(outputs_.journal).empty())
+      return {};
+    fail("'", path, "' is there already and is no file of losses by position of this input: ", error.what());
   }
 }
 
-// What is replaced as a whole is a file of this program, and what killed writers left beside it goes: whoever
-// holds their locks knows that nobody writes them.
-void Session::check_replaced() const {
-  if (there(outputs_.per_token) && !holds_losses(outputs_.per_token))
-    fail("'", outputs_.per_token, "' is there already and is no file of losses by position");
-  for (const std::string& path : {outputs_.save, outputs_.per_token})
-    if (!path.empty()) remove_stale_temporaries(path);
-}
-
-// A stream that is ahead of its journal (which somebody else has cut), or of the place its next health begins
-// at, goes back.
-void Session::go_on(const Snapshot* begin) {
+// A stream that is ahead of its journal (which somebody else has cut), or of what its next health looks back
+// to, goes back.
+void Session::go_on(const Snapshot* begin, std::vector<Loss> built) {
+  fed_ = stream_.history();
   const Index end = journal_ ? journal_->end().value_or(start_) : stream_.position();
   if (end < stream_.position()) go_back(std::max(end - 1, start_), begin);
-  if (!outputs_.health.empty()) {
-    for (Index from; (from = health_begin(next_checkpoint())) < stream_.position();) go_back(from, begin);
-    keep_for_health();
+  if (health_) {
+    while (!recall(begin)) go_back(health_begin(next_checkpoint()), begin);
+    const std::string text(text_of(health_->contents()));
+    const std::size_t kept = health_until(text, stream_.position(), identity_, outputs_.health);
+    health_end_ = text.rfind('\n') + 1;
+    health_ahead_ = text.substr(kept, health_end_ - kept);
+    health_torn_ = health_end_ < text.size();
   }
   if (seen_->end() == stream_.position()) seen_.reset();
   if (!journal_) return;
   known_ = LossJournal::read(journal_->path());
+  known_in_ = journal_->path();
   // Behind a kept boundary there are no logits: the loss of the token there is the journal's.
   const Index scored = stream_.position() + (stream_.logits().empty() ? 1 : 0);
   for (const Loss& loss : known_)
     if (loss.position < scored) add(loss);
+  if (built.size() <= known_.size()) return;
+  known_ = std::move(built);
+  known_in_ = outputs_.per_token;
+}
+
+// Copies of the stream as it was where its next healths begin; false where one is missing.
+bool Session::recall(const Snapshot* begin) {
+  earlier_.clear();
+  for (Index next = next_checkpoint(); health_begin(next) <= stream_.position(); next += every_) {
+    const Index from = health_begin(next);
+    if (!earlier_.empty() && earlier_.back().position == from) continue;  // the input's begin
+    if (from == stream_.position()) {
+      earlier_.push_back(stream_.sequence());
+    } else if (from == start_) {
+      earlier_.push_back(begun(model_, stream_.options(), begin).sequence());
+    } else {
+      if (!saved_) return false;
+      const auto& all = saved_->boundaries;
+      const auto at = std::find_if(all.begin(), all.end(), [&](const auto& b) { return b.position == from; });
+      if (at == all.end()) return false;
+      earlier_.push_back(stream_.earlier(*at));
+    }
+  }
+  return true;
 }
 
 // To the last boundary that is kept, or to where the input begins; the input, which is read anew anyway, has
@@ -194,28 +258,31 @@ void Session::check_known(Index position, std::span<const Token> tokens) const {
   for (const Token token : tokens) {
     const Loss* loss = known(position++);
     if (loss && loss->token != token)
-      fail("token ", loss->position - start_, " of input '", input_->path(), "' is ", token,
-           ", but journal '", journal_->path(), "' has ", loss->token, "; it is another text");
+      fail("token ", loss->position - start_, " of input '", input_->path(), "' is ", token, ", but '",
+           known_in_, "' has ", loss->token, "; it is another text");
+    if (fed_ && fed_->begin() < position && position <= fed_->end() &&
+        fed_->since(position - 1).front() != token)
+      fail("token ", position - 1 - start_, " of input '", input_->path(), "' is ", token,
+           ", but the stream was fed ", fed_->since(position - 1).front(), "; it is another text");
   }
 }
 
-// The journal is as long as the stream or longer: records that it has are those of an earlier run. It has no
-// token that nothing predicted, but the loss behind it tells.
+// Records that are known are those of an earlier run: they have to agree, and stay. Of a token that nothing
+// predicted there is none, but the loss behind it tells.
 void Session::journal_losses() {
-  std::size_t same = 0;
-  for (const Loss* loss; same < losses_.size() && (loss = known(losses_[same].position)); ++same) {
-    if (*loss == losses_[same]) continue;
-    if (!(std::abs(loss->nll - losses_[same].nll) <= kRounding * std::abs(loss->nll)))
-      fail("token ", loss->position - start_, " of input '", input_->path(), "' has a loss of ",
-           losses_[same].nll, " nats, but in journal '", journal_->path(), "' of ", loss->nll,
-           "; it is another text");
-    journal_->cut(loss->position);
-    known_.clear();
-    break;
-  }
-  journal_->append(std::span(losses_).subspan(same));
-  if (!known(stream_.position())) known_.clear();
+  for (const Loss& now : losses_)
+    if (const Loss* loss = known(now.position); loss && !same_loss(loss->nll, now.nll))
+      fail("token ", now.position - start_, " of input '", input_->path(), "' has a loss of ", now.nll,
+           " nats, but in '", known_in_, "' of ", loss->nll, "; it is another text");
+  const Index end = journal_->end().value_or(start_);
+  const auto first =
+      std::find_if(losses_.begin(), losses_.end(), [&](const Loss& l) { return l.position >= end; });
+  journal_->append({first, losses_.end()});
+  if (!ahead()) known_.clear();
 }
+
+// Whether an earlier run scored more than this one did so far.
+bool Session::ahead() const { return !known_.empty() && known_.back().position >= stream_.position(); }
 
 Index Session::next_checkpoint() const { return (stream_.position() / every_ + 1) * every_; }
 
@@ -259,6 +326,7 @@ void Session::end() {
   running_ = {};
   for (const Loss& loss : losses_) add(loss);
   if (journal_) journal_losses();
+  if (fed_ && fed_->end() <= stream_.position()) fed_.reset();
   const Index position = stream_.position();
   const bool at_checkpoint = position % every_ == 0;
   if (health_ && at_checkpoint) write_health();
@@ -285,22 +353,41 @@ std::size_t Session::bytes() const {
   return stream_.state_bytes() + stream_.history().bytes() + stream_.boundaries().bytes() + health_bytes();
 }
 
+// Lines of an earlier run have to agree, and stay.
 void Session::write_health() {
-  if (health_kept_) health_->cut(*health_kept_);
-  health_kept_.reset();
-  health_->append(health_of(stream_, earlier_.front(), identity_).dump() + "\n");
+  const std::string now = health_of(stream_, earlier_.front(), identity_).dump();
+  if (!health_ahead_.empty()) {
+    const std::size_t end = health_ahead_.find('\n');
+    if (!same_health(Json::parse(health_ahead_.substr(0, end)), Json::parse(now)))
+      fail("'", outputs_.health, "' has another health than that of position ", stream_.position(),
+           "; it is of another text, or of another --every");
+    health_ahead_.erase(0, end + 1);
+    return;
+  }
+  if (health_torn_) health_->cut(health_end_);
+  health_torn_ = false;
+  health_->append(now + "\n");
 }
 
 void Session::checkpoint() {
   if (journal_) journal_->flush();
   if (health_) health_->flush();
-  if (!outputs_.save.empty()) save_snapshot(outputs_.save, stream_.snapshot());
+  save();
   // As often as the journal has doubled: all of them together cost as much as the last.
   if (scored_ > 0 && scored_ >= 2 * written_.value_or(0)) write_per_token();
 }
 
+// With what the next healths look back to. A stream that went back leaves the snapshot that is further on.
+void Session::save() const {
+  if (outputs_.save.empty() || stream_.position() < furthest_) return;
+  Snapshot snapshot = stream_.snapshot();
+  for (const Sequence& earlier : earlier_)
+    if (earlier.position > start_) stream_.add_boundary(snapshot, earlier.position, earlier.states);
+  save_snapshot(outputs_.save, snapshot);
+}
+
 void Session::write_per_token() {
-  if (outputs_.per_token.empty()) return;
+  if (outputs_.per_token.empty() || (ahead() && there(outputs_.per_token))) return;
   std::vector<Loss> losses = LossJournal::read(journal_->path());
   losses.resize(std::min(losses.size(), static_cast<std::size_t>(scored_)));  // not what it is ahead
   write_losses(outputs_.per_token, losses);
@@ -308,9 +395,9 @@ void Session::write_per_token() {
 }
 
 void Session::finish() {
-  if (input_->ended() && !known_.empty() && known_.back().position >= stream_.position())
-    fail("input '", input_->path(), "' ends after ", stream_.position() - start_, " tokens, but journal '",
-         journal_->path(), "' has ", known_.back().position + 1 - start_, "; it is another text");
+  if (input_->ended() && ahead())
+    fail("input '", input_->path(), "' ends after ", stream_.position() - start_, " tokens, but '", known_in_,
+         "' has ", known_.back().position + 1 - start_, "; it is another text");
   checkpoint();
   if (written_ != scored_) write_per_token();
 }

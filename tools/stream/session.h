@@ -57,13 +57,15 @@ class Session {
   std::size_t bytes() const;  // of the states, of what is kept of earlier ones, and of tokens
 
  private:
-  void check_replaced() const;
-  void go_on(const Snapshot* begin);
+  std::vector<Loss> losses_built() const;
+  void go_on(const Snapshot* begin, std::vector<Loss> built);
+  bool recall(const Snapshot* begin);
   void go_back(Index position, const Snapshot* begin);
   std::size_t recognise(std::span<const Token> pending);
   const Loss* known(Index position) const;
   void check_known(Index position, std::span<const Token> tokens) const;
   void journal_losses();
+  bool ahead() const;
   void keep_for_health();
   std::size_t health_bytes() const;
   Index health_begin(Index position) const;
@@ -71,6 +73,7 @@ class Session {
   void score(Index position, std::span<const float> logits, Token token);
   void write_health();
   void checkpoint();
+  void save() const;
   void write_per_token();
   Index next_checkpoint() const;
   Index next_stop() const;
@@ -80,16 +83,22 @@ class Session {
   Outputs outputs_;
   std::list<WriterLock> locks_;  // of the files that are replaced; journals are locked themselves
   Index every_, start_ = 0;
+  std::unique_ptr<const Snapshot> saved_;  // what the stream is restored from, until it is
   Stream stream_;
+  Index furthest_;              // position of that snapshot
+  std::optional<History> fed_;  // up to there; none once the stream is there again
   // The tokens seen so far, with those before the input's; none once they are as many as the stream was fed.
   std::optional<History> seen_;
   std::string identity_;
   std::optional<LossJournal> journal_;
-  // What the journal held at a resume; none once the input has been compared with all of it. Records from the
-  // stream's position on stay, too, and are not written again.
+  // What the journal, or the HDF5 file if that has more, held at a resume; none once the input has been
+  // compared with all of it.
   std::vector<Loss> known_;
+  std::string known_in_;
   std::optional<AppendFile> health_;
-  std::optional<std::size_t> health_kept_;  // bytes that stay when the next line is written; none: all
+  std::string health_ahead_;      // its lines from the stream's position on, until they are compared
+  std::size_t health_end_ = 0;    // of its whole lines
+  bool health_torn_ = false;      // something follows them
   std::deque<Sequence> earlier_;  // the stream as it was kHealthTokens tokens before its next healths
   std::optional<Index> written_;  // records of this run in the HDF5 file, once it was built
 

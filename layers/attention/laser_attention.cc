@@ -9,15 +9,17 @@
 namespace plait {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kLowest = -87;  // e^-87 is a normal f32
 
-// Values become e^(v - M); the side column and every logit get M.
+// Values become e^(v - M); the side column and every logit get M. Logits are taken relative to the row's
+// greatest one before, so that their size costs no accuracy; those of muted keys go, so that nothing of the
+// others underflows beside them.
 class ValueMaximum final : public Score {
  public:
-  explicit ValueMaximum(StageParts& parts)
+  ValueMaximum(StageParts& parts, Index masses)
       : group_(parts.settings.projection.group()),
         width_(parts.settings.projection.value_head_dim),
+        masses_(masses),
         field_(parts.add(
             parts.log("v_max", parts.settings.projection.num_heads, DType::f64, Field::Order::columns))) {}
 
@@ -42,53 +44,49 @@ class ValueMaximum final : public Score {
     }
   }
 
-  void apply(const QueryRow&, Index, Index count, const double* side, float* s,
+  void apply(const QueryRow& row, Index first, Index count, const double* side, float* s,
              const Kernels& k) const override {
-    k.add_f64(0, 1, side, s, count);
+    k.add_f64(-double{row.numbers[masses_ + 2 * row.head]}, 1, side, s, count);
+    for (const KeyRange& muted : row.muted) {
+      const Index begin = std::max(muted.begin, first), end = std::min(muted.end, first + count);
+      if (begin < end)
+        std::fill(s + (begin - first), s + (end - first), std::numeric_limits<float>::lowest());
+    }
   }
 
  private:
-  Index group_, width_;
+  Index group_, width_, masses_;
   Index field_;
 };
 
 class LogSum final : public Readout {
  public:
-  // -infinity where no key has a weight.
+  explicit LogSum(Index masses) : masses_(masses) {}
+
   void finish(const QueryRow& row, const RowSums& sums, float, Index width, const Kernels& k) const override {
+    // A key with a weight gives every channel e^kLowest at least.
     if (k.maximum(sums.sums, width) == 0) {
-      std::fill_n(row.out, width, -kInfinity);
+      std::fill_n(row.out, width, 0.0f);
       return;
     }
-    // Without muted keys every sum is e^kLowest at least; what is left of muted rows is held to a normal f32.
-    k.clamp(sums.sums, std::numeric_limits<float>::min(), kInfinity, row.out, width);
-    k.log(row.out, row.out, width);
-    k.add_scalar(row.out, sums.maximum, row.out, width);
+    k.log(sums.sums, row.out, width);
+    k.add_scalar(row.out, sums.maximum - row.numbers[masses_ + 2 * row.head + 1], row.out, width);
   }
+
+ private:
+  Index masses_;
 };
 
 }  // namespace
 
-std::unique_ptr<Score> make_value_maximum(StageParts& parts) { return std::make_unique<ValueMaximum>(parts); }
-std::unique_ptr<Readout> make_laser_attention() { return std::make_unique<LogSum>(); }
-
-void LogMassRule::finish(const QueryRow& row, const RowSums& sums, Index, const Kernels& k) const {
-  *row.out = log_mass(sums, k);
+std::unique_ptr<Score> make_value_maximum(StageParts& parts, Index masses) {
+  return std::make_unique<ValueMaximum>(parts, masses);
 }
+std::unique_ptr<Readout> make_laser_attention(Index masses) { return std::make_unique<LogSum>(masses); }
 
-void subtract_log_masses(View<const float> log_masses, std::span<const Segment> segments, View<float> heads,
-                         const Compute& compute) {
-  const Index width = heads.cols / log_masses.cols;
-  for (const Segment& segment : segments)
-    for_each_row(segment.first_row, segment.rows, compute.threads, [&](Index r) {
-      for (Index h = 0; h < log_masses.cols; ++h) {
-        float* head = heads.row(r) + h * width;
-        if (*head == -kInfinity)
-          std::fill_n(head, width, 0.0f);
-        else
-          kernels(compute).add_scalar(head, -log_masses(r, h), head, width);
-      }
-    });
+void MassRule::finish(const QueryRow& row, const RowSums& sums, Index, const Kernels& k) const {
+  row.out[0] = sums.maximum;
+  k.log(&sums.mass, row.out + 1, 1);
 }
 
 }  // namespace plait

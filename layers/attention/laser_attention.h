@@ -2,7 +2,8 @@
 //
 // With M_j the greatest channel of value j, the first sum is over e^(s_j + M_j) e^(v_jc - M_j): attention
 // with logits s_j + M_j over cached values e^(v_jc - M_j), which lie in (0, 1] whatever v is, M_j being the
-// keys' side column. The second sum is a walk of its own without values.
+// keys' side column. The second sum is a walk of its own without values, before it: its greatest logit is
+// taken from the logits of both, so that their size costs no accuracy.
 #pragma once
 
 #include <span>
@@ -11,10 +12,10 @@
 
 namespace plait {
 
-// -> row.out [1]: ln of the mass of the listed logits, -infinity for a row that saw no key.
-class LogMassRule final : public KeyRule {
+// -> row.out [2]: the greatest of the listed logits, and ln of the mass relative to it.
+class MassRule final : public KeyRule {
  public:
-  explicit LogMassRule(const StagedRule& rule) : rule_(rule) {}
+  explicit MassRule(const StagedRule& rule) : rule_(rule) {}
 
   bool tracks_maximum() const override { return true; }
   bool start(const QueryRow&, float&, float&) const override { return false; }
@@ -31,10 +32,5 @@ class LogMassRule final : public KeyRule {
  private:
   const StagedRule& rule_;
 };
-
-// heads [rows, num_heads * width] -= log_masses [rows, num_heads]; rows of -infinity, whose keys
-// are all hidden or muted, become 0.
-void subtract_log_masses(View<const float> log_masses, std::span<const Segment> segments, View<float> heads,
-                         const Compute& compute);
 
 }  // namespace plait

@@ -112,11 +112,11 @@ class SoftmaxAttention final : public Layer {
       const View<float> moments = rows.numbers.slice_cols(*score->moments(), 2 * p.num_heads);
       walk(MomentsRule(*rule_), segments, projected.q, rows, {}, 0, moments, compute);
     }
+    if (const std::optional<Index> masses = rule_->masses()) {
+      const View<float> found = rows.numbers.slice_cols(*masses, 2 * p.num_heads);
+      walk(MassRule(*rule_), segments, projected.q, rows, {}, 0, found, compute);
+    }
     walk(*rule_, segments, projected.q, rows, seconds, p.value_head_dim, heads, compute);
-    if (!std::holds_alternative<LaserAttention>(settings_.readout)) return;
-    const View<float> log_masses = scope.rows(x.rows, p.num_heads);
-    walk(LogMassRule(*rule_), segments, projected.q, rows, {}, 0, log_masses, compute);
-    subtract_log_masses(log_masses, segments, heads, compute);
   }
 
   // All rows over the cached keys. value_width: columns of the values that are read; out [rows, num_heads *

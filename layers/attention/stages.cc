@@ -47,13 +47,14 @@ struct MakeNormaliser {
 
 struct MakeReadout {
   StageParts& parts;
+  std::optional<Index> masses;
   std::unique_ptr<Readout> operator()(const MeanReadout&) const { return make_mean(); }
   std::unique_ptr<Readout> operator()(const SelfAdjustSoftmax& o) const {
     return make_self_adjust_softmax(o);
   }
   std::unique_ptr<Readout> operator()(const DifferentialAttention&) const { return make_mean(); }
   std::unique_ptr<Readout> operator()(const ParallaxAttention&) const { return make_parallax_attention(); }
-  std::unique_ptr<Readout> operator()(const LaserAttention&) const { return make_laser_attention(); }
+  std::unique_ptr<Readout> operator()(const LaserAttention&) const { return make_laser_attention(*masses); }
   std::unique_ptr<Readout> operator()(const BayesSoftmax&) const { return make_mean_and_log_mass(); }
   std::unique_ptr<Readout> operator()(const AffineScaledAttention& o) const {
     return make_affine_scaled_attention(o, parts);
@@ -99,14 +100,16 @@ StagedRule::StagedRule(StageParts& parts) {
     if (scores_[i]->moments()) standardised_ = i;
   const auto* stick = std::get_if<StickBreaking>(&parts.settings.normaliser);
   if (stick && !stick->attend_current) scores_.push_back(make_hidden_self());
-  if (std::holds_alternative<LaserAttention>(parts.settings.readout))
-    scores_.push_back(make_value_maximum(parts));
+  if (std::holds_alternative<LaserAttention>(parts.settings.readout)) {
+    masses_ = parts.take_numbers(2 * parts.settings.projection.num_heads);
+    scores_.push_back(make_value_maximum(parts, *masses_));
+  }
   for (const auto& score : scores_) {
     if (const std::optional<Index> field = score->side_field()) side_field_ = field;
     if (const std::optional<double> furthest = score->furthest_side()) furthest_side_ = furthest;
   }
   normaliser_ = std::visit(MakeNormaliser{parts}, parts.settings.normaliser);
-  readout_ = std::visit(MakeReadout{parts}, parts.settings.readout);
+  readout_ = std::visit(MakeReadout{parts, masses_}, parts.settings.readout);
   numbers_ = parts.numbers;
 }
 

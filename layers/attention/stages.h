@@ -131,10 +131,11 @@ std::unique_ptr<Readout> make_affine_scaled_attention(const AffineScaledAttentio
                                                       StageParts& parts);
 
 std::unique_ptr<Readout> make_parallax_attention();
-std::unique_ptr<Readout> make_laser_attention();
+// masses: columns [2 * num_heads] of QueryRow::numbers that MassRule has filled.
+std::unique_ptr<Readout> make_laser_attention(Index masses);
 // What stands behind the list of scores for it: + the greatest channel of the key's value, side column of the
 // keys.
-std::unique_ptr<Score> make_value_maximum(StageParts& parts);
+std::unique_ptr<Score> make_value_maximum(StageParts& parts, Index masses);
 
 // ln of a row's mass, -infinity for a row that saw no key; numerators relative to a maximum.
 float log_mass(const RowSums& sums, const Kernels& k);
@@ -148,6 +149,9 @@ class StagedRule final : public KeyRule {
   Index numbers() const { return numbers_; }
   std::optional<Index> side_field() const { return side_field_; }
   std::optional<double> furthest_side() const { return furthest_side_; }
+  // Columns [2 * num_heads] of QueryRow::numbers that MassRule fills before the walk, for readouts that want
+  // them.
+  std::optional<Index> masses() const { return masses_; }
   void prepare(const RowNumbers& rows, std::span<const Segment> segments, const Compute& compute) const;
   // Logits as the list of scores has them, without what a normaliser or readout put behind it.
   // The score of the list that wants moments, and the logits as they stand before it.
@@ -189,6 +193,7 @@ class StagedRule final : public KeyRule {
   std::unique_ptr<Readout> readout_;
   std::optional<Index> side_field_;
   std::optional<double> furthest_side_;
+  std::optional<Index> masses_;
   Index numbers_ = 0;
 };
 

@@ -63,13 +63,12 @@ std::vector<const Tiles::Visible*> Tiles::visible_heads(const Segment& segment, 
   return visible;
 }
 
-std::span<const KeyRange> Tiles::near(const Source& source, Index head, double side,
+std::span<const KeyRange> Tiles::near(const Source& source, Index head, Index position, double side,
                                       std::span<const KeyRange> visible) {
-  if (!source.furthest) return visible;
-  const auto is_near = [&](Index position) {
+  if (!source.furthest || visible.empty() || visible.back().end != position + 1) return visible;
+  const auto is_near = [&](Index key) {
     const Log& log = *source.side;
-    return log.page<double>(position)[head * log.stride() + position % log.page_rows()] - side <=
-           *source.furthest;
+    return log.page<double>(key)[head * log.stride() + key % log.page_rows()] - side <= *source.furthest;
   };
   std::vector<KeyRange>& kept = near_.emplace_back(visible.begin(), visible.end());
   while (!kept.empty() && !is_near(kept.front().end - 1)) kept.erase(kept.begin());
@@ -98,11 +97,12 @@ void Tiles::add(const Segment& segment, const Source& source, View<const float> 
         for (Index r = begin; r < std::min(begin + step, segment.rows); ++r) {
           const Index row = segment.first_row + r;
           const double side = source.sides.data ? source.sides(row, h) : 0.0;
-          rows.push_back({q.row(row) + h * d, out.row(row) + h * out_width_, segment.position + r, h,
-                          near(source, h, side, visible[static_cast<std::size_t>(h)]->of(r)), side,
-                          visible[static_cast<std::size_t>(h)]->muted,
-                          source.seconds.data ? source.seconds.row(row) + h * d : nullptr,
-                          source.numbers.data ? source.numbers.row(row) : nullptr});
+          rows.push_back(
+              {q.row(row) + h * d, out.row(row) + h * out_width_, segment.position + r, h,
+               near(source, h, segment.position + r, side, visible[static_cast<std::size_t>(h)]->of(r)), side,
+               visible[static_cast<std::size_t>(h)]->muted,
+               source.seconds.data ? source.seconds.row(row) + h * d : nullptr,
+               source.numbers.data ? source.numbers.row(row) : nullptr});
         }
       tiles_.push_back({&cache, kv, rows});
     }

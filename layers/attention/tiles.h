@@ -63,8 +63,9 @@ class Tiles {
   // What each head sees; heads that see the same share it.
   std::vector<const Visible*> visible_heads(const Segment& segment, const Source& source);
 
-  // The part of `visible` whose sides are near enough; sides fall with the position.
-  std::span<const KeyRange> near(const Source& source, Index head, double side,
+  // The part of what the row at `position` sees whose sides are near enough; sides fall with the position.
+  // All of it where the row does not see its own key: what is far is far from that.
+  std::span<const KeyRange> near(const Source& source, Index head, Index position, double side,
                                  std::span<const KeyRange> visible);
 
   const ProjectionSettings& heads_;

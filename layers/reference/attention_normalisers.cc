@@ -13,6 +13,7 @@ namespace {
 
 using Weights = std::vector<double>;
 
+constexpr Index kMostOrder = 64;         // of a Taylor polynomial
 constexpr double kLargestExponent = 88;  // e^88 is an f32
 
 SigmoidAttention read_sigmoid(Config& config) {
@@ -47,6 +48,7 @@ PeriodicSoftmax read_periodic(Config& config) {
 TaylorSoftmax read_taylor(Config& config) {
   Config& own = config.section("taylor_softmax", "a Taylor polynomial in place of exp (arXiv 2011.11538)");
   const TaylorSoftmax s{own.integer_or("order", 2, "of the polynomial, even", 2)};
+  if (s.order > kMostOrder) own.refuse("order is ", s.order, ", but at most ", kMostOrder, " is computed");
   if (s.order % 2 != 0) own.refuse("order is ", s.order, ", but only even orders are positive everywhere");
   return s;
 }
@@ -129,7 +131,8 @@ std::unique_ptr<NormaliserTwin> plain(Plain::Function f, Plain::Denominator deno
   return std::make_unique<Plain>(std::move(f), std::move(denominator));
 }
 
-double own_sum(const TwinRow&, double sum) { return sum; }
+// Where all weights underflow the row reads 0.
+double own_sum(const TwinRow&, double sum) { return sum == 0 ? 1 : sum; }
 double unit(const TwinRow&, double) { return 1; }
 
 class SoftmaxTwin final : public NormaliserTwin {

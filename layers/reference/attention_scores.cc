@@ -158,15 +158,18 @@ Alibi read_alibi(Config& config, const ProjectionSettings& shape) {
   return s;
 }
 
+bool read_prune(Config& config) {
+  return config.choice("prune", {"none", "adaptive_computation_pruning"},
+                       "leaves out keys that are forgotten beyond reach (arXiv 2504.06949)") == 1;
+}
+
 ForgettingAttention read_forgetting(Config& config, const ProjectionSettings& shape, std::size_t scores) {
   Config& own = config.section("forgetting_attention", "a forget gate's logs as bias (arXiv 2503.02130)");
   ForgettingAttention s;
   s.per_token =
       own.choice("type", {"full", "bias_only"},
                  "gate from the token and a bias, or from the bias alone (the paper's fixed, too)") == 0;
-  if (config.choice("prune", {"none", "adaptive_computation_pruning"},
-                    "leaves out keys that are forgotten beyond reach (arXiv 2504.06949)") == 0)
-    return s;
+  if (!read_prune(config)) return s;
   Config& prune = config.section("adaptive_computation_pruning", "which keys are beyond reach");
   s.pruning.emplace();
   s.pruning->log_tol = prune.number_or("log_tol", -10, "ln of what a row may lose of its weights");
@@ -190,16 +193,15 @@ double read_scale_after(Config& own, const ProjectionSettings& shape) {
 }
 
 ScoreOption read_further(Config& config, const std::string& name, const ProjectionSettings& shape,
-                         std::size_t scores) {
+                         std::size_t scores, double scale) {
   if (!config.surroundings().causal && (name == "alibi" || name == "forgetting_attention"))
     config.refuse("score ", name, " goes back along the tokens; an encoder's rows see keys on both sides");
   if (name == "scalable_softmax") {
     Config& own = config.section(name, "logits grow with the log of the number of keys (arXiv 2501.19399)");
     ScalableSoftmax s;
     s.bias = own.boolean_or("bias", false, "adds a learned number to s ln n; UNCONFIRMED");
-    if (own.boolean_or("ssmax_replaces_scale", false,
-                       "s ln n stands in place of 1 / sqrt(head_dim); UNCONFIRMED"))
-      s.undo = std::sqrt(static_cast<double>(shape.head_dim));
+    if (own.boolean_or("ssmax_replaces_scale", false, "s ln n stands in place of the scale; UNCONFIRMED"))
+      s.undo = scale != 0 ? 1 / scale : std::sqrt(static_cast<double>(shape.head_dim));
     return s;
   }
   if (name == "focal_attention") return read_focal(config, shape);
@@ -267,9 +269,11 @@ std::vector<ScoreOption> read_scores(Config& config, const ProjectionSettings& s
   for (std::size_t i = 1; i < names.size(); ++i) {
     if (holds(kFirst, names[i]))
       config.refuse("score lists ", names[i], " behind ", names[0], "; it comes first");
-    options.push_back(read_further(config, names[i], shape, names.size()));
+    options.push_back(read_further(config, names[i], shape, names.size(), scale));
     if (is_structured(options.front())) refuse_behind_structured(config, names[0], options.back());
   }
+  if (config.given("prune") && !holds(names, "forgetting_attention") && read_prune(config))
+    config.refuse("prune wants score forgetting_attention, whose gates tell what is beyond reach");
   return options;
 }
 

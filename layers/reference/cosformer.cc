@@ -17,7 +17,9 @@ CosformerSettings read_cosformer(Config& config) {
       "M", "longest sequence in training: the distance at which weights reach 0; UNCONFIRMED for streams");
   s.bias = config.boolean_or("bias", true, "of all four projections");
   s.division = FeatureAttentionSettings::Division::at_least_eps;
-  s.eps = config.number_or("eps", 1e-6, "smallest sum of weights that is divided by", 0);
+  s.eps = config.number_or("eps", 1e-6, "smallest sum of weights that is divided by");
+  if (!(s.eps > 0))
+    config.refuse("eps is ", s.eps, ", but must be positive: a row of ReLU features may be all zeros");
   s.query = read_query(config, s.num_heads, false);
   config.finish();
   return s;

@@ -5,6 +5,11 @@
 #include <utility>
 
 namespace plait {
+namespace {
+
+constexpr Index kMostSteps = 1024;  // in exact arithmetic head_dim steps solve it
+
+}  // namespace
 
 MesaNetSettings read_mesa_net(Config& config) {
   MesaNetSettings s;
@@ -17,6 +22,8 @@ MesaNetSettings read_mesa_net(Config& config) {
   s.solver = static_cast<MesaNetSettings::Solver>(config.choice(
       "solver", {"cg", "cholesky"}, "conjugate gradient with cg_steps steps, or the exact solution"));
   s.cg_steps = config.integer_or("cg_steps", s.cg_steps, "steps of conjugate gradient");
+  if (s.cg_steps > kMostSteps)
+    config.refuse("cg_steps is ", s.cg_steps, ", but at most ", kMostSteps, " are computed");
   s.cg_eps = config.number_or("cg_eps", s.cg_eps, "added to the denominators of conjugate gradient", 0);
   s.cg_start = static_cast<MesaNetSettings::Start>(config.choice(
       "cg_start", {"zero", "diagonal"}, "first x: 0, or q over the diagonal, for every row alike"));

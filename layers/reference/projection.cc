@@ -28,11 +28,12 @@ std::optional<QkNormSettings> read_qk_norm(Config& config) {
   s.type = static_cast<QkNormSettings::Type>(
       norm->choice("type", {"rms", "layer"}, "root-mean-square norm or layer norm"));
   const bool layer = s.type == QkNormSettings::Type::layer;
-  s.eps = norm->number_or("eps", layer ? 1e-5 : 1e-6, "added to the mean square or variance", 0);
+  s.eps = norm->number_or("eps", layer ? 1e-5 : 1e-6,
+                          "added to the mean square (1e-6) or the variance of a layer norm (1e-5)", 0);
   s.form = static_cast<QkNormSettings::Form>(norm->choice("form", {"plain", "one_plus"}, "gain w or 1 + w"));
   s.per_head = norm->choice("gains", {"shared", "per_head"},
                             "one vector of gains for all heads, or one per head") == 1;
-  s.bias = norm->boolean_or("bias", layer, "of a layer norm");
+  s.bias = norm->boolean_or("bias", layer, "of a layer norm, which has one unless this is false");
   if (s.bias && !layer) norm->refuse("bias is true, but a root-mean-square norm has none");
   return s;
 }

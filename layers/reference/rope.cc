@@ -83,7 +83,8 @@ std::optional<RopeSettings> read_rope(Config& config, Index head_dim) {
   RopeSettings s;
   s.theta = rope->number("theta", "base of the wavelengths");
   if (s.theta <= 1) rope->refuse("theta is ", s.theta, ", but it must be greater than 1");
-  s.dim = rope->integer_or("dim", head_dim, "rotary channels, the first ones of a head", 2);
+  s.dim =
+      rope->integer_or("dim", head_dim, "rotary channels, the first ones of a head; head_dim unless set", 2);
   if (s.dim > head_dim || s.dim % 2 != 0)
     rope->refuse("dim is ", s.dim, ", but it must be even and at most head_dim, ", head_dim);
   s.layout = static_cast<RopeSettings::Layout>(

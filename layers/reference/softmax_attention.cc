@@ -165,8 +165,12 @@ SoftmaxAttentionSettings read_softmax_attention(Config& config) {
   s.output_bias = config.boolean_or("output_bias", false, "bias on the output projection");
   read_score_and_readout(config, s);
   if (Config* norm =
-          config.object("output_norm", "root-mean-square norm of every head's output, before the gate"))
+          config.object("output_norm", "root-mean-square norm of every head's output, before the gate")) {
     s.output_norm = norm->number_or("eps", 1e-6, "added to the mean square", 0);
+    const auto* stick = std::get_if<StickBreaking>(&s.normaliser);
+    if (stick && !stick->attend_current && *s.output_norm == 0)
+      norm->refuse("eps is 0, but the first row sees no key and has nothing else to divide by");
+  }
   read_gate(config, s);
   config.finish();
   return s;

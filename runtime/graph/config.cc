@@ -59,7 +59,8 @@ Index Config::integer_or(const std::string& key, Index fallback, const std::stri
 double Config::checked_number(const std::string& key, const Json& value, double low) const {
   if (!value.is_number()) refuse("setting '", prefix_, key, "' must be a number, found ", value.dump());
   const auto number = value.get<double>();
-  if (std::abs(number) > std::numeric_limits<float>::max())
+  if (std::abs(number) > std::numeric_limits<float>::max() ||
+      (number != 0 && std::abs(number) < std::numeric_limits<float>::min()))
     refuse("setting '", prefix_, key, "' must be a number that f32 holds, found ", value.dump());
   if (number < low)
     refuse("setting '", prefix_, key, "' must be a number of at least ", low, ", found ", value.dump());

@@ -70,6 +70,9 @@ class Config {
   // The same with defaults for everything inside: absent is empty, and its options are listed.
   Config& section(const std::string& key, const std::string& help);
 
+  // Whether a setting is there; does not read it.
+  bool given(const std::string& key) const { return settings_.contains(key); }
+
   // A sentence about this node: "node 'blocks.3.mixer' (softmax_attention): " + message.
   template <class... Parts>
   [[noreturn]] void refuse(const Parts&... parts) const;

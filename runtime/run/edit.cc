@@ -132,14 +132,32 @@ void check_state_edit(const Edit& edit, const SiteSpec& spec) {
     fail("edit of '", edit.node, "': state/cast needs \"to\": \"fp16\", \"bf16\" or \"int8\"");
 }
 
-void check_tokens_back(const Edit& edit) {
-  constexpr double kMost = 1 << 30;
-  std::vector<double> all = edit.values;
-  if (all.empty()) all.push_back(edit.value);
-  for (const double value : all)
-    if (!at_least(value, 0) || value > kMost)
-      fail("edit of '", edit.node, "': state/stale needs a whole 'value' of tokens from 0 to ", 1 << 30,
-           ", found ", value);
+std::vector<double> all_values(const Edit& edit) {
+  return edit.values.empty() ? std::vector<double>{edit.value} : edit.values;
+}
+
+// Values that are tokens.
+void check_tokens(const Edit& edit, Index least, Index most) {
+  for (const double value : all_values(edit))
+    if (!at_least(value, static_cast<double>(least)) || value > static_cast<double>(most))
+      fail("edit of '", edit.node, "': ", name_of(edit.site), "/", name_of(edit.op),
+           " needs a whole 'value' of tokens from ", least, " to ", most, ", found ", value);
+}
+
+void check_range(const Edit& edit) {
+  constexpr Index kFarthest = Index{1} << 40;
+  if (edit.op == Operator::stale) check_tokens(edit, 0, Index{1} << 30);
+  if (edit.site == Site::window && edit.op == Operator::set) check_tokens(edit, 1, kFarthest);
+  if (edit.site == Site::sinks && edit.op == Operator::mask) check_tokens(edit, 0, kFarthest);
+  for (const double value : all_values(edit)) {
+    if (edit.site == Site::position && edit.op == Operator::shift &&
+        !(std::abs(value) <= static_cast<double>(kFarthest)))
+      fail("edit of '", edit.node, "': position/shift by ", value, " tokens is too far; it goes to ",
+           kFarthest);
+    if (edit.site == Site::decay && edit.op == Operator::constant && !takes_inner_mean(edit) && !(value <= 0))
+      fail("edit of '", edit.node, "': decay/constant takes the log of a decay, which is at most 0, found ",
+           value);
+  }
 }
 
 void check_values(const Edit& edit, const SiteSpec& spec) {
@@ -171,7 +189,7 @@ void check(const Edit& edit, const SiteSpec& spec) {
   if (edit.site == Site::state &&
       (edit.op == Operator::rank || edit.op == Operator::noise || edit.op == Operator::cast))
     check_state_edit(edit, spec);
-  if (edit.op == Operator::stale) check_tokens_back(edit);
+  check_range(edit);
   if (edit.site == Site::score && edit.key_begin >= edit.key_end)
     fail("edit of '", edit.node, "': score/", op, " needs \"keys\": [begin, end], found [", edit.key_begin,
          ", ", edit.key_end, ")");

@@ -47,6 +47,10 @@ TEST(TheoryProbe, WritesTableJsonAndPictures) {
       EXPECT_EQ(only.json(), json) << "threads change nothing";
     }
   }
+  // Rows of one weight have a Jacobian of zeros, whose growth is no number.
+  const Outcome sharp = plait("probe frobenius -n 4,8 --draws 2 --degrees 8 --sx 1000 --st 1000");
+  EXPECT_EQ(sharp.code, 0) << sharp.error;
+  EXPECT_EQ(sharp.out.find("nan"), std::string::npos) << sharp.out;
   const std::string saturated = "probe degrees_of_freedom --samples 20 --dim 4 --lambda ";
   EXPECT_NE(plait(saturated + "1e-12").out.find("a larger --lambda"), std::string::npos);
   EXPECT_EQ(plait(saturated + "1").out.find("a larger --lambda"), std::string::npos);

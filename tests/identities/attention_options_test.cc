@@ -135,7 +135,10 @@ TEST(ScalableSoftmax, MayReplaceTheScale) {
   const Numbers unscaled = OneKind(kKind, settings, surroundings(), values).twin(input);
   settings.erase("scale");
   settings["scalable_softmax"] = {{"ssmax_replaces_scale", true}};
-  EXPECT_LE(relative_error(OneKind(kKind, settings, surroundings(), values).twin(input), unscaled), 1e-12);
+  for (const double scale : {0.0, 1.0, -3.0}) {  // whatever it is
+    settings["scale"] = scale;
+    EXPECT_LE(relative_error(OneKind(kKind, settings, surroundings(), values).twin(input), unscaled), 1e-12);
+  }
 }
 
 TEST(FocalAttention, IsSoftmaxAtTOneAndSharperBelow) {
@@ -676,6 +679,24 @@ TEST(AdaptiveComputationPruning, KnowsItsBoundFromTheNorm) {
               -10 - 2 * 2.25 * std::sqrt(12.0) * 2 * 1.25 - std::log(64.0), 1e-12);
 }
 
+// What is far is far from the row's own key: a row that does not see it leaves out nothing.
+TEST(AdaptiveComputationPruning, LeavesOutNothingWithoutTheOwnKey) {
+  const Json settings = pruned({{"max_length", kRows}, {"bound", 3}});
+  auto values = OneKind::random_values(kKind, settings, surroundings(), 36);
+  for (float& w : values["q"]) w *= 0.5f;
+  values["forget_bias"].assign(4, -1.5f);
+  const KindInput input = random_input(kRows, kWidth, 37);
+  Edit hidden = inner_edit(Site::score, Operator::knockout);
+  hidden.key_begin = 20;
+  hidden.key_end = 1000;
+  const std::vector<float> all =
+      OneKind(kKind, forgetting(), surroundings(), values).run(input, {.edits = {hidden}});
+  const std::vector<float> kept =
+      OneKind(kKind, settings, surroundings(), values).run(input, {.edits = {hidden}});
+  expect_near(kept, Numbers(all.begin(), all.end()), 2, kRows);
+  EXPECT_TRUE(std::equal(kept.begin() + 20 * kWidth, kept.end(), all.begin() + 20 * kWidth)) << "all of it";
+}
+
 // Whoever takes the norm away takes the bound with it.
 TEST(AdaptiveComputationPruning, KeepsTheNormItsBoundIsFrom) {
   const auto can_drop_norm = [](const Json& prune) {
@@ -687,6 +708,28 @@ TEST(AdaptiveComputationPruning, KeepsTheNormItsBoundIsFrom) {
   };
   EXPECT_FALSE(can_drop_norm({{"max_length", 64}}));
   EXPECT_TRUE(can_drop_norm({{"max_length", 64}, {"bound", 3}}));
+}
+
+// An edit's value that is a number of tokens is one; a log decay does not grow.
+TEST(AttentionEdits, ValuesAreOfTheirRange) {
+  const SiteSpec spec{Site::window, {Operator::set}, 4};
+  const auto refused = [&](Site site, Operator op, double value) {
+    try {
+      check(inner_edit(site, op, {}, value), spec);
+    } catch (const Error&) {
+      return true;
+    }
+    return false;
+  };
+  for (const double value : {0.0, -3.0, 2.5, 1e19, -1e300})
+    EXPECT_TRUE(refused(Site::window, Operator::set, value));
+  for (const double value : {-1.0, 0.5, 1e18}) EXPECT_TRUE(refused(Site::sinks, Operator::mask, value));
+  for (const double value : {-1e19, 1e19}) EXPECT_TRUE(refused(Site::position, Operator::shift, value));
+  for (const double value : {0.5, 5.0}) EXPECT_TRUE(refused(Site::decay, Operator::constant, value));
+  EXPECT_FALSE(refused(Site::window, Operator::set, 1e12));
+  EXPECT_FALSE(refused(Site::sinks, Operator::mask, 0));
+  EXPECT_FALSE(refused(Site::position, Operator::shift, -2.5));
+  EXPECT_FALSE(refused(Site::decay, Operator::constant, -200));
 }
 
 // -- normaliser
@@ -1015,10 +1058,26 @@ TEST(LaserAttention, SurvivesWeightsThatUnderflow) {
   EXPECT_NEAR(two.run(row.input)[static_cast<std::size_t>(row.surroundings.width)], -87, 1e-4);
 }
 
-// score/zero takes keys from the mean of exponentials, not from its divisor; a row that has none left reads
-// 0.
-TEST(LaserAttention, MutedKeysWeighNothing) {
-  const Json settings = with(kPlain, {{"readout", "laser_attention"}});
+// The greatest logit is taken from both sums before they are rounded: what all logits have in common, exact
+// in f32 here, changes no bit.
+TEST(LaserAttention, LargeLogitsCostNoAccuracy) {
+  const auto last = [](double offset) {
+    LogitRow row(Json::object(), {offset, offset - 0.5, offset + 1, offset - 2});
+    row.settings.update({{"readout", "laser_attention"}});
+    const std::vector<float> all = OneKind(kKind, row.settings, row.surroundings, row.values).run(row.input);
+    return std::vector<float>(all.end() - row.surroundings.width, all.end());
+  };
+  const std::vector<float> plain = last(0);
+  for (const double offset : {-64.0, 64.0, 4096.0, 65536.0})
+    EXPECT_TRUE(same_bits(last(offset), plain)) << offset;
+}
+
+// score/zero takes keys from the mean of exponentials, not from its divisor, however little the others weigh
+// beside them; a row that has none left reads 0.
+void expect_muted_keys_to_weigh_nothing(double slope) {
+  const Json settings = with(kPlain, {{"readout", "laser_attention"},
+                                      {"score", {"scaled_dot", "alibi"}},
+                                      {"alibi", {{"slopes", {slope, slope, slope, slope}}}}});
   auto values = OneKind::random_values(kKind, settings, surroundings(), 43);
   std::fill(values["q"].begin(), values["q"].end(), 0.0f);  // equal weights
   const KindInput input = random_input(kRows, kWidth, 44);
@@ -1028,18 +1087,33 @@ TEST(LaserAttention, MutedKeysWeighNothing) {
   zero.key_end = 10;
   const std::vector<float> muted = layer.run(input, {.edits = {zero}});
   for (std::size_t i = 0; i < 10 * kWidth; ++i) EXPECT_EQ(muted[i], 0) << i;
-  // Row i: ln of (i - 9) / (i + 1) times the mean over the keys that are left, which the knockout gives.
+  // Row i: ln of the share of the keys that are left, and the mean of exponentials over them, which the
+  // knockout gives.
   zero.op = Operator::knockout;
   const std::vector<float> left = layer.run(input, {.edits = {zero}});
   const std::vector<double> o(values["o"].begin(), values["o"].end());
   Numbers expected(left.begin(), left.end());
   for (std::size_t i = 10; i < kRows; ++i) {
-    const double share = std::log((static_cast<double>(i) - 9) / static_cast<double>(i + 1));
+    double above = 0, mass = 0;  // of keys from 10 on; all of them
+    for (std::size_t j = 0; j <= i; ++j) {
+      const double weight =
+          std::exp(slope * (static_cast<double>(j) - static_cast<double>(slope > 0 ? i : 0)));
+      mass += weight;
+      if (j >= 10) above += weight;
+    }
+    const double share = std::log(above / mass);
     for (std::size_t m = 0; m < kWidth; ++m)
       for (std::size_t c = 0; c < o.size() / kWidth; ++c)
         expected[i * kWidth + m] += share * o[m * (o.size() / kWidth) + c];
   }
   expect_near(muted, expected, 2, kRows);
+}
+
+TEST(LaserAttention, MutedKeysWeighNothing) {
+  expect_muted_keys_to_weigh_nothing(0);
+  // The nearest keys weigh most, or the farthest: e^200 times the others.
+  expect_muted_keys_to_weigh_nothing(3);
+  expect_muted_keys_to_weigh_nothing(-3);
 }
 
 // -- readouts over several heads
@@ -1314,7 +1388,11 @@ TEST(AttentionOptions, RefuseWhatTheyCannotMean) {
                  "self_adjust_softmax");
   expect_refused({{"readout", "affine_scaled_attention"}, {"normaliser", "cog_attention"}}, "sum to 1");
   expect_refused({{"softermax", Json::object()}}, "softermax");
-  expect_refused({{"prune", "adaptive_computation_pruning"}}, "prune");
+  expect_refused(normaliser("taylor_softmax", {{"order", 66}}), "at most 64");
+  expect_refused(score("focal_attention", {{"t", 1e-40}}), "f32 holds");
+  expect_refused({{"normaliser", "stick_breaking"}, {"output_norm", {{"eps", 0}}}}, "sees no key");
+  EXPECT_EQ(refusal({{"prune", "none"}}), "");
+  expect_refused({{"prune", "adaptive_computation_pruning"}}, "prune wants score forgetting_attention");
   expect_refused(pruned(Json::object()), "max_length");
   expect_refused(pruned({{"max_length", 9}}), "bound");
   expect_refused(pruned({{"max_length", 9}, {"bound", 1}, {"log_tol", 1}}), "log_tol");

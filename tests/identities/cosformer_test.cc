@@ -121,7 +121,8 @@ TEST(Cosformer, RefusesWhatItCannotMean) {
   for (const Json& settings :
        {Json{{"num_heads", 2}, {"head_dim", 8}}, Json{{"num_heads", 2}, {"head_dim", 8}, {"M", 0}},
         Json{{"num_heads", 3}, {"num_kv_heads", 2}, {"head_dim", 8}, {"M", 9}},
-        Json{{"num_heads", 2}, {"head_dim", 8}, {"M", 9}, {"feature", "exp"}}}) {
+        Json{{"num_heads", 2}, {"head_dim", 8}, {"M", 9}, {"feature", "exp"}},
+        Json{{"num_heads", 2}, {"head_dim", 8}, {"M", 9}, {"eps", 0}}}) {
     Config config("tested", settings, surroundings());
     EXPECT_THROW(Registry::builtin().find("cosformer").tensors(config), Error) << settings.dump();
   }

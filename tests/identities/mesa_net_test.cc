@@ -91,6 +91,7 @@ TEST(MesaNet, RefusesWhatMeansNothing) {
     return std::string();
   };
   EXPECT_EQ(refusal({{"cg_steps", 0}}), "");
+  EXPECT_NE(refusal({{"cg_steps", 2000}}).find("at most 1024"), std::string::npos);
   EXPECT_NE(refusal({{"solver", "cholesky"}, {"cg_eps", 0}}).find("mean nothing while solver is cholesky"),
             std::string::npos);
   for (const char* key : {"cg_eps", "cg_tolerance", "lambda_min", "norm_eps"})

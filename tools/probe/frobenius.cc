@@ -217,7 +217,7 @@ Findings Frobenius::run(const Common& common) const {
     rows.push_back({cat(growth.name, growth.expected.empty() ? "" : " / N")});
     for (std::size_t i = 0; i < lengths.size(); ++i)
       rows.back().push_back(fixed(growth.norms[i] / (growth.expected.empty() ? 1 : lengths[i]), 3));
-    rows.back().push_back(lengths.size() > 1 ? fixed(slope, 3) : "");
+    rows.back().push_back(std::isfinite(slope) ? fixed(slope, 3) : lengths.size() > 1 ? "-" : "");
     Json entry = {{"name", growth.name}, {"norms", growth.norms}};
     if (lengths.size() > 1) entry["slope"] = slope;
     if (!growth.expected.empty()) {

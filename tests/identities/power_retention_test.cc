@@ -1,5 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <tuple>
+
 #include "layers/reference/power_retention.h"
 #include "layers/reference/recurrence.h"
 #include "tests/identities/attention_rows.h"
@@ -167,6 +172,43 @@ TEST(PowerRetention, GuardsAreSmall) {
 }
 
 // log_g = 0 and degree 2: ReBased without its norm.
+// 6.2, TESTED: the code's features for p = 2 in blocks of 16, whose entries below the block count twice in
+// the key, have the products of the minimal ones: (q.k)^2.
+TEST(PowerRetention, BlocksOfTheCodeHaveTheSameProducts) {
+  constexpr Index kBlock = 16;
+  const auto features = [](const std::vector<double>& x, double below) {
+    std::vector<double> all;
+    for (Index block = 0; block < std::ssize(x); block += kBlock)
+      for (Index a = 0; a < block + kBlock; ++a)
+        for (Index b = block; b < block + kBlock; ++b)
+          all.push_back((a < block ? below : 1) * x[static_cast<std::size_t>(a)] *
+                        x[static_cast<std::size_t>(b)]);
+    return all;
+  };
+  Numbers numbers(21);
+  for (const auto& [head_dim, size, least] : std::vector<std::tuple<Index, std::size_t, Index>>{
+           {32, 768, 528}, {64, 2560, 2080}, {128, 9216, 8256}}) {
+    const auto draw = [&, n = head_dim] {
+      std::vector<double> x;
+      for (Index i = 0; i < n; ++i) x.push_back(numbers.uniform(-1, 1));
+      return x;
+    };
+    const std::vector<double> q = draw(), k = draw(), phi_q = features(q, 1), phi_k = features(k, 2);
+    EXPECT_EQ(phi_q.size(), size);
+    const double dot = std::inner_product(q.begin(), q.end(), k.begin(), 0.0);
+    const double product = std::inner_product(phi_q.begin(), phi_q.end(), phi_k.begin(), 0.0);
+    // A sum of terms of both signs, rounded at the size of the terms.
+    const double terms = std::inner_product(q.begin(), q.end(), k.begin(), 0.0, std::plus<>(),
+                                            [](double a, double b) { return std::abs(a * b); });
+    EXPECT_NEAR(product, dot * dot, 1e-13 * terms * terms) << head_dim;
+    const OneKind kind = make({{"num_heads", 1}, {"head_dim", head_dim}});
+    const auto fields = kind.layer().fields();
+    EXPECT_TRUE(std::any_of(fields.begin(), fields.end(), [&, d = least](const Field& field) {
+      return std::find(field.shape.begin(), field.shape.end(), d) != field.shape.end();
+    })) << head_dim;
+  }
+}
+
 TEST(PowerRetention, WithoutDecayIsRebased) {
   const Json settings = {{"num_heads", 2}, {"head_dim", 9}, {"value_head_dim", 24},
                          {"bias", false},  {"log_eps", 0},  {"sum_eps", 0}};

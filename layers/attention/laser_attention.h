@@ -6,8 +6,6 @@
 // taken from the logits of both, so that their size costs no accuracy.
 #pragma once
 
-#include <span>
-
 #include "layers/attention/stages.h"
 
 namespace plait {

@@ -27,7 +27,9 @@ NatsLSettings read_nats_l(Config& config) {
                         "blocks that attention remembers decay the state; false = they leave it as it is");
   s.qk_norm = config.boolean_or("qk_norm", s.qk_norm,
                                 "root-mean-square norm of the attention heads' queries and keys");
-  s.norm_eps = config.number_or("norm_eps", s.norm_eps, "of all root-mean-square norms; the code's, the published 340M configuration has 1e-6", 0);
+  s.norm_eps = config.number_or(
+      "norm_eps", s.norm_eps,
+      "of all root-mean-square norms; the code's, the published 340M configuration has 1e-6", 0);
   if (s.num_attention_heads % s.num_heads != 0)
     config.refuse("num_attention_heads ", s.num_attention_heads, " is not a multiple of num_heads ",
                   s.num_heads);

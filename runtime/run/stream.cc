@@ -228,8 +228,7 @@ Snapshot Stream::snapshot() const {
 }
 
 void Stream::add_boundary(Snapshot& snapshot, Index position, const std::vector<State>& then) const {
-  const auto at = std::find_if(snapshot.boundaries.begin(), snapshot.boundaries.end(),
-                               [&](const Snapshot::Boundary& b) { return b.position >= position; });
+  const auto at = std::ranges::lower_bound(snapshot.boundaries, position, {}, &Snapshot::Boundary::position);
   if ((at != snapshot.boundaries.end() && at->position == position) || !shown_by(sequence_.states, then))
     return;
   snapshot.boundaries.insert(at, {position, node_states(*model_, then, State::LogRows::windowed)});

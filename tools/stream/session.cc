@@ -233,13 +233,6 @@ std::size_t Session::recognise(std::span<const Token> pending) {
   const auto left = static_cast<std::size_t>((hidden ? fed.begin() : fed.end()) - seen_->end());
   const std::size_t count = std::min(pending.size(), left);
   const std::span<const Token> tokens = pending.first(count);
-  if (!hidden) {
-    const std::span<const Token> known = fed.since(seen_->end());
-    const auto differs = std::mismatch(tokens.begin(), tokens.end(), known.begin());
-    if (differs.first != tokens.end())
-      fail("token ", seen_->end() - start_ + (differs.first - tokens.begin()), " of input '", input_->path(),
-           "' is ", *differs.first, ", but the stream was fed ", *differs.second, "; it is another text");
-  }
   check_known(seen_->end(), tokens);
   seen_->append(tokens);
   seen_->forget_before(seen_->end());
@@ -255,15 +248,16 @@ const Loss* Session::known(Index position) const {
 }
 
 void Session::check_known(Index position, std::span<const Token> tokens) const {
+  const auto compare = [&](Token token, Token earlier, const std::string& where) {
+    if (token != earlier)
+      fail("token ", position - start_, " of input '", input_->path(), "' is ", token, ", but ", where, " ",
+           earlier, "; it is another text");
+  };
   for (const Token token : tokens) {
-    const Loss* loss = known(position++);
-    if (loss && loss->token != token)
-      fail("token ", loss->position - start_, " of input '", input_->path(), "' is ", token, ", but '",
-           known_in_, "' has ", loss->token, "; it is another text");
-    if (fed_ && fed_->begin() < position && position <= fed_->end() &&
-        fed_->since(position - 1).front() != token)
-      fail("token ", position - 1 - start_, " of input '", input_->path(), "' is ", token,
-           ", but the stream was fed ", fed_->since(position - 1).front(), "; it is another text");
+    if (fed_ && fed_->begin() <= position && position < fed_->end())
+      compare(token, fed_->since(position).front(), "the stream was fed");
+    if (const Loss* loss = known(position)) compare(token, loss->token, cat("'", known_in_, "' has"));
+    ++position;
   }
 }
 
